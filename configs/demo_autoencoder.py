@@ -1,0 +1,38 @@
+"""Stage 1 of the bundled demo model, trained on the synthetic world at 128x128.
+
+    python train.py configs/demo_autoencoder.py --workdir runs/autoencoder
+
+The clips are made first. Cost and the numbers to expect are in `vasa_jax/models/demo/model_card.md`. The terms that ask for a second portrait of
+the same person (l_consist, canonical volume) nearly double the cost of a step and are left out here; they are on in the paper-size config.
+"""
+
+from vasa_jax.autoencoder.augmentation import AugmentationConfig
+from vasa_jax.autoencoder.config import demo_model
+from vasa_jax.autoencoder.objective import ObjectiveConfig
+from vasa_jax.training.config import AutoencoderExperiment, OptimiserConfig, PortraitData
+
+
+def get_config() -> AutoencoderExperiment:
+    """The experiment."""
+    return AutoencoderExperiment(
+        model=demo_model(),
+        objective=ObjectiveConfig(
+            region_weight=6.0,
+            pose=0.03,
+            labels=0.03,
+            contrastive=0.01,
+            consistency=0.0,
+            canonical=0.0,
+            augmentation=AugmentationConfig(crop=0.04, warp=0.01, colour=0.2),
+        ),
+        data=PortraitData(clips=1000, frames=10, performed=3),
+        frames_per_sample=4,
+        optimiser=OptimiserConfig(learning_rate=1e-3, final_learning_rate=1e-5, warmup=100, b2=0.99),
+        steps=5000,
+        batch_size=2,
+        ema=0.998,
+        log_every=50,
+        pictures_every=500,
+        eval_every=500,
+        save_every=500,
+    )

@@ -1,0 +1,24 @@
+"""A strict session: rank promotion raises, and the CPU shows eight devices (pmap and meshes need them)."""
+
+import os
+from pathlib import Path
+
+import jax
+import pytest
+
+# Commands that tests start inherit the platform; JAX itself may be imported already, so it is told twice.
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+jax.config.update("jax_platforms", os.environ["JAX_PLATFORMS"])
+jax.config.update("jax_num_cpu_devices", 8)
+jax.config.update("jax_numpy_rank_promotion", "raise")
+
+
+@pytest.fixture(scope="session")
+def assets() -> Path:
+    """The folder of real inputs (portraits, speech, models) that VASA_JAX_ASSETS names; skips without it."""
+    folder = os.environ.get("VASA_JAX_ASSETS")
+    if not folder:
+        pytest.skip("needs real inputs: set VASA_JAX_ASSETS to their folder")
+    if not Path(folder).is_dir():
+        pytest.fail(f"VASA_JAX_ASSETS={folder!r} is not a folder")
+    return Path(folder)

@@ -1,0 +1,171 @@
+import itertools
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+import soundfile
+from PIL import Image
+
+import infer
+from vasa_jax.media.video import read_video
+
+ROOT = Path(infer.__file__).parent
+SOUND = np.random.default_rng(1).uniform(-0.3, 0.3, (22050, 2))  # 1 s in stereo at 22.05 kHz
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working folder with a portrait and a sound."""
+    monkeypatch.chdir(tmp_path)
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (50, 60, 3), np.uint8)).save("face.png")
+    soundfile.write("speech.wav", SOUND, 22050)
+    return tmp_path
+
+
+@pytest.fixture
+def command(folder, release, capsys):
+    """Runs infer.py in this process; returns exit code, stdout and stderr."""
+
+    def run(**flags) -> tuple[int, str, str]:
+        flags = {"image": "face.png", "audio": "speech.wav", "out": "talk.mp4", "model": release, "steps": 2} | flags
+        arguments = [(f"--{name.replace('_', '-')}", str(value)) for name, value in flags.items() if value is not None]
+        code = infer.main(list(itertools.chain(*arguments)))
+        return code, *capsys.readouterr()
+
+    return run
+
+
+def test_a_video_with_sound(command, folder):
+    code, out, err = command(seed=3)
+    assert code == 0
+    assert "talk.mp4: 25 frames of 32x32, 1.00 s of video" in out
+    assert all(part in out for part in ("load", "compile", "portrait", "motion", "render", "encode"))
+    assert "25/25" in err  # the progress bar
+    frames = list(read_video("talk.mp4"))
+    assert len(frames) == 25 and frames[0].shape == (32, 32, 3)
+    with av.open("talk.mp4") as container:
+        video, sound = container.streams.video[0], container.streams.audio[0]
+        assert (sound.rate, sound.channels) == (22050, 2)
+        assert "vasa-jax" in container.metadata["comment"]
+        assert video.start_time == sound.start_time == 0
+        for stream in (video, sound):
+            assert stream.duration and stream.time_base
+            assert abs(float(stream.duration * stream.time_base) - 1) < 0.005
+    assert sorted(path.name for path in folder.iterdir()) == ["face.png", "speech.wav", "talk.mp4"]
+
+
+def test_a_folder_of_pictures_is_the_same_for_the_same_seed(command):
+    options = {"gaze": "-5,10", "distance": 1.5, "emotion": "happy:0.6", "crop": "5,5,40", "size": 48}
+    for out, seed in (("a/", 1), ("b", 1), ("c", 2)):
+        assert command(out=out, seed=seed, **options)[0] == 0
+    a, b, c = (np.stack([np.asarray(Image.open(path)) for path in sorted(Path(name).iterdir())]) for name in "abc")
+    assert a.shape == (25, 48, 48, 3)
+    np.testing.assert_array_equal(a, b)
+    assert (a != c).any()
+
+
+def test_motion_is_stored_and_replayed(command):
+    assert command(out="a", save_motion="m.npz")[0] == 0
+    assert command(out="b", motion="m.npz", audio=None)[0] == 0
+    assert command(motion="m.npz")[0] == 0
+    for path in Path("a").iterdir():
+        np.testing.assert_array_equal(Image.open(path), Image.open(Path("b") / path.name))
+    assert len(list(read_video("talk.mp4"))) == 25
+
+
+BAD = {
+    "no image": ({"image": "none.png"}, "none.png: no such image file"),
+    "text as image": ({"image": "letter.txt"}, "letter.txt is not a usable image"),
+    "sound as image": ({"image": "speech.wav"}, "not a usable image"),
+    "one pixel": ({"image": "pixel.png"}, "1x1 pixels"),
+    "no sound": ({"audio": "none.wav"}, "none.wav: no such sound file"),
+    "empty sound": ({"audio": "empty.wav"}, "empty.wav is empty"),
+    "zero-length sound": ({"audio": "zero.wav"}, "zero length"),
+    "text as sound": ({"audio": "letter.txt"}, "letter.txt is not a sound"),
+    "image as sound": ({"audio": "face.png"}, "not a sound"),
+    "NaN in a sound": ({"audio": "nan.wav"}, "NaN"),
+    "neither": ({"audio": None}, "neither --audio nor --motion"),
+    "model": ({"model": "nobody"}, "no model 'nobody'"),
+    "gaze": ({"gaze": "away"}, "gaze 'away'"),
+    "distance": ({"distance": 9}, "distance 9"),
+    "distance text": ({"distance": "far"}, "--distance"),
+    "emotion": ({"emotion": "bored"}, "emotion 'bored'"),
+    "emotion weight": ({"emotion": "happy:7"}, "weight"),
+    "no steps": ({"steps": 0}, "steps 0"),
+    "steps text": ({"steps": "many"}, "--steps"),
+    "guidance": ({"guidance_audio": "nan"}, "guidance_audio"),
+    "seed": ({"seed": -1}, "seed"),
+    "platform": ({"platform": "abacus"}, "abacus"),
+    "dtype": ({"dtype": "int4"}, "int4"),
+    "odd size": ({"size": 33}, "even"),
+    "negative size": ({"size": -4}, "too small"),
+    "crop text": ({"crop": "1,2"}, "--crop '1,2'"),
+    "crop outside": ({"crop": "30,30,40"}, "leaves the picture"),
+    "motion": ({"motion": "letter.txt"}, "letter.txt is not a motion file"),
+    "save motion": ({"save_motion": "m.txt"}, ".npz"),
+    "out suffix": ({"out": "talk.gif"}, "must end in"),
+    "out folder": ({"out": "none/talk.mp4"}, "no folder"),
+    "full folder": ({"out": "full/"}, "not an empty folder"),
+    "out is a file": ({"out": "letter.txt/talk.mp4"}, "no folder"),
+    "unknown flag": ({"sped": 3}, "--sped"),
+    "no out": ({"out": None}, "--out"),
+}
+
+
+@pytest.mark.parametrize("flags, message", BAD.values(), ids=BAD.keys())
+def test_bad_input_ends_in_one_line(command, folder, flags, message):
+    Path("letter.txt").write_text("dear reader\n" * 100)
+    Image.new("RGB", (1, 1)).save("pixel.png")
+    Path("empty.wav").touch()
+    soundfile.write("zero.wav", np.zeros(0), 16000)
+    soundfile.write("nan.wav", np.append(np.zeros(40000), np.nan), 16000, subtype="FLOAT")
+    Path("full").mkdir()
+    Path("full/note").touch()
+    before = sorted(folder.rglob("*"))
+    code, out, err = command(**flags)
+    lines = [line for line in err.splitlines() if "frame/s" not in line and "talking" not in line]
+    assert code == 2
+    assert out == ""
+    assert len(lines) == 1 and lines[0].startswith("infer.py: error: "), err
+    assert message in lines[0]
+    assert sorted(folder.rglob("*")) == before
+
+
+def test_a_target_that_cannot_be_written(command):
+    code, _, err = command(out="/proc/talk.mp4")
+    assert code == 2 and "cannot write /proc/talk.mp4" in err
+
+
+def test_the_command_line(folder, release, tmp_path_factory):
+    """As a user starts it: help without JAX, a run, and a run that is stopped half-way and leaves nothing behind."""
+    environment = {**os.environ, "JAX_COMPILATION_CACHE_DIR": str(tmp_path_factory.getbasetemp() / "compiled")}
+    start = [sys.executable, str(ROOT / "infer.py")]
+    helped = subprocess.run([*start, "--help"], capture_output=True, text=True, check=True)
+    assert "--guidance-audio" in helped.stdout
+    soundfile.write("long.wav", np.zeros(16000 * 3600, np.int16), 16000)
+    flags = ["--image", "face.png", "--audio", "long.wav", "--out", "talk.mp4", "--model", str(release), "--steps", "1"]
+    process = subprocess.Popen(
+        [*start, *flags, "--platform", "cpu"], stderr=subprocess.PIPE, text=True, env=environment
+    )
+    waited = time.monotonic() + 300
+    while not list(folder.glob(".talk.partial*")) and process.poll() is None and time.monotonic() < waited:
+        time.sleep(0.05)
+    os.kill(process.pid, signal.SIGTERM)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130 and "interrupted" in err
+    assert sorted(path.name for path in folder.iterdir()) == ["face.png", "long.wav", "speech.wav"]
+
+
+def test_real_inputs(command, assets):
+    portrait, speech = assets / "portraits" / "statue_marble.png", assets / "speech" / "french.wav"
+    code, out, _ = command(image=portrait, audio=speech, steps=1)
+    assert code == 0 and "169 frames" in out
+    with av.open("talk.mp4") as container:
+        assert container.streams.audio[0].rate == 48000
+        assert sum(1 for _ in container.decode(video=0)) == 169

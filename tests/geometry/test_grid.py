@@ -1,0 +1,80 @@
+"""The grid sample against functions that trilinear interpolation reproduces exactly, and its conventions."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose
+
+from vasa_jax.geometry.grid import grid_sample_3d, identity_grid, resize_linear
+
+KEY = jax.random.key(0)
+
+
+def trilinear(points):
+    """A function with all products of coordinates up to xyz: what trilinear interpolation reproduces exactly."""
+    x, y, z = (points[..., i] for i in range(3))
+    return jnp.stack([1 + x - 2 * y + 3 * z, x * y + y * z, x * y * z - x], axis=-1)
+
+
+def test_identity_grid_holds_x_y_z_with_ends_on_the_last_cells():
+    grid = identity_grid(2, 3, 5)
+    assert grid.shape == (2, 3, 5, 3)
+    assert_allclose(grid[0, 0, 0], [-1, -1, -1])
+    assert_allclose(grid[1, 1, 3], [0.5, 0, 1])
+    assert_allclose(identity_grid(1, 1, 1), np.zeros((1, 1, 1, 3)))
+
+
+def test_identity_grid_returns_the_volume():
+    volume = jax.random.normal(KEY, (2, 3, 4, 5, 6))
+    grid = jnp.broadcast_to(identity_grid(3, 4, 5)[None], (2, 3, 4, 5, 3))
+    assert_allclose(grid_sample_3d(volume, grid), volume, atol=1e-6)
+
+
+def test_multilinear_functions_are_sampled_exactly():
+    volume = trilinear(identity_grid(2, 2, 2))[None]
+    points = jax.random.uniform(KEY, (1, 3, 4, 5, 3), minval=-1.0)
+    assert_allclose(grid_sample_3d(volume, points), trilinear(points), atol=1e-5)
+
+
+def test_points_outside_are_clamped_to_the_border():
+    volume = trilinear(identity_grid(4, 5, 6))[None]
+    points = 3.0 * jax.random.normal(KEY, (1, 3, 4, 5, 3))
+    assert_allclose(
+        grid_sample_3d(volume, points), grid_sample_3d(volume, jnp.clip(points, -1.0, 1.0)), atol=1e-6
+    )
+
+
+def test_each_volume_serves_consecutive_grids():
+    volume = jax.random.normal(KEY, (2, 3, 4, 5, 6))
+    points = jax.random.uniform(KEY, (4, 2, 2, 2, 3), minval=-1.0)
+    assert_allclose(
+        grid_sample_3d(volume, points), grid_sample_3d(jnp.repeat(volume, 2, axis=0), points), atol=1e-6
+    )
+    with pytest.raises(ValueError, match="multiple"):
+        grid_sample_3d(volume, points[:3])
+
+
+def test_gradients_are_those_of_the_function():
+    volume = trilinear(identity_grid(5, 5, 5))[None]
+    points = jax.random.uniform(KEY, (1, 1, 1, 7, 3), minval=-0.9, maxval=0.9)
+    ours = jax.grad(lambda points: grid_sample_3d(volume, points)[..., 0].sum())(points)
+    assert_allclose(ours, np.broadcast_to([1.0, -2.0, 3.0], points.shape), atol=1e-4)
+    weights = jax.grad(lambda volume: grid_sample_3d(volume, points).sum())(volume)
+    assert_allclose(weights.sum(), 7 * 3, rtol=1e-5)  # the eight weights of a point add up to one per channel
+
+
+def test_bfloat16_volumes_are_sampled_on_float32_grids():
+    points = jnp.full((1, 1, 1, 1, 3), 0.3)
+    out = grid_sample_3d(trilinear(identity_grid(4, 4, 64))[None].astype(jnp.bfloat16), points)
+    assert out.dtype == jnp.bfloat16
+    assert_allclose(out.astype(jnp.float32)[..., 0], 1.6, atol=0.02)
+
+
+@pytest.mark.parametrize("shape", [(4, 8, 16), (2, 3, 4), (1, 3, 9)])
+def test_linear_functions_are_resized_exactly(shape):
+    field = identity_grid(2, 5, 7)[None]
+    expected = identity_grid(*shape)
+    if shape[0] == 1:
+        expected = expected.at[..., 2].set(0.0)
+    assert_allclose(resize_linear(field, shape)[0], expected, atol=1e-6)

@@ -1,0 +1,58 @@
+"""Picture sampling against closed forms, and the face crop against the pose convention."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from numpy.testing import assert_allclose
+
+from vasa_jax.geometry.picture import FACE_CENTRE, face_crop, face_crop_grid, sample_2d
+
+
+def ramp(size: int) -> jax.Array:
+    """A picture whose two channels are its own x and y, [-1, 1] from pixel centre to pixel centre."""
+    side = jnp.linspace(-1.0, 1.0, size)
+    return jnp.stack(jnp.meshgrid(side, side), -1)[None]
+
+
+def test_bilinear_sampling_is_exact_on_a_ramp():
+    """A linear picture is reproduced at any place inside, and clamped at the border outside."""
+    place = jax.random.uniform(jax.random.key(0), (1, 5, 7, 2), minval=-1.0, maxval=1.0)
+    assert_allclose(sample_2d(ramp(9), place), place, atol=1e-6)
+    assert_allclose(sample_2d(ramp(9), place * 0 + 3.0), 1.0, atol=1e-6)
+
+
+def test_each_picture_of_a_batch_is_sampled_from_itself():
+    """Batch entries do not mix."""
+    pictures = jnp.stack([jnp.zeros((4, 4, 1)), jnp.ones((4, 4, 1))])
+    out = sample_2d(pictures, jnp.zeros((2, 3, 3, 2)))
+    assert_allclose(out[0], 0.0)
+    assert_allclose(out[1], 1.0)
+
+
+def test_crop_of_a_neutral_head_is_a_plain_rectangle():
+    """With a zero pose the crop is centred on the face centre and `reach` wide."""
+    grid = face_crop_grid(jnp.zeros((1, 6)), 5, 0.5)[0]
+    x, y = FACE_CENTRE[:2]
+    assert_allclose(grid[0, 0], [x - 0.5, y - 0.5], atol=1e-6)
+    assert_allclose(grid[4, 4], [x + 0.5, y + 0.5], atol=1e-6)
+
+
+def test_crop_follows_roll_translation_and_distance():
+    """Roll > 0 turns the head clockwise in the picture: its right side (viewer's) moves down. Twice the distance halves the crop."""
+    pose = jnp.asarray([[0.0, 0.0, np.pi / 2, 0.1, -0.2, np.log(2.0)]])
+    grid = face_crop_grid(pose, 3, 0.4)[0]
+    middle = np.asarray([0.1 - 0.5 * FACE_CENTRE[1], -0.2 + 0.5 * FACE_CENTRE[0]])
+    assert_allclose(grid[1, 1], middle, atol=1e-6)
+    assert_allclose(grid[1, 2] - grid[1, 1], [0.0, 0.2], atol=1e-6)
+
+
+def test_crop_follows_yaw():
+    """Yaw > 0 turns the face to the viewer's left, so its centre moves left."""
+    grid = face_crop_grid(jnp.asarray([[0.0, 0.5, 0.0, 0.0, 0.0, 0.0]]), 3, 0.4)[0]
+    assert_allclose(grid[1, 1, 0], FACE_CENTRE[2] * np.sin(0.5), atol=1e-6)
+
+
+def test_the_pose_gets_no_gradient():
+    """The crop never teaches the pose encoder."""
+    slope = jax.grad(lambda pose: face_crop(ramp(9), pose, 4, 0.5).sum())(jnp.full((1, 6), 0.1))
+    assert_allclose(slope, 0.0)

@@ -1,0 +1,101 @@
+import json
+import shutil
+from pathlib import Path
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from safetensors.numpy import load_file, save_file
+
+import vasa_jax
+from tests.inference.tiny import FACE, MOTION
+from vasa_jax.inference.model import Program, load_pair
+
+
+def test_a_program_is_compiled_once_for_each_shape_and_option():
+    traced = []
+
+    def scale(x, factor):
+        traced.append(factor)
+        return x * factor
+
+    program = Program(scale, static=("factor",))
+    for size, factor in [(2, 3), (2, 3), (4, 3), (4, 5), (2, 3)]:
+        np.testing.assert_array_equal(program(jnp.ones(size), factor=factor), np.full(size, factor))
+    assert traced == [3, 3, 5]
+    assert program.seconds > 0
+
+
+def test_a_release_is_read_as_it_was_written(model):
+    assert (model.face.config, model.motion.config) == (FACE, MOTION)
+    assert model.size == 32 and model.fps == 25
+    assert model.seconds["load"] > 0
+
+
+def test_frames_are_rounded_pictures(model):
+    portrait = model.portrait(np.full((32, 32, 3), 0.5))
+    motion = model.face.motion(jnp.full((8, 32, 32, 3), 0.5))
+    assert motion.pose.shape == (8, 6) and motion.dynamics.shape == (8, 5)
+    frames = model.face.render(portrait, motion)
+    assert frames.shape == (8, 32, 32, 3) and frames.dtype == jnp.uint8
+
+
+@pytest.fixture
+def copy(release: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(release, tmp_path / "copy"))
+
+
+def test_dtype_reaches_both_networks(copy):
+    face, motion = load_pair(copy, "bfloat16")
+    assert face.config.dtype == motion.config.dtype == "bfloat16"
+
+
+@pytest.mark.parametrize("name", ["autoencoder", "motion", "statistics"])
+def test_a_missing_file_is_named(copy, name):
+    (copy / f"{name}.safetensors").unlink()
+    with pytest.raises(ValueError, match=f"no {name}.safetensors"):
+        load_pair(copy)
+
+
+@pytest.mark.parametrize("name", ["autoencoder", "motion", "statistics"])
+def test_every_tensor_is_accounted_for(copy, name):
+    path = copy / f"{name}.safetensors"
+    tensors = load_file(path)
+    first = sorted(tensors)[0]
+    for changed in (
+        {key: value for key, value in tensors.items() if key != first},
+        tensors | {"stranger": np.zeros(3, np.float32)},
+        tensors | {first: np.zeros((7, 7), np.float32)},
+    ):
+        save_file(changed, path)
+        with pytest.raises(ValueError, match=name):
+            load_pair(copy)
+
+
+@pytest.mark.parametrize("stage, field, value", [("motion", "dynamics_dim", 6), ("autoencoder", "dynamics_dim", 6)])
+def test_stages_that_do_not_fit_together(copy, stage, field, value):
+    config = json.loads((copy / "config.json").read_text())
+    config[stage][field] = value
+    (copy / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ValueError, match="do not fit"):
+        load_pair(copy)
+
+
+def test_a_stage_that_is_absent(copy):
+    config = json.loads((copy / "config.json").read_text())
+    del config["motion"]
+    (copy / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ValueError, match="no 'motion'"):
+        load_pair(copy)
+
+
+def test_models_that_are_not_there(tmp_path):
+    with pytest.raises(ValueError, match="no model 'nobody'"):
+        vasa_jax.load("nobody")
+    with pytest.raises(ValueError, match="no config.json"):
+        vasa_jax.load(tmp_path)
+
+
+def test_a_dtype_that_is_unknown(release):
+    with pytest.raises(ValueError, match="float16"):
+        vasa_jax.load(release, dtype="float16")  # pyright: ignore[reportArgumentType]

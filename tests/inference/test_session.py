@@ -1,0 +1,92 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from tests.inference.tiny import MOTION
+from vasa_jax.inference.controls import make_controls
+from vasa_jax.inference.offline import Model, windows
+from vasa_jax.inference.session import session_start
+from vasa_jax.motion.audio_features import LEAD, log_mel, slice_samples
+from vasa_jax.motion.config import AudioEncoderConfig, MotionConfig
+from vasa_jax.motion.statistics import normalise
+
+W, K = MOTION.window, MOTION.context
+NOISE = np.random.default_rng(0).uniform(-0.3, 0.3, 640 * 3 * W).astype(np.float32)
+
+
+def run(model: Model, sound: np.ndarray, seed: int = 0, steps: int = 2):
+    carry = session_start(MOTION, jax.random.key(seed))
+    for samples, _ in windows([sound], W):
+        carry, motion = model.motion.step(carry, jnp.asarray(samples), make_controls(), steps=steps)
+        yield carry, motion
+
+
+def test_the_carry_holds_the_last_frames_and_their_sound(model):
+    whole = np.pad(NOISE, (LEAD, slice_samples(1)))
+    expected = log_mel(jnp.asarray(whole[None, : slice_samples(3 * W)]))
+    for number, (carry, motion) in enumerate(run(model, NOISE), 1):
+        assert carry.window == number
+        assert carry.known.all()
+        np.testing.assert_allclose(carry.audio, expected[:, number * W - K : number * W], atol=1e-4)
+        normal = normalise(model.motion.statistics, motion)
+        np.testing.assert_allclose(carry.motion[0], normal[-K:], atol=1e-4)
+        assert motion.pose.shape == (W, 6) and motion.dynamics.shape == (W, 5)
+
+
+def test_the_first_window_has_no_context(model):
+    start = session_start(MOTION, jax.random.key(0))
+    poisoned = start._replace(motion=start.motion + jnp.nan, audio=start.audio + jnp.nan)
+    samples = jnp.asarray(next(windows([NOISE], W))[0])
+    clean, other = (model.motion.step(carry, samples, make_controls(), steps=2)[1] for carry in (start, poisoned))
+    jax.tree.map(np.testing.assert_array_equal, clean, other)
+
+
+def test_a_window_depends_on_the_one_before(model):
+    first, second, _ = (motion for _, motion in run(model, NOISE))
+    changed = NOISE.copy()
+    changed[: 640 * W - 1000] *= 0.1
+    other_first, other_second, _ = (motion for _, motion in run(model, changed))
+    assert np.abs(first.pose - other_first.pose).max() > 1e-3
+    assert np.abs(second.pose - other_second.pose).max() > 1e-5
+
+
+def test_a_window_hears_96_samples_past_its_end_and_no_more(model):
+    changed = NOISE.copy()
+    changed[640 * W + 96 :] = 0
+    (
+        (_, first),
+        (_, other),
+    ) = next(run(model, NOISE)), next(run(model, changed))
+    jax.tree.map(np.testing.assert_array_equal, first, other)
+
+
+def test_windows_draw_their_own_noise(model):
+    silence = np.zeros(640 * 2 * W, np.float32)
+    start = session_start(MOTION, jax.random.key(0))
+    samples = jnp.asarray(next(windows([silence], W))[0])
+    draws = [
+        model.motion.step(start._replace(window=jnp.int32(number)), samples, make_controls(), steps=2)[1].pose
+        for number in (0, 1, 0)
+    ]
+    assert np.abs(draws[0] - draws[1]).max() > 1e-3
+    np.testing.assert_array_equal(draws[0], draws[2])
+
+
+def test_a_model_of_foreign_features_is_refused():
+    config = MotionConfig(audio=AudioEncoderConfig(kind="features"))
+    with pytest.raises(ValueError, match="'features'"):
+        session_start(config, jax.random.key(0))
+
+
+@pytest.mark.parametrize("length", [1, 639, 640, 641, 640 * W, 640 * W + 96, 640 * W + 97, 1920 * W - 1, 1920 * W])
+@pytest.mark.parametrize("chunk", [100, 640, 100_000])
+def test_windows_tile_the_sound(length, chunk):
+    sound = np.arange(1, length + 1, dtype=np.float32)
+    slices = list(windows([sound[i : i + chunk] for i in range(0, length, chunk)], W))
+    padded = np.pad(sound, (LEAD, slice_samples(2 * W)))
+    assert sum(count for _, count in slices) == -(-length // 640)
+    assert all(count == W for _, count in slices[:-1])
+    for number, (samples, _) in enumerate(slices):
+        start = number * 640 * W
+        np.testing.assert_array_equal(samples, padded[start : start + slice_samples(W)])

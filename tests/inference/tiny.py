@@ -1,0 +1,87 @@
+"""A release folder with random weights, small enough for tests: 32x32 pictures, windows of 8 frames, context of 4."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from vasa_jax import config as configs
+from vasa_jax.autoencoder.config import AutoencoderConfig
+from vasa_jax.autoencoder.model import Autoencoder
+from vasa_jax.checkpoint import save_release
+from vasa_jax.motion.config import AudioEncoderConfig, MotionConfig
+from vasa_jax.motion.denoiser import initialise
+
+FACE = AutoencoderConfig(
+    image_size=32,
+    volume_stride=4,
+    volume_channels=4,
+    volume_depth=2,
+    dynamics_dim=5,
+    groups=2,
+    appearance_stem=4,
+    appearance_widths=(4, 4, 8),
+    appearance_blocks=1,
+    identity_image_size=32,
+    identity_width=4,
+    identity_stages=(1, 1, 1, 1),
+    identity_channels=8,
+    pose_size=32,
+    dynamics_size=32,
+    motion_width=4,
+    motion_stages=(1, 1, 1, 1),
+    warp_channels=8,
+    warp_depth=2,
+    warp_widths=(8, 4, 4, 4),
+    warp_upsampling=((1, 2, 2), (1, 1, 1), (1, 1, 1), (1, 1, 1)),
+    canonical_widths=(4, 4, 8),
+    canonical_depth_factor=1,
+    decoder_width=8,
+    decoder_blocks=1,
+    decoder_widths=(8, 4, 4),
+)
+MOTION = MotionConfig(
+    width=16,
+    num_layers=1,
+    num_heads=2,
+    ffn=32,
+    window=8,
+    context=4,
+    dynamics_dim=5,
+    audio=AudioEncoderConfig(kind="mel", feature_dim=8),
+)
+
+
+def write_release(folder: Path, face: AutoencoderConfig = FACE, motion: MotionConfig = MOTION) -> Path:
+    """Random weights of both stages as a release; everything moves, nothing looks like a face."""
+    side = jnp.zeros((1, face.image_size, face.image_size, 3))
+    face_params = _random(1, jax.eval_shape(Autoencoder(face).init, jax.random.key(0), side, side)["params"])
+    motion_params = _random(2, jax.eval_shape(lambda key: initialise(motion, key), jax.random.key(0)))
+    z = motion.dynamics_dim
+    statistics = {
+        "pose_mean": jnp.zeros(6),
+        "pose_scale": jnp.full((6,), 0.1),
+        "dynamics_mean": jnp.arange(z) / 10,
+        "rotation": jnp.eye(z),
+        "dynamics_scale": jnp.linspace(2.0, 1.0, z),
+    }
+    config = {"format": 1} | {
+        name: json.loads(configs.to_json(value)) for name, value in (("autoencoder", face), ("motion", motion))
+    }
+    tensors = {"autoencoder": face_params, "motion": motion_params, "statistics": statistics}
+    save_release(folder, config, tensors, "bfloat16", "# Random weights")
+    return folder
+
+
+def _random(seed: int, shapes: Any) -> Any:
+    """Parameters from shapes alone (compiling `init` would take most of a test's time): kernels keep the variance."""
+    generator = np.random.default_rng(seed)
+
+    def draw(leaf: jax.ShapeDtypeStruct) -> np.ndarray:
+        fan_in = int(np.prod(leaf.shape[:-1])) if len(leaf.shape) > 1 else 16
+        return (generator.normal(size=leaf.shape) / np.sqrt(fan_in)).astype(np.float32)
+
+    return jax.tree.map(draw, shapes)

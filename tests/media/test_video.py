@@ -1,0 +1,169 @@
+import itertools
+import os
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from PIL import Image
+
+from vasa_jax.media.audio import open_sound
+from vasa_jax.media.video import COMMENT, TITLE, FrameWriter, VideoWriter, is_frame_folder, read_video
+
+BLACK, WHITE = (np.full((64, 64, 3), level, np.uint8) for level in (0, 255))
+
+
+def flash_and_click(rate: int, channels: int) -> np.ndarray:
+    """2 s of silence with a 20 ms burst at 1 s, the instant at which frame 25 starts."""
+    sound = np.zeros((2 * rate, channels), np.float32)
+    sound[rate : rate + rate // 50] = 0.9 * np.sin(2 * np.pi * 1000 * np.arange(rate // 50) / rate)[:, None]
+    return sound
+
+
+@pytest.mark.parametrize("rate, channels", [(16000, 1), (44100, 2), (48000, 6), (11111, 1), (96000, 2)])
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
+def test_picture_and_sound_are_in_sync(tmp_path, rate, channels, suffix):
+    path = tmp_path / f"a{suffix}"
+    with VideoWriter(path, 25, 64, audio=(flash_and_click(rate, channels), rate)) as writer:
+        for index in range(50):
+            writer.write(WHITE if index == 25 else BLACK)
+    frames = list(read_video(path))
+    bright = [index for index, frame in enumerate(frames) if frame.mean() > 128]
+    sound = open_sound(path)
+    heard = np.concatenate(list(sound.blocks()))
+    onset = np.argmax(np.abs(heard[:, 0]) > 0.2) / sound.rate
+    assert len(frames) == 50
+    assert bright == [25]
+    assert abs(onset - 1.0) < 0.003
+    assert 2.0 <= len(heard) / sound.rate < 2.0 + 1100 / sound.rate  # AAC fills its last block of 1024
+    assert sound.channels == min(channels, 2)
+    assert sound.rate == (rate if rate in (16000, 44100, 96000, 48000) else 48000)
+
+
+def test_the_streams_are_what_players_expect(tmp_path):
+    path = tmp_path / "a.mp4"
+    with VideoWriter(path, 25, (48, 64), audio=np.zeros(32000, np.float32)) as writer:
+        for _ in range(50):
+            writer.write(np.zeros((48, 64, 3), np.uint8))
+    with av.open(str(path)) as container:
+        video, audio = container.streams.video[0], container.streams.audio[0]
+        assert (video.codec_context.name, audio.codec_context.name) == ("h264", "aac")
+        assert (video.codec_context.pix_fmt, video.width, video.height) == ("yuv420p", 64, 48)
+        assert video.average_rate == 25
+        assert video.time_base and video.duration and video.duration * video.time_base == 2
+        assert audio.time_base and audio.duration and abs(audio.duration * audio.time_base - 2) < 0.01
+        assert (container.metadata["title"], container.metadata["comment"]) == (TITLE, COMMENT)
+        times = [frame.time for frame in container.decode(video)]
+    np.testing.assert_allclose(times, np.arange(50) / 25)
+    assert path.read_bytes().find(b"moov") < path.read_bytes().find(b"mdat")  # a browser may start before the end
+
+
+def test_colours_survive(tmp_path):
+    colours = [(255, 0, 0), (0, 255, 0), (0, 0, 255), (200, 150, 120), (128, 128, 128)]
+    with VideoWriter(tmp_path / "a.mp4", 25, 64) as writer:
+        for colour in colours:
+            writer.write(np.full((64, 64, 3), colour, np.uint8))
+    for colour, frame in zip(colours, read_video(tmp_path / "a.mp4"), strict=True):
+        np.testing.assert_allclose(frame[32, 32], colour, atol=3)
+
+
+def test_the_sound_ends_with_the_frames(tmp_path):
+    with VideoWriter(tmp_path / "a.mp4", 25, 64, audio=np.zeros(160000, np.float32)) as writer:
+        for _ in range(10):
+            writer.write(BLACK)
+    assert abs(sum(map(len, open_sound(tmp_path / "a.mp4").blocks())) - 6400) <= 1024
+
+
+def test_a_sound_file_is_copied_at_its_own_rate(assets: Path, tmp_path):
+    source = open_sound(assets / "speech" / "french.wav")
+    with VideoWriter(tmp_path / "a.mp4", 25, 64, audio=source) as writer:
+        for _ in range(169):
+            writer.write(BLACK)
+    copy = open_sound(tmp_path / "a.mp4")
+    assert (copy.rate, copy.channels) == (source.rate, source.channels) == (48000, 2)
+    first, second = (np.concatenate(list(sound.blocks()))[:320000, 0] for sound in (source, copy))
+    assert np.corrcoef(first, second)[0, 1] > 0.98
+
+
+def test_nothing_is_left_after_an_error(tmp_path):
+    with pytest.raises(RuntimeError), VideoWriter(tmp_path / "a.mp4", 25, 64) as writer:
+        writer.write(BLACK)
+        assert len(list(tmp_path.iterdir())) == 1
+        raise RuntimeError
+    with pytest.raises(RuntimeError), FrameWriter(tmp_path / "frames", 64) as pictures:
+        pictures.write(BLACK)
+        raise RuntimeError
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_old_file_stays_until_the_new_one_is_complete(tmp_path):
+    path = tmp_path / "a.mp4"
+    path.write_bytes(b"old")
+    with pytest.raises(ValueError, match="shape|opened for"), VideoWriter(path, 25, 64) as writer:
+        writer.write(np.zeros((32, 32, 3), np.uint8))
+    assert path.read_bytes() == b"old"
+    with VideoWriter(path, 25, 64) as writer:
+        writer.write(BLACK)
+    assert len(list(read_video(path))) == 1
+
+
+def test_no_frames_no_file(tmp_path):
+    with pytest.raises(ValueError, match="no frame"), VideoWriter(tmp_path / "a.mp4", 25, 64):
+        pass
+    with pytest.raises(ValueError, match="no frame"), FrameWriter(tmp_path / "frames", 64):
+        pass
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_nan_in_a_sound_removes_the_file(tmp_path):
+    sound = np.zeros(64000, np.float32)
+    sound[40000] = np.nan
+    with pytest.raises(ValueError, match="NaN"), VideoWriter(tmp_path / "a.mp4", 25, 64, audio=sound) as writer:
+        for _ in range(100):
+            writer.write(BLACK)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "name, size, message",
+    [("a.gif", 64, "must end in"), ("a.mp4", 63, "even"), ("none/a.mp4", 64, "no folder"), ("a.mp4", 0, "too small")],
+)
+def test_targets_that_cannot_be_written(tmp_path, name, size, message):
+    with pytest.raises(ValueError, match=message):
+        VideoWriter(tmp_path / name, 25, size)
+
+
+def test_a_folder_of_pictures(tmp_path):
+    noise = np.random.default_rng(0).integers(0, 256, (3, 64, 64, 3), np.uint8)
+    (tmp_path / "frames").mkdir()
+    with FrameWriter(tmp_path / "frames", 64) as writer:
+        for frame in noise:
+            writer.write(frame)
+        assert not list((tmp_path / "frames").iterdir())
+    files = sorted((tmp_path / "frames").iterdir())
+    assert [file.name for file in files] == ["000000.png", "000001.png", "000002.png"]
+    for file, frame in zip(files, noise, strict=True):
+        with Image.open(file) as picture:
+            np.testing.assert_array_equal(np.asarray(picture), frame)
+            assert picture.info["Comment"] == COMMENT
+    with pytest.raises(ValueError, match="not an empty folder"):
+        FrameWriter(tmp_path / "frames", 64)
+
+
+def test_what_is_a_folder(tmp_path):
+    assert is_frame_folder(f"frames{os.sep}") and is_frame_folder("frames") and is_frame_folder(tmp_path)
+    assert not is_frame_folder("talk.mp4")
+
+
+def test_reading_what_is_no_video(tmp_path):
+    with pytest.raises(ValueError, match="no such video"):
+        next(read_video(tmp_path / "none.mp4"))
+    (tmp_path / "a.mp4").write_bytes(b"letter" * 100)
+    with pytest.raises(ValueError, match="not a video"):
+        next(read_video(tmp_path / "a.mp4"))
+
+
+def test_real_videos(assets: Path):
+    for path in sorted((assets / "video").iterdir())[:3]:
+        frames = list(itertools.islice(read_video(path), 3))
+        assert len(frames) == 3 and frames[0].ndim == 3, path

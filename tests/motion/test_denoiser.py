@@ -1,0 +1,135 @@
+"""The motion transformer: its composition, and what may reach what."""
+
+import dataclasses
+from functools import partial
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from tests.motion.tiny import STATISTICS, TINY, batch, params
+from vasa_jax.arrays import Motion
+from vasa_jax.motion.conditions import Conditions, empty
+from vasa_jax.motion.config import MotionConfig
+from vasa_jax.motion.denoiser import Denoiser, initialise, predict
+from vasa_jax.motion.objective import conditions_of_batch
+from vasa_jax.nn.cost import count_macs, count_parameters
+
+PARAMS = params()
+RUN = jax.jit(partial(predict, TINY))
+
+
+@pytest.fixture(scope="module")
+def inputs():
+    clean, conditions = conditions_of_batch(TINY, STATISTICS, batch(2))
+    return clean, jnp.array([700.0, 3.0]), conditions
+
+
+def test_the_base_size_is_composed_as_written():
+    config = MotionConfig()
+    tree = jax.eval_shape(partial(initialise, config), jax.random.key(0))
+    attention, ffn = 4 * (512 * 512 + 512), 512 * 2048 + 2048 + 2048 * 512 + 512
+    assert {name: count_parameters(part) for name, part in tree.items()} == {
+        "motion_embedding": 134 * 512 + 512,
+        "audio_embedding": 768 * 512 + 512,
+        "time_embedding": ffn,
+        "gaze_embedding": 3 * 512 + 512 * 512 + 512,
+        "distance_embedding": 2 * 512 + 512 * 512 + 512,
+        "emotion_embedding": 9 * 512 + 512 * 512 + 512,
+        "positions": 60 * 512,
+        "types": 8 * 512,
+        "nulls": 6 * 512,
+        "encoder": 8 * (attention + ffn + 4 * 512) + 2 * 512,
+        "readout": 512 * 134 + 134,
+    }
+    assert count_parameters(tree) == 28_684_422
+
+
+def test_the_base_size_takes_the_written_tokens_and_operations():
+    config = MotionConfig()
+    tree = jax.eval_shape(partial(initialise, config), jax.random.key(0))
+    noisy, level = jax.ShapeDtypeStruct((1, 50, 134), jnp.float32), jax.ShapeDtypeStruct((1,), jnp.float32)
+    assert config.num_tokens == 124
+    assert 2e-9 * count_macs(partial(predict, config), tree, noisy, level, empty(config, 1)) == pytest.approx(
+        6.5, rel=0.015
+    )
+
+
+def test_an_unknown_value_is_never_read(inputs):
+    clean, level, conditions = inputs
+    nothing = empty(TINY, 2)
+    masks = {name: value for name, value in nothing._asdict().items() if name.endswith("_mask")}
+    poisoned = Conditions(
+        **{name: value * jnp.nan for name, value in conditions._asdict().items() if name not in masks}, **masks
+    )
+    np.testing.assert_array_equal(RUN(PARAMS, clean, level, nothing), RUN(PARAMS, clean, level, poisoned))
+    gradient = jax.jit(jax.grad(lambda p: predict(TINY, p, clean, level, poisoned).sum()))(PARAMS)
+    assert all(jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(gradient))
+
+
+def test_every_known_value_is_read(inputs):
+    clean, level, conditions = inputs
+    before = RUN(PARAMS, clean, level, conditions)
+    for name, value in conditions._asdict().items():
+        if not name.endswith("_mask"):
+            after = RUN(PARAMS, clean, level, conditions._replace(**{name: value + 1.0}))
+            assert float(jnp.abs(after - before).max()) > 1e-5, name
+    assert float(jnp.abs(RUN(PARAMS, clean, level + 50, conditions) - before).max()) > 1e-5
+
+
+def test_samples_do_not_see_each_other(inputs):
+    clean, level, conditions = inputs
+    both = RUN(PARAMS, clean, level, conditions)
+    other = jax.tree.map(lambda x: x.at[1].set(0), (clean, level, conditions))
+    np.testing.assert_array_equal(both[0], RUN(PARAMS, *other)[0])
+
+
+def test_motion_and_sound_of_one_frame_share_its_position():
+    """With content, types and attention's own weights alike, moving a frame's row in the table moves both its tokens."""
+    tree = jax.eval_shape(lambda: params())
+    assert tree["positions"].shape == (TINY.context + TINY.window, TINY.width)
+    assert tree["types"].shape == (8, TINY.width)
+    noisy, conditions = jnp.zeros((1, 6, 10)), empty(TINY, 1)
+    tokens = tokens_of(PARAMS, noisy, conditions)
+    moved = tokens_of({**PARAMS, "positions": PARAMS["positions"].at[4].add(1.0)}, noisy, conditions)
+    assert np.flatnonzero(np.abs(moved - tokens).max(-1)[0]).tolist() == [4, 9 + 4]
+
+
+def tokens_of(tree, noisy, conditions):
+    """What enters the transformer, (b, n, c)."""
+    seen = []
+
+    def record(call, args, kwargs, context):
+        if context.module.name == "encoder":
+            seen.append(args[0])
+        return call(*args, **kwargs)
+
+    with nn.intercept_methods(record):
+        Denoiser(TINY).apply({"params": tree}, noisy, jnp.zeros(1), conditions)
+    return np.asarray(seen[0])
+
+
+def test_bfloat16_layers_give_a_float32_result_close_to_float32(inputs):
+    clean, level, conditions = inputs
+    half = predict(dataclasses.replace(TINY, dtype="bfloat16"), PARAMS, clean, level, conditions)
+    assert half.dtype == jnp.float32
+    np.testing.assert_allclose(half, RUN(PARAMS, clean, level, conditions), atol=0.1)
+
+
+def test_float64_is_kept_throughout(inputs):
+    with jax.enable_x64(True):
+        wide = jax.tree.map(lambda x: x.astype(jnp.float64) if x.dtype == jnp.float32 else x, (PARAMS, *inputs))
+        result = jax.jit(partial(predict, TINY))(*wide)
+        assert result.dtype == jnp.float64
+    np.testing.assert_allclose(result, RUN(PARAMS, *inputs), atol=1e-5)
+
+
+def test_raw_motion_enters_normalised(inputs):
+    raw = batch(2)
+    shifted = STATISTICS._replace(pose_mean=jnp.ones(6), pose_scale=jnp.full(6, 2.0))
+    clean, conditions = conditions_of_batch(TINY, shifted, raw)
+    motion = Motion(raw["motion_pose"], raw["motion_dynamics"])
+    np.testing.assert_allclose(clean[..., :6], (motion.pose[:, 3:] - 1) / 2, atol=1e-6)
+    np.testing.assert_allclose(conditions.previous_motion[..., 6:], motion.dynamics[:, :3], atol=1e-6)

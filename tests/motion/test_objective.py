@@ -1,0 +1,52 @@
+"""The training objective: per-sample randomness, gradients, unlabelled clips."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from tests.motion.tiny import STATISTICS, TINY, batch, params
+from vasa_jax.motion import objective
+
+PARAMS = params()
+KEYS = jax.random.split(jax.random.key(3), 16)
+LOSS = jax.jit(partial(objective.loss, TINY))
+
+
+def test_the_loss_is_a_mean_over_samples_that_do_not_see_each_other():
+    data = batch(4)
+    whole, metrics = LOSS(PARAMS, STATISTICS, data, KEYS[:4])
+    one = jax.jit(lambda data, key: LOSS(PARAMS, STATISTICS, jax.tree.map(lambda x: x[None], data), key[None])[0])
+    alone = [one(jax.tree.map(lambda x, i=i: x[i], data), KEYS[i]) for i in range(4)]
+    assert float(whole) == pytest.approx(float(np.mean(alone)), rel=1e-5)
+    assert float(whole) == pytest.approx((6 * float(metrics["pose"]) + 4 * float(metrics["dynamics"])) / 10, rel=1e-5)
+
+
+def test_other_keys_give_another_loss_and_the_same_keys_the_same():
+    data = batch(4)
+    first, again, other = (float(LOSS(PARAMS, STATISTICS, data, keys)[0]) for keys in (KEYS[:4], KEYS[:4], KEYS[4:8]))
+    assert first == again != other
+
+
+def test_every_parameter_has_a_gradient():
+    gradient = jax.jit(jax.grad(lambda p: objective.loss(TINY, p, STATISTICS, batch(16), KEYS)[0]))(PARAMS)
+    still = [jax.tree_util.keystr(path) for path, g in jax.tree_util.tree_leaves_with_path(gradient) if not g.any()]
+    assert not still
+    assert (jnp.abs(gradient["nulls"]).max(1) > 0).all()
+    assert (jnp.abs(gradient["types"]).max(1) > 0).all()
+
+
+def test_unlabelled_clips_train_as_if_the_label_were_hidden():
+    data = batch(4)
+    blank = data | {name: jnp.full_like(data[name], jnp.nan) for name in ("gaze", "distance", "emotion")}
+    value, _ = LOSS(PARAMS, STATISTICS, blank, KEYS[:4])
+    assert jnp.isfinite(value)
+    _, conditions = objective.conditions_of_batch(TINY, STATISTICS, blank)
+    assert not (conditions.gaze_mask.any() or conditions.distance_mask.any() or conditions.emotion_mask.any())
+
+
+def test_a_batch_of_another_shape_is_refused():
+    with pytest.raises(ValueError, match=r"batch\['samples'\] has shape"):
+        objective.loss(TINY, PARAMS, STATISTICS, batch(2) | {"samples": jnp.zeros((2, 100))}, KEYS[:2])

@@ -1,0 +1,64 @@
+"""Sampling a window with the transformer."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from tests.motion.tiny import STATISTICS, TINY, batch, params
+from vasa_jax.motion import sampling
+from vasa_jax.motion.conditions import without
+from vasa_jax.motion.denoiser import predict
+from vasa_jax.motion.objective import conditions_of_batch
+from vasa_jax.motion.sampling import sample_window
+
+PARAMS, KEY = params(), jax.random.key(5)
+CONDITIONS = conditions_of_batch(TINY, STATISTICS, batch(3))[1]
+
+
+def draw(conditions, key=KEY, **options):
+    return jax.jit(lambda key, conditions: sample_window(TINY, PARAMS, key, conditions, **options))(key, conditions)
+
+
+def test_a_window_depends_on_its_key_and_on_nothing_else_in_the_batch():
+    whole = draw(CONDITIONS, steps=3, eta=0.5)
+    assert whole.shape == (3, 6, 10)
+    np.testing.assert_array_equal(whole, draw(CONDITIONS, steps=3, eta=0.5))
+    assert (whole != draw(CONDITIONS, jax.random.key(6), steps=3, eta=0.5)).any(-1).all()
+    assert (jnp.abs(whole[0] - whole[1]) > 0).any()
+    first = draw(jax.tree.map(lambda x: x[:1], CONDITIONS), steps=3, eta=0.5)
+    np.testing.assert_allclose(first, whole[:1], atol=1e-5)
+
+
+def test_one_step_is_the_guided_prediction_at_the_top():
+    scales = {"audio": 0.5, "gaze": 1.0, "distance": 0.0, "emotion": 0.25}
+    result = draw(CONDITIONS, steps=1, guidance=scales)
+    noise = jax.vmap(lambda i: jax.random.normal(jax.random.split(jax.random.fold_in(KEY, i))[0], (6, 10)))(
+        jnp.arange(3)
+    )
+    run = jax.jit(partial(predict, TINY, PARAMS, noise, jnp.full(3, 1000.0)))
+    expected = 2.75 * run(CONDITIONS)
+    for name, scale in scales.items():
+        expected -= scale * run(without(CONDITIONS, name))
+    np.testing.assert_allclose(result, expected, atol=1e-5)
+
+
+def test_branches_are_made_for_scales_that_are_not_zero(monkeypatch):
+    seen = []
+
+    def spy(config, params, noisy, level, conditions):
+        seen.append(noisy.shape[0])
+        return noisy
+
+    monkeypatch.setattr(sampling, "predict", spy)
+    for scales in ({}, {"distance": 0.0}, sampling.GUIDANCE, dict.fromkeys(sampling.GUIDED, 1.0)):
+        jax.eval_shape(partial(sample_window, TINY, PARAMS, guidance=scales), KEY, CONDITIONS)
+    assert seen == [3, 3, 9, 15]
+
+
+@pytest.mark.parametrize("options", [{"guidance": {"pose": 1.0}}, {"steps": 0}, {"eta": -0.1}])
+def test_nonsense_is_refused(options):
+    with pytest.raises(ValueError, match="pose|steps=0|eta=-0.1"):
+        sample_window(TINY, PARAMS, KEY, CONDITIONS, **options)

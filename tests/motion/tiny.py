@@ -1,0 +1,32 @@
+"""A motion transformer small enough for tests, and data for it."""
+
+import jax
+import jax.numpy as jnp
+
+from vasa_jax.motion.config import AudioEncoderConfig, MotionConfig
+from vasa_jax.motion.denoiser import initialise
+from vasa_jax.motion.objective import batch_spec
+from vasa_jax.motion.statistics import Statistics
+
+TINY = MotionConfig(
+    width=16,
+    num_layers=2,
+    num_heads=2,
+    ffn=24,
+    window=6,
+    context=3,
+    dynamics_dim=4,
+    audio=AudioEncoderConfig(kind="mel", feature_dim=8),
+)
+STATISTICS = Statistics(jnp.zeros(6), jnp.ones(6), jnp.zeros(4), jnp.eye(4), jnp.ones(4))
+
+
+def params(config=TINY):
+    return initialise(config, jax.random.key(0))
+
+
+def batch(size, config=TINY, seed=0):
+    """Random numbers in the shape of a batch."""
+    spec = batch_spec(config, size)
+    keys = jax.random.split(jax.random.key(seed), len(spec))
+    return {name: 0.1 * jax.random.normal(key, spec[name].shape) for name, key in zip(spec, keys, strict=True)}

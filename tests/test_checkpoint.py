@@ -1,0 +1,45 @@
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from vasa_jax.checkpoint import flatten, load_release, save_release, unflatten
+
+TREE = {"block": {"kernel": jnp.linspace(-1, 1, 12).reshape(3, 4), "bias": jnp.zeros(4)}, "step": jnp.int32(7)}
+
+
+def test_flatten_and_unflatten_are_inverse():
+    flat = flatten(TREE)
+    assert list(flat) == ["block/bias", "block/kernel", "step"]
+    assert unflatten(flat).keys() == TREE.keys()
+    with pytest.raises(ValueError, match="joined by"):
+        flatten({"a/b": 1})
+
+
+@pytest.mark.parametrize("dtype, error", [("float32", 0.0), ("bfloat16", 2.0**-8)])
+def test_a_release_comes_back(tmp_path, dtype, error):
+    config = {"autoencoder": {"image_size": 128, "widths": [1, 2]}}
+    tensors = {"autoencoder": TREE, "statistics": {"rotation": jnp.full((2, 2), 0.1)}}
+    save_release(tmp_path / "a" / "release", config, tensors, dtype, "# Card\n")
+    names = sorted(path.name for path in (tmp_path / "a" / "release").iterdir())
+    assert names == ["autoencoder.safetensors", "config.json", "model_card.md", "statistics.safetensors"]
+    release = load_release(tmp_path / "a" / "release")
+    assert release.config == config and release.card == "# Card\n"
+    kernel = release.tensors["autoencoder"]["block"]["kernel"]
+    assert kernel.dtype == np.float32
+    np.testing.assert_allclose(kernel, TREE["block"]["kernel"], rtol=error)
+    assert release.tensors["autoencoder"]["step"] == 7
+    np.testing.assert_array_equal(release.tensors["statistics"]["rotation"], np.full((2, 2), 0.1, np.float32))
+
+
+def test_a_release_is_replaced_as_a_whole_and_nothing_else_ever_is(tmp_path):
+    save_release(tmp_path / "r", {"v": 1}, {"a": TREE, "b": TREE}, "float32", "one")
+    save_release(tmp_path / "r", {"v": 2}, {"a": TREE}, "float32", "two")
+    assert load_release(tmp_path / "r").card == "two" and list(load_release(tmp_path / "r").tensors) == ["a"]
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home" / "thesis.txt").write_text("dear")
+    with pytest.raises(ValueError, match="is not a release"):
+        save_release(tmp_path / "home", {}, {"a": TREE}, "float32", "")
+    with pytest.raises(ValueError, match="dtype 'int8' is unknown"):
+        save_release(tmp_path / "r", {}, {"a": TREE}, "int8", "")
+    with pytest.raises(ValueError, match="not a release folder"):
+        load_release(tmp_path / "home")

@@ -1,0 +1,146 @@
+"""The house itself: documentation, declared packages, locks, the hooks and the package's front door."""
+
+import ast
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+import vasa_jax
+from vasa_jax import arrays
+
+ROOT = Path(__file__).parents[1]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+PACKAGE = sorted((ROOT / "vasa_jax").rglob("*.py"))
+PYTHONS = ("311", "312")
+LOCKED_EXTRAS = {"core": (), "faces": ("faces",), "cuda": ("cuda",), "tpu": ("tpu",), "dev": ("dev", "faces")}
+DISTRIBUTION = {"PIL": "pillow", "orbax": "orbax-checkpoint"}
+"""Where the name to import is not the name to install."""
+
+
+def lock(python: str, name: str) -> str:
+    return (ROOT / "requirements" / f"py{python}-{name}.txt").read_text(encoding="utf-8")
+
+
+def pins(text: str) -> dict[str, str]:
+    """Canonical package names to versions of a requirement file."""
+    return {canonicalize_name(name): version for name, version in re.findall(r"(?m)^([\w.-]+)==([\w.]+)", text)}
+
+
+def requirements(*extras: str) -> list[Requirement]:
+    lines = PROJECT["dependencies"] + [line for name in extras for line in PROJECT["optional-dependencies"][name]]
+    return [Requirement(line) for line in lines]
+
+
+def undocumented(node: ast.Module | ast.ClassDef, prefix: str) -> list[str]:
+    """Public classes, functions and methods without a docstring; Flax calls `setup` itself, so it needs none."""
+    found = []
+    for child in node.body:
+        if isinstance(child, ast.ClassDef | ast.FunctionDef) and child.name[0] != "_" and child.name != "setup":
+            if not ast.get_docstring(child):
+                found.append(f"{prefix}.{child.name}")
+            if isinstance(child, ast.ClassDef):
+                found += undocumented(child, f"{prefix}.{child.name}")
+    return found
+
+
+def test_everything_public_is_documented() -> None:
+    found = []
+    for path in PACKAGE:
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        name = str(path.relative_to(ROOT))
+        found += ([] if ast.get_docstring(tree) else [name]) + undocumented(tree, name)
+    assert not found
+
+
+def test_no_module_is_a_drawer_for_everything() -> None:
+    assert not [path for path in PACKAGE if path.stem in {"utils", "util", "helpers", "common", "misc"}]
+
+
+def test_every_import_is_a_declared_package() -> None:
+    declared = {canonicalize_name(item.name) for item in requirements("faces", "torch")}
+    used = set()
+    for path in [*PACKAGE, *ROOT.glob("configs/*.py"), *ROOT.glob("*.py")]:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                used |= {alias.name.partition(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module:
+                used.add(node.module.partition(".")[0])
+    ours = {"vasa_jax", "benchmarks", "configs"}
+    strangers = used - ours - sys.stdlib_module_names
+    assert {canonicalize_name(DISTRIBUTION.get(name, name)) for name in strangers} <= declared | {"jaxlib"}
+
+
+@pytest.mark.parametrize("python", PYTHONS)
+@pytest.mark.parametrize("name", LOCKED_EXTRAS)
+def test_a_lock_has_hashes_and_no_addresses(python: str, name: str) -> None:
+    text = lock(python, name)
+    lines = [line for line in text.splitlines() if line and not line.startswith("#")]
+    for line in lines:
+        assert re.fullmatch(r"[\w.-]+==[\w.]+( ; [^\\]+)? \\|    --hash=sha256:[0-9a-f]{64}( \\)?", line), line
+    for package in re.split(r"(?m)^(?=[\w])", "\n".join(lines))[1:]:
+        assert "--hash=sha256:" in package, package
+    for address in ("://", "--index", "--extra-index", "--find-links", "file:", "@", "/home", "/tmp", "torch=="):
+        assert address not in text
+
+
+@pytest.mark.parametrize("python", PYTHONS)
+@pytest.mark.parametrize("name", LOCKED_EXTRAS)
+def test_a_lock_holds_what_the_project_asks_for(python: str, name: str) -> None:
+    pinned = pins(lock(python, name))
+    for requirement in requirements(*LOCKED_EXTRAS[name]):
+        version = pinned.get(canonicalize_name(requirement.name))
+        assert version and requirement.specifier.contains(version), f"{requirement} against {version}: run make lock"
+
+
+@pytest.mark.parametrize("python", PYTHONS)
+def test_locks_of_one_python_agree(python: str) -> None:
+    everything = [pins(lock(python, name)) for name in LOCKED_EXTRAS]
+    for pinned in everything:
+        assert all(pinned[name] == other[name] for other in everything for name in pinned.keys() & other.keys())
+    assert pins(lock(python, "core")).keys() <= pins(lock(python, "dev")).keys()
+
+
+def test_torch_is_never_locked() -> None:
+    assert not any("torch" in pins(path.read_text(encoding="utf-8")) for path in ROOT.glob("requirements/*.txt"))
+
+
+def test_the_hooks_are_the_commands_of_the_gate() -> None:
+    hooks = re.findall(r"entry: (.+)", (ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8"))
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8").replace("$(BIN)", ".venv/bin")
+    gate = re.findall(r"(?m)^(?:lint|types): .*\n((?:\t.+\n)+)", makefile)
+    assert hooks == [command.strip() for commands in gate for command in commands.splitlines()]
+
+
+def test_the_version_has_an_entry_in_the_changelog() -> None:
+    assert f"\n## {vasa_jax.__version__}" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+
+
+def test_importing_the_package_is_cheap() -> None:
+    code = "import sys, vasa_jax; sys.exit('jax' in sys.modules or 'numpy' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
+
+
+@pytest.mark.parametrize("version", [(3, 10, 14), (3, 14, 0)])
+def test_other_pythons_stop_with_one_line(version: tuple[int, int, int]) -> None:
+    code = (
+        f"import sys; sys.version_info = {version}; sys.version = '{'.'.join(map(str, version))} (x)'; import vasa_jax"
+    )
+    run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False, capture_output=True, text=True)
+    last = run.stderr.splitlines()[-1]
+    assert run.returncode and last.startswith("RuntimeError: vasa-jax runs on Python 3.11 to 3.13, not 3.1")
+
+
+def test_unknown_attributes_are_refused() -> None:
+    with pytest.raises(AttributeError, match="no attribute 'laod'"):
+        _ = vasa_jax.laod  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def test_constants_fit_together() -> None:
+    assert arrays.SAMPLES_PER_FRAME * arrays.FPS == arrays.SAMPLE_RATE
+    assert len(arrays.EMOTIONS) == 8 and list(arrays.EMOTIONS) == sorted(arrays.EMOTIONS)

@@ -1,0 +1,124 @@
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from tests.training.tiny import MOTION, STAGE_1, STAGE_2
+from vasa_jax.checkpoint import load_release
+from vasa_jax.data.pipeline import open_shards
+from vasa_jax.data.records import read_clip, write_clip
+from vasa_jax.motion.objective import batch_spec
+from vasa_jax.training.export import export, main
+from vasa_jax.training.loop import train
+from vasa_jax.training.optimiser import make_optimiser
+from vasa_jax.training.parallel import make_strategy
+from vasa_jax.training.state import create
+from vasa_jax.training.step import make_train_step
+from vasa_jax.training.tasks import load_autoencoder, make_task, motion_sample
+
+
+def quick(task):
+    return dataclasses.replace(task, evaluate=lambda *_: {}, pictures=lambda *_: {})
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """Two steps of both stages on eight devices, the second on the first's codes."""
+    folder = tmp_path_factory.mktemp("runs")
+    first = dataclasses.replace(STAGE_1, parallel="pmap")
+    second = dataclasses.replace(STAGE_2, parallel="pmap", autoencoder=str(folder / "1"))
+    return folder, [
+        train(experiment, quick(make_task(experiment)), folder / name, progress=False)
+        for name, experiment in (("1", first), ("2", second))
+    ]
+
+
+def test_both_stages_train_two_steps_under_pmap(runs):
+    folder, results = runs
+    assert [result.step for result in results] == [2, 2] and results[0].digest != results[1].digest
+    clip = read_clip(open_shards(folder / "1" / "data" / "train")[0])
+    assert clip.frames.shape == (3, 32, 32, 3) and clip.frames.std() > 10
+    assert clip.labels["regions"].shape == (3, 3, 4) and len(open_shards(folder / "1" / "data" / "validation")) == 2
+    clip = read_clip(open_shards(folder / "2" / "data" / "train")[0])
+    assert clip.labels["dynamics"].shape == (25, 4) and len(clip.audio) == 640 * 25 and not len(clip.frames)
+    assert "directions carry" in (folder / "2" / "statistics.txt").read_text()
+
+
+def test_runs_become_a_release_and_a_release_serves_stage_2(runs, tmp_path):
+    folder, _ = runs
+    sizes = export([folder / "1", folder / "2"], tmp_path / "r", "float32")
+    release = load_release(tmp_path / "r")
+    assert set(sizes) == {"autoencoder", "motion"} and "2 steps" in release.card
+    assert set(release.tensors) == {"autoencoder", "motion", "statistics"}
+    assert release.tensors["statistics"]["rotation"].shape == (4, 4)
+    config, params = load_autoencoder(str(tmp_path / "r"))
+    same_config, same_params = load_autoencoder(str(folder / "1"))
+    assert config == same_config == STAGE_1.model
+    jax.tree.map(np.testing.assert_array_equal, params, same_params)
+    assert main([str(folder / "1"), str(folder / "1"), "--out", str(tmp_path / "q")]) == 2
+    assert main([str(tmp_path), "--out", str(tmp_path / "q")]) == 2 and not (tmp_path / "q").exists()
+
+
+def test_clips_of_another_recipe_are_refused_and_a_made_folder_is_shared(runs):
+    folder, _ = runs
+    data = dataclasses.replace(STAGE_1.data, path=str(folder / "1" / "data"), threads=2)
+    task = make_task(dataclasses.replace(STAGE_1, data=data))
+    assert task.prepare(folder / "elsewhere") == {}
+    with pytest.raises(ValueError, match="made with clips=8, this run wants 9"):
+        make_task(dataclasses.replace(STAGE_1, data=dataclasses.replace(data, clips=9))).prepare(folder / "elsewhere")
+
+
+def test_stage_2_without_stage_1_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="needs --autoencoder"):
+        make_task(STAGE_2).prepare(tmp_path)
+    with pytest.raises(ValueError, match="not a release folder"):
+        make_task(dataclasses.replace(STAGE_2, autoencoder=str(tmp_path))).prepare(tmp_path)
+
+
+def test_a_window_hears_its_own_sound():
+    frames = np.arange(20)
+    audio = np.repeat(frames, 640).astype(np.float32) / 100
+    labels = {
+        "pose": np.tile(frames[:, None], (1, 6)).astype(np.float32),
+        "dynamics": np.zeros((20, 4), np.float32),
+        "gaze": np.tile(frames[:, None], (1, 2)).astype(np.float32),
+    }
+    sample = motion_sample(read_clip(write_clip(None, audio, labels)), 5, 2, 6)
+    heard = sample["samples"][256 : 256 + 640 * 8].reshape(8, 640)
+    np.testing.assert_allclose(heard[:, 0], frames[5:13] / 100, atol=1e-6)
+    assert sample["samples"][0] == np.float32(0.04) and sample["samples"][-1] == np.float32(0.13)
+    assert sample["gaze"].tolist() == [9.5, 9.5] and sample["distance"].tolist() == [9.5]  # the window, not its context
+    assert np.isnan(sample["emotion"]).all()
+    first = motion_sample(read_clip(write_clip(None, audio, labels)), 0, 2, 6)
+    last = motion_sample(read_clip(write_clip(None, audio, labels)), 12, 2, 6)
+    assert (first["samples"][:256] == 0).all() and (last["samples"][-96:] == 0).all()
+    for name, spec in batch_spec(MOTION, 1).items():
+        assert last[name].shape == spec.shape[1:] and last[name].dtype == spec.dtype, name
+
+
+def ten_steps(name):
+    experiment = dataclasses.replace(STAGE_2, dtype="float32")
+    task, strategy = make_task(experiment), make_strategy(name, 8)
+    optimiser = make_optimiser(experiment.optimiser, 10)
+    wide = lambda tree: jax.tree.map(lambda x: jnp.asarray(x, jnp.float64), tree)  # noqa: E731
+    params, constants = wide(task.init(jax.random.key(0)))
+    state = strategy.place(create(params, constants, optimiser))
+    step = strategy.compile(make_train_step(task.loss, optimiser, experiment.ema, strategy.axis_name))
+    key = strategy.place(jax.random.key_data(jax.random.key(1)))
+    rng, losses = np.random.default_rng(0), []
+    for i in range(10):
+        batch = {name: rng.normal(size=spec.shape) for name, spec in batch_spec(MOTION, 8).items()}
+        batch["index"] = np.arange(8 * i, 8 * i + 8, dtype=np.uint32)
+        state, metrics = step(state, strategy.place_batch(batch), key)
+        losses.append(float(strategy.collect(metrics)["loss"]))
+    return jax.device_get(strategy.collect(state).params), losses
+
+
+def test_ten_steps_of_pmap_and_jit_agree_in_float64():
+    with jax.enable_x64(True):
+        (a, losses_a), (b, losses_b) = ten_steps("jit"), ten_steps("pmap")
+    assert {leaf.dtype for leaf in jax.tree.leaves(a)} == {np.dtype(np.float64)}
+    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=0, atol=1e-9), a, b)
+    np.testing.assert_allclose(losses_a, losses_b, rtol=1e-9)

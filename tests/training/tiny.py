@@ -1,0 +1,68 @@
+"""Both stages at the smallest sizes that build the same modules."""
+
+from vasa_jax.autoencoder.config import AutoencoderConfig
+from vasa_jax.autoencoder.objective import ObjectiveConfig
+from vasa_jax.motion.config import AudioEncoderConfig, DropConfig, MotionConfig
+from vasa_jax.training.config import (
+    AutoencoderExperiment,
+    MotionExperiment,
+    OptimiserConfig,
+    PerformanceData,
+    PortraitData,
+)
+
+AUTOENCODER = AutoencoderConfig(
+    image_size=32,
+    volume_stride=4,
+    volume_channels=4,
+    volume_depth=2,
+    dynamics_dim=4,
+    groups=2,
+    appearance_stem=4,
+    appearance_widths=(4, 4, 4),
+    appearance_blocks=1,
+    identity_image_size=32,
+    identity_width=4,
+    identity_stages=(1, 1, 1, 1),
+    identity_channels=4,
+    motion_image_size=32,
+    dynamics_size=32,
+    motion_width=4,
+    motion_stages=(1, 1, 1, 1),
+    warp_channels=4,
+    warp_depth=2,
+    warp_widths=(4, 4, 4, 4),
+    warp_upsampling=((1, 2, 2), (1, 1, 1), (1, 1, 1), (1, 1, 1)),
+    canonical_widths=(4, 4, 4),
+    canonical_depth_factor=1,
+    decoder_width=4,
+    decoder_blocks=1,
+    decoder_widths=(4, 4, 4),
+)
+MOTION = MotionConfig(
+    width=8,
+    num_layers=1,
+    num_heads=2,
+    ffn=8,
+    window=6,
+    context=2,
+    dynamics_dim=4,
+    timesteps=10,
+    audio=AudioEncoderConfig(kind="mel", feature_dim=8),
+    drop=DropConfig(audio_min_frames=2),
+)
+RARELY = {"log_every": 2, "eval_every": 100, "pictures_every": 100, "save_every": 100, "batch_size": 8, "steps": 2}
+STAGE_1 = AutoencoderExperiment(
+    model=AUTOENCODER,
+    objective=ObjectiveConfig(scales=2),
+    data=PortraitData(clips=8, validation_clips=2, size=32, frames=3, performed=1, threads=1),
+    frames_per_sample=2,
+    optimiser=OptimiserConfig(warmup=1),
+    **RARELY,
+)
+STAGE_2 = MotionExperiment(
+    model=MOTION,
+    data=PerformanceData(clips=3, validation_clips=1, size=32, seconds=1.0, threads=1),
+    optimiser=OptimiserConfig(warmup=1),
+    **RARELY,
+)

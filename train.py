@@ -1,0 +1,75 @@
+"""The training door: `python train.py CONFIG --workdir DIR [--steps N] [--seed S] [--any.config-field VALUE ...]`.
+
+CONFIG is a Python file of `configs/` and comes first; every field of the experiment that it returns can be overlaid
+by a flag (`--help` lists them). The same command goes on where an interrupted run stopped. `--dry-run` builds
+everything abstractly and prints sizes.
+"""
+
+import dataclasses
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+
+from vasa_jax.config import load
+
+USAGE = "usage: python train.py CONFIG --workdir DIR [--steps N] [--seed S] [--dry-run]; CONFIG --help lists every flag"
+
+
+def parse(arguments: list[str]) -> Any:
+    """The flags on top of the config: a value with the fields experiment, workdir, dry_run and time_limit.
+
+    Raises ValueError where no config is named; exits with a hint for an unknown flag or a value of the wrong type.
+    """
+    if not arguments or arguments[0].startswith("-"):
+        raise ValueError(USAGE)
+    default = load(arguments[0])
+    run = dataclasses.make_dataclass(
+        "Run",
+        [
+            ("experiment", Annotated[type(default), tyro.conf.arg(name="")], dataclasses.field(default=default)),
+            ("workdir", Annotated[str, tyro.conf.arg(help="folder of the run: data, checkpoints, logs")], ""),
+            ("dry_run", Annotated[bool, tyro.conf.arg(help="print sizes and train nothing")], False),
+            ("time_limit", Annotated[float, tyro.conf.arg(help="seconds; then stop with a checkpoint")], float("inf")),
+        ],
+        frozen=True,
+    )
+    return tyro.cli(run, prog=f"train.py {arguments[0]}", args=arguments[1:])
+
+
+def main(arguments: list[str]) -> int:
+    """Run the door; the exit code is 0 for a complete or cleanly stopped run, 1 for a broken one, 2 for bad input."""
+    try:
+        run = parse(arguments)
+        if run.dry_run:
+            from vasa_jax.training.describe import describe
+
+            print(describe(run.experiment))
+            return 0
+        if not run.workdir:
+            raise ValueError("workdir is empty: name a folder for the run with --workdir")
+        import jax
+
+        from vasa_jax.training.loop import NonFiniteError, train
+        from vasa_jax.training.tasks import make_task
+
+        try:
+            result = train(run.experiment, make_task(run.experiment), Path(run.workdir), run.time_limit)
+        except NonFiniteError as error:
+            print(f"train.py: stopped: {error}", file=sys.stderr)
+            return 1
+    except ValueError as error:
+        print(f"train.py: error: {error}", file=sys.stderr)
+        return 2
+    if result.stopped:
+        print(f"stopped early ({result.stopped}); the same command goes on from here")
+    print(
+        f"step {result.step}, {result.seconds:.1f} s, {result.samples_per_second:.2f} samples/s, "
+        f"parameters sha256 {result.digest}"
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

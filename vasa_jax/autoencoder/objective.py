@@ -1,0 +1,189 @@
+"""The stage-1 objective: a source and some drivers of one clip in, one number out (VASA-1 section 3.1).
+
+For frames 0 (source) and k = 1..n-1 (drivers) of a clip:
+
+1. every frame's pose and dynamics are encoded from its augmented picture;
+2. the source becomes a portrait: D's input volume V and identity code;
+3. reconstruction: D(V_0, id_0, pose_k, dyn_k) against frame k, multi-scale L1 and gradients, weighted at eyes and mouth;
+4. the pose and the face-tracker labels (mouth and lid opening, gaze in the head) are regressed where a record has them;
+5. contrastive cosine: the code of the rendered picture against the driver's, other frames of the record as negatives;
+6. l_consist: with i = 0 and j = n-1, D(V_i, id_i, pose_i, dyn_j) and D(V_j, id_j, pose_i, dyn_j) are the
+   same picture, and (EMOPortraits) both frames have the same canonical volume.
+
+Warps use the labelled pose where there is one (VASA-1 takes it from a pretrained network) and the encoder's own otherwise.
+"""
+
+import dataclasses
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from vasa_jax.arrays import Motion, Portrait
+from vasa_jax.autoencoder import augmentation, losses
+from vasa_jax.autoencoder.augmentation import AugmentationConfig
+from vasa_jax.autoencoder.config import AutoencoderConfig
+from vasa_jax.autoencoder.model import FACE_REACH, Autoencoder
+from vasa_jax.geometry.picture import face_crop_grid, sample_2d
+from vasa_jax.geometry.rotation import gaze_in_head
+
+POSE_UNIT = (0.1, 0.1, 0.1, 0.05, 0.05, 0.05)
+"""What one unit of pose error is: radians, crop units, log distance."""
+LABEL_UNIT = (0.2, 0.2, 0.2, 0.2, 0.2)
+"""What one unit of label error is: mouth, two lids (0..1), gaze in the head (two angles in radians)."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ObjectiveConfig:
+    """Weights of the terms of the stage-1 objective; 0 leaves a term out."""
+
+    l1: float = 1.0  # multi-scale L1
+    gradient: float = 1.0  # multi-scale L1 of finite differences
+    scales: int = 4  # octaves of both
+    region_weight: float = 4.0  # extra weight of eyes and mouth in both
+    pose: float = 0.05  # squared pose error, units of POSE_UNIT
+    labels: float = 0.05  # squared label error, units of LABEL_UNIT
+    contrastive: float = 0.01  # cosine on motion codes
+    consistency: float = 0.5  # l_consist, L1 of two pictures
+    canonical: float = 0.05  # canonical volumes of two frames, L1
+    augmentation: AugmentationConfig = AugmentationConfig()
+
+    def __post_init__(self):
+        for name in ("l1", "gradient", "region_weight", "pose", "labels", "contrastive", "consistency", "canonical"):
+            if not 0.0 <= getattr(self, name) < float("inf"):
+                raise ValueError(f"objective.{name}={getattr(self, name)} must be a finite number, 0 or more")
+        if self.scales < 1:
+            raise ValueError(f"objective: {self.scales=} must be 1 or more")
+
+
+def init(model_config: AutoencoderConfig, key: Array) -> dict[str, Any]:
+    """Fresh parameters: `autoencoder` (what a release holds) and `labels` (the linear label head, training only)."""
+    model_key, head_key = jax.random.split(key)
+    size = model_config.image_size
+    variables = Autoencoder(model_config).init(model_key, jnp.zeros((1, size, size, 3)), jnp.zeros((1, size, size, 3)))
+    width = model_config.dynamics_dim
+    kernel = jax.random.normal(head_key, (width, len(LABEL_UNIT))) / jnp.sqrt(width)
+    return {"autoencoder": variables["params"], "labels": {"kernel": kernel, "bias": jnp.zeros(len(LABEL_UNIT))}}
+
+
+def loss(
+    model_config: AutoencoderConfig,
+    config: ObjectiveConfig,
+    params: dict[str, Any],
+    batch: dict[str, Array],
+    keys: Array,
+) -> tuple[Float[Array, ""], dict[str, Array]]:
+    """The objective of a batch of clips, and its parts.
+
+    Args:
+        model_config: sizes of the network.
+        config: weights of the terms.
+        params: as from `init`.
+        batch: `frames` uint8 (b, n, h, w, 3), n at least 2; `pose` (b, n, 6), `gaze` (b, n, 2) in the camera frame, `mouth` (b, n, 1),
+            `lids` (b, n, 2), `regions` (b, n, 3, 4); NaN where a record has no label.
+        keys: one random key per sample, (b,) or (b, 2).
+
+    Returns:
+        The mean over samples, and scalar metrics (means too): every term unweighted, and `psnr` in dB.
+    """
+    apply = partial(Autoencoder(model_config).apply, {"params": params["autoencoder"]})
+    frames = batch["frames"].astype(jnp.float32) / 255.0
+    b, n, size = frames.shape[:3]
+    motion = _encode_motion(apply, model_config, config, frames, batch["pose"], keys)
+    known = jnp.isfinite(batch["pose"])
+    warp_pose = jnp.where(known, jnp.nan_to_num(batch["pose"]), motion.pose)
+    motion_of = lambda k: Motion(warp_pose[:, k], motion.dynamics[:, k])  # noqa: E731
+    portrait = apply(frames[:, 0], motion_of(0), method="encode")
+
+    drivers = n - 1
+    spread = lambda x: jnp.repeat(x, drivers, 0)  # noqa: E731
+    driven = Motion(_merge(warp_pose[:, 1:]), _merge(motion.dynamics[:, 1:]))
+    picture = apply(Portrait(*map(spread, portrait)), driven, method="render").astype(jnp.float32)
+    target = _merge(frames[:, 1:])
+    weight = losses.region_weight(_merge(batch["regions"][:, 1:]), size, config.region_weight)
+    l1, gradient = losses.multi_scale_l1(picture, target, weight, config.scales)
+
+    pose_error = losses.labelled_square_error(
+        _merge(motion.pose), _merge(batch["pose"]), jnp.asarray(POSE_UNIT, jnp.float32)
+    )
+    head_gaze = gaze_in_head(_merge(batch["gaze"]), _merge(batch["pose"]))
+    labels = jnp.concatenate([_merge(batch["mouth"]), _merge(batch["lids"]), head_gaze], -1)
+    predicted = _merge(motion.dynamics) @ params["labels"]["kernel"] + params["labels"]["bias"][None]
+    label_error = losses.labelled_square_error(predicted, labels, jnp.asarray(LABEL_UNIT, jnp.float32))
+
+    rendered_code = _dynamics(apply, model_config, picture.reshape(b, drivers, size, size, 3)[:, 0], warp_pose[:, 1])
+    others = jnp.concatenate([motion.dynamics[:, :1], motion.dynamics[:, 2:]], 1)
+    contrast = losses.contrastive(motion.dynamics[:, 1], rendered_code, others)
+
+    terms = {
+        "l1": l1,
+        "gradient": gradient,
+        "pose": pose_error,
+        "labels": label_error,
+        "contrastive": contrast,
+    }
+    if config.consistency or config.canonical:
+        other = apply(frames[:, -1], motion_of(n - 1), method="encode")
+        mixed = Motion(warp_pose[:, 0], motion.dynamics[:, -1])
+        pair = [apply(source, mixed, method="render").astype(jnp.float32) for source in (portrait, other)]
+        terms["consistency"] = jnp.abs(pair[0] - pair[1]).mean((1, 2, 3))
+        terms["canonical"] = jnp.abs((portrait.volume - other.volume).astype(jnp.float32)).mean((1, 2, 3, 4))
+    metrics = {name: term.mean() for name, term in terms.items()}
+    total = sum(getattr(config, name) * value for name, value in metrics.items())
+    squared = jnp.square(picture - target).mean((1, 2, 3))
+    metrics["psnr"] = (-10.0 * jnp.log10(squared + 1e-10)).mean()
+    return total, metrics
+
+
+def pictures(
+    model_config: AutoencoderConfig, params: dict[str, Any], batch: dict[str, Array]
+) -> dict[str, Float[Array, "h w 3"]]:
+    """A sheet for the log, 0..1: one row a clip (8 at most): source, then (driver, render) for every driver; poses are the network's own."""
+    apply = partial(Autoencoder(model_config).apply, {"params": params["autoencoder"]})
+    frames = batch["frames"][:8].astype(jnp.float32) / 255.0
+    motion = apply(_merge(frames), method="motion")
+    b, n = frames.shape[:2]
+    motion = Motion(*(part.reshape(b, n, -1) for part in motion))
+    portrait = apply(frames[:, 0], Motion(*(part[:, 0] for part in motion)), method="encode")
+    cells = [frames[:, 0]]
+    for k in range(1, n):
+        cells += [frames[:, k], apply(portrait, Motion(*(part[:, k] for part in motion)), method="render").astype(jnp.float32)]
+    sheet = jnp.concatenate([jnp.concatenate(list(row), 0) for row in cells], 1)
+    return {"source_driver_render": jnp.clip(sheet, 0.0, 1.0)}
+
+
+def _merge(x: Array) -> Array:
+    """(b, n, ...) to (b n, ...)."""
+    return x.reshape(-1, *x.shape[2:])
+
+
+def _encode_motion(
+    apply: Any,
+    model_config: AutoencoderConfig,
+    config: ObjectiveConfig,
+    frames: Float[Array, "b n h w 3"],
+    label: Float[Array, "b n 6"],
+    keys: Array,
+) -> Motion:
+    """Pose and dynamics (b, n, ...) of augmented frames; the crop of the dynamics encoder follows the label where there is one."""
+    b, n, size = frames.shape[:3]
+    augment = config.augmentation
+    colour_keys, warp_keys = jnp.moveaxis(jax.vmap(lambda key: jax.random.split(key, (2, n)))(keys), 1, 0)
+    seen = jax.vmap(jax.vmap(partial(augmentation.jitter_colour, strength=augment.colour)))(colour_keys, frames)
+    seen = _merge(seen)
+    pose = apply(seen, method="pose")
+    guide = jnp.where(jnp.isfinite(_merge(label)), jnp.nan_to_num(_merge(label)), jax.lax.stop_gradient(pose))
+    moved = partial(augmentation.random_displacement, size=model_config.dynamics_size, config=augment)
+    displacement = _merge(jax.vmap(jax.vmap(moved))(warp_keys))
+    dynamics = _dynamics(apply, model_config, seen, guide, displacement)
+    return Motion(pose.reshape(b, n, -1), dynamics.reshape(b, n, -1))
+
+
+def _dynamics(
+    apply: Any, model_config: AutoencoderConfig, picture: Array, pose: Array, displacement: Array | float = 0.0
+) -> Float[Array, "b z"]:
+    """Dynamics code of pictures through the face crop at `pose`, looked at with a displacement (crop units) on top."""
+    place = face_crop_grid(jax.lax.stop_gradient(pose), model_config.dynamics_size, FACE_REACH) + displacement
+    return apply(sample_2d(picture, place), method="dynamics").astype(jnp.float32)

@@ -1,0 +1,124 @@
+"""What a user may ask of the performance: where to look, how far away to be, what to feel (VASA-1 section 3.2, g, d and
+e).
+
+Gaze is a pair (theta, phi) of angles in the camera frame, theta > 0 to the viewer's right and phi > 0 up; the head's
+distance is a factor of the training mean, which the network hears as a logarithm (as pose[5]); an emotion is the clip
+mean of the eight HSEmotion coefficients. The defaults are the paper's: forward gaze, mean distance, null emotion.
+"""
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+
+from vasa_jax.arrays import EMOTIONS
+
+GAZE_DEGREES = 20.0
+"""How far "left", "right", "up" and "down" look."""
+GAZE_LIMIT = 60.0
+"""The largest angle of gaze that is accepted, in degrees."""
+DIRECTIONS = {
+    "forward": (0.0, 0.0),
+    "left": (-GAZE_DEGREES, 0.0),
+    "right": (GAZE_DEGREES, 0.0),
+    "up": (0.0, GAZE_DEGREES),
+    "down": (0.0, -GAZE_DEGREES),
+}
+DISTANCES = (0.25, 4.0)
+"""The nearest and the farthest, as factors of the training mean."""
+ADJECTIVES = {
+    "angry": "anger",
+    "contemptuous": "contempt",
+    "disgusted": "disgust",
+    "afraid": "fear",
+    "fearful": "fear",
+    "happy": "happiness",
+    "sad": "sadness",
+    "surprised": "surprise",
+}
+
+Gaze = str | tuple[float, float]
+
+
+class Controls(NamedTuple):
+    """Conditions of one performance, as the network reads them.
+
+    gaze: (2,) float32, theta and phi in radians, camera frame.
+    distance: (1,) float32, logarithm of the factor.
+    emotion: (8,) float32, coefficients of `arrays.EMOTIONS`.
+    emotion_known: () bool; False is the null emotion.
+    """
+
+    gaze: np.ndarray
+    distance: np.ndarray
+    emotion: np.ndarray
+    emotion_known: np.ndarray
+
+
+def make_controls(gaze: Gaze = "forward", distance: float = 1.0, emotion: str | None = None) -> Controls:
+    """Reads what a user wrote.
+
+    Args:
+        gaze: "left", "right", "up", "down" (20 degrees), "forward", "theta,phi" in degrees, or that pair of numbers.
+        distance: factor of the training mean, 0.25 to 4; 2 is twice as far.
+        emotion: a class or its adjective, with an optional weight from 0 to 1 ("happiness", "sad:0.6"); None is no
+            request.
+
+    Raises:
+        ValueError: anything else.
+    """
+    coefficients = np.zeros(len(EMOTIONS), np.float32) if emotion is None else parse_emotion(emotion)
+    return Controls(
+        gaze=np.radians(np.asarray(parse_gaze(gaze), np.float32)),
+        distance=np.asarray([math.log(parse_distance(distance))], np.float32),
+        emotion=coefficients,
+        emotion_known=np.asarray(emotion is not None),
+    )
+
+
+def parse_gaze(gaze: Gaze) -> tuple[float, float]:
+    """Angles (theta, phi) in degrees. Raises ValueError for what is no direction, or more than 60 degrees."""
+    ways = f"choose {', '.join(DIRECTIONS)}, or 'theta,phi' in degrees (at most {GAZE_LIMIT:g} either way)"
+    if isinstance(gaze, str):
+        if gaze.strip().lower() in DIRECTIONS:
+            return DIRECTIONS[gaze.strip().lower()]
+        parts = gaze.split(",")
+    else:
+        parts = list(gaze)
+    try:
+        theta, phi = (float(part) for part in parts)
+    except (TypeError, ValueError):
+        raise ValueError(f"gaze {gaze!r} is unknown; {ways}") from None
+    if not (abs(theta) <= GAZE_LIMIT and abs(phi) <= GAZE_LIMIT):
+        raise ValueError(f"gaze {gaze!r} is out of range; {ways}")
+    return theta, phi
+
+
+def parse_distance(distance: float) -> float:
+    """The factor itself. Raises ValueError outside 0.25 to 4."""
+    low, high = DISTANCES
+    if not low <= distance <= high:
+        raise ValueError(f"distance {distance:g} is out of range; give {low:g} to {high:g}; 1 is the mean")
+    return float(distance)
+
+
+def parse_emotion(emotion: str) -> np.ndarray:
+    """Coefficients (8,), float32, which sum to 1: the weight for the class that was asked for, the rest for neutral.
+
+    Raises:
+        ValueError: an unknown class, or a weight outside 0 to 1.
+    """
+    name, colon, text = emotion.strip().lower().partition(":")
+    name = ADJECTIVES.get(name.strip(), name.strip())
+    if name not in EMOTIONS:
+        raise ValueError(f"emotion {emotion!r} is unknown; choose {', '.join(EMOTIONS)} (or {', '.join(ADJECTIVES)})")
+    try:
+        weight = float(text) if colon else 1.0
+    except ValueError:
+        weight = math.nan
+    if not 0 <= weight <= 1:
+        raise ValueError(f"emotion {emotion!r} has no weight from 0 to 1; write for example {name}:0.6")
+    coefficients = np.zeros(len(EMOTIONS), np.float32)
+    coefficients[EMOTIONS.index("neutral")] = 1 - weight
+    coefficients[EMOTIONS.index(name)] += weight
+    return coefficients

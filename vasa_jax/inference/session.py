@@ -1,0 +1,116 @@
+"""The one step of a session: a window of sound in, a window of motion out (VASA-1 section 3.2, sliding windows).
+
+Offline and streaming drivers both call `session_step` from a Python loop; the scan of the sampler is inside it. Between
+calls a session remembers
+
+    (key, window number, the last K frames of normalised motion, their sound, which of them are known),
+
+so a window is conditioned on the frames that were generated just before it, the first one on nothing, and a session of
+any length has one size. Window n draws its noise from fold_in(key, n): the same seed gives the same motion, however the
+sound arrived.
+"""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int, Key
+
+from vasa_jax.arrays import Motion
+from vasa_jax.inference.controls import Controls
+from vasa_jax.motion.audio_features import log_mel
+from vasa_jax.motion.conditions import audio_shape, empty
+from vasa_jax.motion.config import MotionConfig
+from vasa_jax.motion.sampling import sample_window
+from vasa_jax.motion.statistics import Statistics, denormalise
+
+Guidance = tuple[tuple[str, float], ...]
+"""Scale by name of condition, as pairs, so that it hashes."""
+
+
+class Carry(NamedTuple):
+    """What a session remembers between windows; the last K frames are aligned to the right.
+
+    key: of the session. window: number of the next window. motion: (1, K, 6 + z), normalised. audio: (1, K, 4, 80)
+        log-mel. known: (1, K).
+    """
+
+    key: Key[Array, ""]
+    window: Int[Array, ""]
+    motion: Float[Array, "1 k d"]
+    audio: Float[Array, "1 k mels bands"]
+    known: Bool[Array, "1 k"]
+
+
+def session_start(config: MotionConfig, key: Key[Array, ""]) -> Carry:
+    """A session of which nothing is known yet.
+
+    Raises:
+        ValueError: a model that hears something else than log-mel.
+    """
+    if config.audio.kind != "mel":
+        raise ValueError(f"this motion model hears {config.audio.kind!r}; only models with audio.kind 'mel' can be run")
+    k = config.context
+    return Carry(
+        key=key,
+        window=jnp.zeros((), jnp.int32),
+        motion=jnp.zeros((1, k, config.motion_dim)),
+        audio=jnp.zeros((1, k, *audio_shape(config))),
+        known=jnp.zeros((1, k), bool),
+    )
+
+
+def session_step(
+    config: MotionConfig,
+    params: dict[str, Any],
+    statistics: Statistics,
+    carry: Carry,
+    samples: Float[Array, " n"],
+    controls: Controls,
+    steps: int,
+    guidance: Guidance,
+) -> tuple[Carry, Motion]:
+    """Generates the next window. Jit it with config, steps and guidance static.
+
+    Args:
+        config, params, statistics: of the motion model.
+        carry: of the session.
+        samples: (640 W + 352,) at 16 kHz: the window's own and the margins of the log-mel (256 before, 96 after).
+        controls: may change from window to window.
+        steps: of the sampler, 1 or more.
+        guidance: scales by name.
+
+    Returns:
+        The next carry, and raw motion (W, 6) and (W, z).
+    """
+    heard = log_mel(samples[None])
+    yes = jnp.ones((1,), bool)
+    conditions = empty(config, 1)._replace(
+        previous_motion=carry.motion,
+        previous_motion_mask=carry.known,
+        previous_audio=carry.audio,
+        previous_audio_mask=carry.known,
+        audio=heard,
+        audio_mask=jnp.ones(heard.shape[:2], bool),
+        gaze=jnp.asarray(controls.gaze)[None],
+        gaze_mask=yes,
+        distance=jnp.asarray(controls.distance)[None],
+        distance_mask=yes,
+        emotion=jnp.asarray(controls.emotion)[None],
+        emotion_mask=jnp.asarray(controls.emotion_known)[None],
+    )
+    key = jax.random.fold_in(carry.key, carry.window)
+    drawn = sample_window(config, params, key, conditions, steps, 0.0, dict(guidance))
+
+    def last(before: Array, new: Array) -> Array:
+        return jnp.concatenate([before, new], axis=1)[:, -config.context :]
+
+    following = Carry(
+        key=carry.key,
+        window=carry.window + 1,
+        motion=last(carry.motion, drawn),
+        audio=last(carry.audio, heard),
+        known=last(carry.known, jnp.ones(heard.shape[:2], bool)),
+    )
+    motion = denormalise(statistics, drawn)
+    return following, Motion(motion.pose[0], motion.dynamics[0])

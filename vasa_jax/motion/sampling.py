@@ -1,0 +1,61 @@
+"""One window of motion: guided DDIM from noise (VASA-1 section 3.2, where 50 steps, l_A = 0.5 and l_g = 1 are used)."""
+
+from collections.abc import Mapping
+from functools import partial
+from types import MappingProxyType
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Key
+
+from vasa_jax.diffusion.ddim import sample
+from vasa_jax.diffusion.guidance import guided
+from vasa_jax.diffusion.schedule import cosine
+from vasa_jax.motion.conditions import GUIDED, Conditions, without
+from vasa_jax.motion.config import MotionConfig
+from vasa_jax.motion.denoiser import predict
+
+GUIDANCE: Mapping[str, float] = MappingProxyType({"audio": 0.5, "gaze": 1.0, "distance": 0.0, "emotion": 0.0})
+"""VASA-1's guidance scales: three branches a step."""
+
+
+def sample_window(
+    config: MotionConfig,
+    params: dict[str, Any],
+    key: Key[Array, ""],
+    conditions: Conditions,
+    steps: int = 50,
+    eta: float = 0.0,
+    guidance: Mapping[str, float] = GUIDANCE,
+) -> Float[Array, "b w d"]:
+    """Draw W frames of normalised motion; `statistics.denormalise` makes them raw.
+
+    Jit it with config, steps, eta and guidance closed over: they decide the program.
+
+    Args:
+        config: of the denoiser.
+        params: of the denoiser.
+        key: of this window; sample j of the batch draws from fold_in(key, j), so a batch does not change its samples.
+        conditions: what is known.
+        steps: evaluations of the denoiser, 1 or more.
+        eta: fresh noise a step, in [0, 1]; 0 is deterministic given the key.
+        guidance: scale by name, of `conditions.GUIDED`; each that is not zero adds a branch to the batch.
+
+    Returns:
+        (b, W, 6 + z), float32.
+
+    Raises:
+        ValueError: steps, eta or guidance out of range, or a guidance name that is no condition.
+    """
+    if unknown := sorted(set(guidance) - set(GUIDED)):
+        raise ValueError(f"guidance knows no condition {unknown[0]!r}; choose among {', '.join(GUIDED)}")
+    batch, shape = conditions.gaze.shape[0], (config.window, config.motion_dim)
+
+    def draw(index: Array) -> tuple[Array, Array]:
+        start, steps_key = jax.random.split(jax.random.fold_in(key, index))
+        return jax.random.normal(start, shape), steps_key
+
+    noise, keys = jax.vmap(draw)(jnp.arange(batch))
+    denoise = guided(partial(predict, config, params), conditions, without, guidance)
+    return sample(denoise, noise, cosine(config.timesteps), steps, eta, keys)

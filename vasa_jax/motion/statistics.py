@@ -1,0 +1,162 @@
+"""Normalisation of motion: what the diffusion sees as unit variance.
+
+The dynamics code of a face autoencoder has few directions that matter (in MegaPortraits' 18 of 512 carry 99 % of the
+variance, says EMOPortraits), so that dividing every dimension by its own deviation would turn most of the loss into
+noise. With the training set's mean mu, its principal axes Q (columns, largest first) and deviations sd along them,
+
+    y = (z_dyn - mu) Q / max(sd, 0.1 sd_1),                                                      (1)
+
+and pose is divided by its own deviation. A normalised frame is [pose (6), dynamics (z)]. The statistics are constants
+of a run and travel with its weights.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from vasa_jax.arrays import POSE_DIM, Motion
+
+FLOOR = 0.1
+"""Least scale of a direction of dynamics, in deviations of the first one."""
+POSE_FLOOR = 1e-4
+"""Least scale of a pose component, in its own units: one that never moves is divided by this."""
+
+
+class Statistics(NamedTuple):
+    """Constants of equation (1), float32.
+
+    pose_mean, pose_scale: (6,), units of the pose. dynamics_mean: (z,). rotation: (z, z), orthogonal, columns are axes.
+    dynamics_scale: (z,), along the axes, never increasing.
+    """
+
+    pose_mean: Float[Array, " 6"]
+    pose_scale: Float[Array, " 6"]
+    dynamics_mean: Float[Array, " z"]
+    rotation: Float[Array, "z z"]
+    dynamics_scale: Float[Array, " z"]
+
+
+def fit(motion: Motion) -> Statistics:
+    """Measure the statistics of a training set, on the host, in float64.
+
+    Args:
+        motion: raw pose (..., 6) and dynamics (..., z); every frame counts once.
+
+    Raises:
+        ValueError: fewer than two frames, a number that is not finite, or dynamics that never change.
+    """
+    pose, dynamics = _rows(motion)
+    pose_deviation = pose.std(0)
+    variance, axes = np.linalg.eigh(np.cov(dynamics, rowvar=False, bias=True).reshape(dynamics.shape[1], -1))
+    deviation, axes = np.sqrt(np.maximum(variance[::-1], 0)), axes[:, ::-1]
+    if not deviation[0] > 0:
+        raise ValueError(f"the dynamics of all {len(dynamics)} frames are equal; train stage 1 further")
+    largest = np.abs(axes).argmax(0)
+    axes = axes * np.sign(axes[largest, np.arange(axes.shape[1])])  # an axis has no sign of its own: fix one
+    return Statistics(
+        *(
+            jnp.asarray(value, jnp.float32)
+            for value in (
+                pose.mean(0),
+                np.maximum(pose_deviation, POSE_FLOOR),
+                dynamics.mean(0),
+                axes,
+                np.maximum(deviation, FLOOR * deviation[0]),
+            )
+        )
+    )
+
+
+def normalise(statistics: Statistics, motion: Motion) -> Float[Array, "*batch d"]:
+    """Raw motion (..., 6) and (..., z) to one normalised vector a frame, (..., 6 + z): equation (1)."""
+    s = _like(statistics, motion.dynamics)
+    pose = (motion.pose - s.pose_mean) / s.pose_scale
+    dynamics = _times(motion.dynamics - s.dynamics_mean, statistics.rotation) / s.dynamics_scale
+    return jnp.concatenate([pose, dynamics], axis=-1)
+
+
+def denormalise(statistics: Statistics, x: Float[Array, "*batch d"]) -> Motion:
+    """The inverse of `normalise`: (..., 6 + z) to raw motion."""
+    s = _like(statistics, x)
+    pose = x[..., :POSE_DIM] * s.pose_scale + s.pose_mean
+    dynamics = _times(x[..., POSE_DIM:] * s.dynamics_scale, statistics.rotation.T) + s.dynamics_mean
+    return Motion(pose, dynamics)
+
+
+def check(statistics: Statistics, motion: Motion, tolerance: float = 0.05) -> Float[np.ndarray, " z"]:
+    """Assert that training data is normalised as it should be: a wrong normalisation trains well and samples badly.
+
+    Every component must have mean 0, and variance 1 or, where a floor of equation (1) holds, less; the directions of
+    dynamics must be uncorrelated.
+
+    Args:
+        statistics: those that training will use.
+        motion: raw training data, pose (..., 6) and dynamics (..., z).
+        tolerance: of means, variances and correlations.
+
+    Returns:
+        The deviation of the dynamics along each axis, raw units: the spectrum.
+
+    Raises:
+        ValueError: which component is off, by how much.
+    """
+    pose, dynamics = _rows(motion)
+    size = statistics.dynamics_mean.shape[0]
+    if dynamics.shape[1] != size:
+        raise ValueError(f"motion has {dynamics.shape[1]} dynamics dimensions, its statistics have {size}; refit them")
+    mean, scale = np.asarray(statistics.dynamics_mean, np.float64), np.asarray(statistics.dynamics_scale, np.float64)
+    turned = (dynamics - mean) @ np.asarray(statistics.rotation, np.float64)
+    centred = (pose - np.asarray(statistics.pose_mean, np.float64)) / np.asarray(statistics.pose_scale, np.float64)
+    y = np.concatenate([centred, turned / scale], axis=1)
+    floored = np.concatenate([np.asarray(statistics.pose_scale) <= POSE_FLOOR * 1.01, scale <= FLOOR * 1.01 * scale[0]])
+    covariance = np.cov(y, rowvar=False, bias=True)
+    variance = covariance.diagonal()
+    bad = np.abs(y.mean(0)) > tolerance
+    bad |= (variance > 1 + tolerance) | (~floored & (variance < 1 - tolerance))
+    if bad.any():
+        i = int(bad.argmax())
+        name = f"pose[{i}]" if i < POSE_DIM else f"dynamics axis {i - POSE_DIM}"
+        raise ValueError(
+            f"normalised {name} has mean {y[:, i].mean():.3f} and variance {variance[i]:.3f} on the training data, not "
+            "0 and 1; refit the statistics on this data"
+        )
+    between = np.abs(covariance[POSE_DIM:, POSE_DIM:] - np.diag(variance[POSE_DIM:])).max()
+    if between > tolerance:
+        raise ValueError(f"normalised dynamics axes covary by {between:.3f}; refit the statistics on this data")
+    return turned.std(0)
+
+
+def describe(spectrum: Float[np.ndarray, " z"]) -> str:
+    """One line about a spectrum of deviations: how many directions matter, and the largest of them."""
+    share = np.cumsum(np.square(spectrum)) / np.square(spectrum).sum()
+    needed = [int(np.searchsorted(share, part) + 1) for part in (0.9, 0.99)]
+    largest = " ".join(f"{value:.3g}" for value in spectrum[:8])
+    return (
+        f"dynamics: {needed[0]} of {len(spectrum)} directions carry 90 % of the variance, {needed[1]} carry 99 %; "
+        f"{int((spectrum > FLOOR * spectrum[0]).sum())} are above the floor; deviations {largest}"
+    )
+
+
+def _rows(motion: Motion) -> tuple[np.ndarray, np.ndarray]:
+    """Frames as rows, float64; refuses what has no statistics."""
+    pose, dynamics = (np.asarray(part, np.float64).reshape(-1, np.shape(part)[-1]) for part in motion)
+    if len(pose) < 2 or len(pose) != len(dynamics):
+        raise ValueError(f"{len(pose)} frames of pose and {len(dynamics)} of dynamics: statistics need two or more")
+    for name, value in (("pose", pose), ("dynamics", dynamics)):
+        if not np.isfinite(value).all():
+            raise ValueError(f"{name} holds {np.size(value) - np.isfinite(value).sum()} numbers that are not finite")
+    return pose, dynamics
+
+
+def _like(statistics: Statistics, x: Array) -> Statistics:
+    """The vectors of the statistics with the rank and dtype of x."""
+    lead = (1,) * (x.ndim - 1)
+    return Statistics(*(value.reshape(*lead, -1).astype(x.dtype) if value.ndim == 1 else value for value in statistics))
+
+
+def _times(x: Array, matrix: Array) -> Array:
+    """x (..., z) times a matrix, in full float32 on every accelerator."""
+    return jnp.matmul(x, matrix.astype(x.dtype), precision=jax.lax.Precision.HIGHEST)

@@ -1,0 +1,1 @@
+"""Linen blocks that know no faces: convolutions, normalisation, residual blocks, ResNets, resizing, and what they cost."""

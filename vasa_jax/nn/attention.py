@@ -1,0 +1,75 @@
+"""A pre-norm transformer encoder (Vaswani et al. 2017; norm before each part as in Xiong et al. 2020).
+
+    x <- x + attention(norm(x)),        x <- x + feed_forward(norm(x)),                          (1)
+
+with every token seeing every other. The logits and the softmax are float32 at least, whatever the compute dtype.
+The parameters of a stack carry a leading axis of layers: it is one `nn.scan`, which compiles one block.
+"""
+
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+
+class SelfAttention(nn.Module):
+    """Multi-head attention of a sequence to itself, (b, n, c) -> (b, n, c).
+
+    num_heads: must divide c (ValueError). dtype: of the computation; None follows input and parameters. The kernel of
+    `qkv` is (c, 3 c): queries, keys, values, each head after head.
+    """
+
+    num_heads: int
+    dtype: Any = None
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "b n c"]) -> Float[Array, "b n c"]:
+        b, n, c = x.shape
+        if c % self.num_heads:
+            raise ValueError(f"width {c} must be a multiple of num_heads={self.num_heads}")
+        size = c // self.num_heads
+        qkv = nn.Dense(3 * c, dtype=self.dtype, name="qkv")(x)
+        query, key, value = jnp.moveaxis(qkv.reshape(b, n, 3, self.num_heads, size), 2, 0)
+        precise = jnp.promote_types(qkv.dtype, jnp.float32)
+        logits = jnp.einsum("bqhc,bkhc->bhqk", query * size**-0.5, key, preferred_element_type=precise)
+        weights = jax.nn.softmax(logits).astype(value.dtype)
+        mixed = jnp.einsum("bhqk,bkhc->bqhc", weights, value).reshape(b, n, c)
+        return nn.Dense(c, dtype=self.dtype, name="out")(mixed)
+
+
+class Block(nn.Module):
+    """One pre-norm block, equation (1). ffn: hidden channels of the feed-forward part (GELU)."""
+
+    num_heads: int
+    ffn: int
+    dtype: Any = None
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "b n c"]) -> Float[Array, "b n c"]:
+        normed = nn.LayerNorm(dtype=self.dtype, name="attention_norm")(x)
+        x = x + SelfAttention(self.num_heads, self.dtype, name="attention")(normed)
+        normed = nn.LayerNorm(dtype=self.dtype, name="ffn_norm")(x)
+        hidden = nn.gelu(nn.Dense(self.ffn, dtype=self.dtype, name="ffn_in")(normed))
+        return x + nn.Dense(x.shape[-1], dtype=self.dtype, name="ffn_out")(hidden)
+
+
+class Encoder(nn.Module):
+    """A stack of pre-norm blocks and a final LayerNorm, (b, n, c) -> (b, n, c)."""
+
+    num_layers: int
+    num_heads: int
+    ffn: int
+    dtype: Any = None
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "b n c"]) -> Float[Array, "b n c"]:
+        stack = nn.scan(
+            lambda block, carry, _: (block(carry), None),
+            variable_axes={"params": 0},
+            split_rngs={"params": True},
+            length=self.num_layers,
+        )
+        x, _ = stack(Block(self.num_heads, self.ffn, self.dtype, name="blocks"), x, None)
+        return nn.LayerNorm(dtype=self.dtype, name="norm")(x)

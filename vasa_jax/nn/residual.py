@@ -1,0 +1,57 @@
+"""Pre-activation residual blocks (He et al. 2016) in two and three dimensions: MegaPortraits' RB2D and RB3D.
+
+    RB(x) = skip(x) + conv(relu(norm(conv(relu(norm(x))))))
+
+with 3x3(x3) convolutions; skip is the identity, or one more such convolution where the width changes. With a code, both
+norms are adaptive.
+"""
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from vasa_jax.nn.convolution import Convolution
+from vasa_jax.nn.normalisation import AdaptiveGroupNorm, GroupNorm
+
+
+class ResidualBlock(nn.Module):
+    """RB2D for (b, h, w, c) and RB3D for (b, d, h, w, c) inputs."""
+
+    features: int
+    groups: int = 32
+    dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(
+        self, x: Float[Array, "b *space c"], code: Float[Array, "b k"] | None = None
+    ) -> Float[Array, "b *space features"]:
+        """Apply the block; `code` makes its norms adaptive."""
+        kernel = (3,) * (x.ndim - 2)
+        y = x
+        for index in range(2):
+            if code is None:
+                y = GroupNorm(self.groups, name=f"norm_{index}")(y)
+            else:
+                y = AdaptiveGroupNorm(self.groups, name=f"norm_{index}")(y, code)
+            y = Convolution(self.features, kernel, dtype=self.dtype, name=f"conv_{index}")(nn.relu(y))
+        if x.shape[-1] != self.features:
+            x = Convolution(self.features, kernel, dtype=self.dtype, name="skip")(x)
+        return x + y
+
+
+class Output(nn.Module):
+    """The end of a stack: GroupNorm, ReLU and one plain convolution (no weight standardisation)."""
+
+    features: int
+    groups: int = 32
+    dtype: jnp.dtype = jnp.float32
+    zero: bool = False  # start the convolution at zero
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "b *space c"]) -> Float[Array, "b *space features"]:
+        """Apply the three layers."""
+        init = nn.initializers.zeros if self.zero else nn.initializers.lecun_normal()
+        x = nn.relu(GroupNorm(self.groups, name="norm")(x))
+        kernel = (3,) * (x.ndim - 2)
+        conv = Convolution(self.features, kernel, standardised=False, dtype=self.dtype, kernel_init=init, name="conv")
+        return conv(x)

@@ -1,0 +1,103 @@
+"""The world's door: film a synthetic person, or take only a portrait or a speech.
+
+    python -m vasa_jax.synthetic --out clip.mp4 --seed 3 --seconds 6 --size 256 --emotion happiness:0.8
+    python -m vasa_jax.synthetic --portrait portrait.png --speech speech.wav --seed 4000000
+
+The second line is what `make demo` feeds to the model: a neutral, frontal picture of a person at 256 pixels and what
+that person says, the two inputs of VASA-1. Bad input ends with one line on stderr, exit code 2 and no file.
+"""
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NoReturn
+
+import soundfile
+from PIL import Image
+
+from vasa_jax.arrays import FPS, SAMPLE_RATE
+from vasa_jax.media.video import VideoWriter, check_target
+from vasa_jax.synthetic.clip import shoot
+from vasa_jax.synthetic.identity import identity_from_seed
+from vasa_jax.synthetic.performance import perform, read_emotion
+from vasa_jax.synthetic.state import neutral_state
+
+PORTRAIT_SIZE = 256
+LONGEST = 3600.0
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        """Complain as everything else here does: one line."""
+        raise ValueError(f"{message}; see --help")
+
+
+def parse(arguments: Sequence[str]) -> argparse.Namespace:
+    """Read and check the flags; ValueError for what cannot be done."""
+    parser = _Parser(prog="python -m vasa_jax.synthetic", description="Film a synthetic person who says nonsense.")
+    parser.add_argument("--out", type=Path, help="a video with sound (.mp4, .m4v, .mov, .mkv)")
+    parser.add_argument("--portrait", type=Path, help=f"a neutral frontal picture of {PORTRAIT_SIZE} pixels (.png)")
+    parser.add_argument("--speech", type=Path, help="what the person says (.wav)")
+    parser.add_argument("--seed", type=int, default=0, help="decides person, voice, words and acting (default 0)")
+    parser.add_argument("--seconds", type=float, default=6.0, help="length of video and speech (default 6)")
+    parser.add_argument("--size", type=int, default=256, help="side of the video in pixels, even (default 256)")
+    parser.add_argument("--emotion", help="a class and its intensity, as happiness:0.8 (default: the seed's own)")
+    options = parser.parse_args(arguments)
+    if options.out is None and options.portrait is None and options.speech is None:
+        raise ValueError("nothing to write; give --out, --portrait or --speech")
+    if not 1 / FPS <= options.seconds <= LONGEST:
+        raise ValueError(f"--seconds {options.seconds:g} is out of range; give {1 / FPS:g} to {LONGEST:g}")
+    if not 16 <= options.size <= 1024 or options.size % 2:
+        raise ValueError(f"--size {options.size} must be even and within 16 to 1024")
+    for path, suffix in ((options.portrait, ".png"), (options.speech, ".wav")):
+        if path is not None and check_target(path).suffix.lower() != suffix:
+            raise ValueError(f"{path} must end in {suffix}")
+    options.emotion = None if options.emotion is None else read_emotion(options.emotion)
+    return options
+
+
+def write_whole(path: Path, write: Callable[[Path], object]) -> None:
+    """Let `write` fill a hidden file beside `path`, then give it its name; ValueError where that fails."""
+    partial = path.parent / f".{path.stem}.partial-{os.getpid()}{path.suffix}"
+    try:
+        write(partial)
+        os.replace(partial, path)
+    except OSError as error:
+        raise ValueError(f"cannot write {path}: {error.strerror or error}") from error
+    finally:
+        partial.unlink(missing_ok=True)
+    sys.stdout.write(f"wrote {path}\n")
+
+
+def run(options: argparse.Namespace) -> None:
+    """Write what the options ask for."""
+    identity = identity_from_seed(options.seed)
+    performance = perform(options.seed, options.seconds, options.emotion)
+    if options.out is not None:
+        with VideoWriter(options.out, FPS, options.size, (performance.audio, SAMPLE_RATE)) as writer:
+            for frames, _ in shoot(identity, performance.states, options.size):
+                for frame in frames:
+                    writer.write(frame)
+        sys.stdout.write(f"wrote {options.out}\n")
+    if options.portrait is not None:
+        frames, _ = next(shoot(identity, neutral_state((1,)), PORTRAIT_SIZE))
+        write_whole(options.portrait, Image.fromarray(frames[0]).save)
+    if options.speech is not None:
+        sound = performance.audio
+        write_whole(options.speech, lambda path: soundfile.write(path, sound, SAMPLE_RATE, subtype="PCM_16"))
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command and return its exit code: 0, or 2 after one line on stderr."""
+    try:
+        run(parse(sys.argv[1:] if arguments is None else arguments))
+    except ValueError as error:
+        sys.stderr.write(f"vasa_jax.synthetic: error: {' '.join(str(error).split())}\n")
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,151 @@
+"""What an experiment is: a frozen value that a file in `configs/` returns and `train.py` overlays with flags.
+
+Defaults follow MegaPortraits (supplement): AdamW, learning rate 2e-4 with a cosine to 1e-6. Stage 1 is VASA-1 section
+3.1, stage 2 section 3.2.
+"""
+
+import dataclasses
+from typing import Literal
+
+from vasa_jax.autoencoder.config import AutoencoderConfig
+from vasa_jax.autoencoder.objective import ObjectiveConfig
+from vasa_jax.motion.config import MotionConfig
+from vasa_jax.synthetic.splits import SPLITS
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class OptimiserConfig:
+    """AdamW with linear warm-up, a cosine to `final_learning_rate`, and clipping by the global norm."""
+
+    learning_rate: float = 2e-4  # at the top of the schedule
+    final_learning_rate: float = 1e-6  # at the last step
+    warmup: int = 500  # steps from zero to the schedule
+    b1: float = 0.9  # decay of the first moment
+    b2: float = 0.999  # decay of the second moment
+    weight_decay: float = 0.01  # of kernels only
+    clip: float = 1.0  # largest global norm of a gradient
+
+    def __post_init__(self):
+        if not (0.0 < self.learning_rate < float("inf") and 0.0 <= self.final_learning_rate <= self.learning_rate):
+            raise ValueError(
+                f"optimiser: {self.learning_rate=} must be above 0 and no less than {self.final_learning_rate=}"
+            )
+        if not (0.0 <= self.b1 < 1.0 and 0.0 <= self.b2 < 1.0):
+            raise ValueError(f"optimiser: {self.b1=} and {self.b2=} must lie in [0, 1)")
+        if self.warmup < 0 or self.weight_decay < 0.0 or self.clip <= 0.0:
+            raise ValueError(
+                f"optimiser: {self.warmup=} and {self.weight_decay=} must be 0 or more, {self.clip=} above 0"
+            )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class WorldData:
+    """Clips of the synthetic world, made once into shards and reused."""
+
+    path: str = ""  # folder of the made clips, to share between runs; empty is WORKDIR/data
+    clips: int = 2000  # clips to train on; clip i is seed first_seed + i of the split "train"
+    first_seed: int = 0  # offset into the split
+    validation_clips: int = 16  # clips of the split "validation", for pictures and evaluation
+    size: int = 128  # side of a picture in pixels
+    clips_per_shard: int = 100  # an interrupted making goes on with the first missing shard
+    threads: int = 2  # reading threads
+    prefetch: int = 4  # batches read ahead
+
+    def __post_init__(self):
+        for name in ("clips", "validation_clips", "size", "clips_per_shard", "threads", "prefetch"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"data.{name}={getattr(self, name)} must be 1 or more")
+        for split, wanted in (("train", self.clips), ("validation", self.validation_clips)):
+            if self.first_seed < 0 or self.first_seed + wanted > len(SPLITS[split]):
+                raise ValueError(
+                    f"{self.first_seed=} and {wanted} clips leave the split {split!r} of {len(SPLITS[split])} seeds; "
+                    "lower one of them"
+                )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PortraitData(WorldData):
+    """Stage 1: every clip is one person in `frames` pictures, of independent states and of moments of a performance."""
+
+    frames: int = 12  # pictures a clip
+    performed: int = 4  # how many of them are moments of a performance; the others are independent states
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.frames < 2 or not 0 <= self.performed <= self.frames:
+            raise ValueError(f"data: {self.frames=} must be 2 or more and {self.performed=} between 0 and it")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PerformanceData(WorldData):
+    """Stage 2: every clip is a performance with sound, encoded by stage 1."""
+
+    seconds: float = 6.0  # length of a clip
+
+    def __post_init__(self):
+        super().__post_init__()
+        if not 0.0 < self.seconds < 3600.0:
+            raise ValueError(f"data.seconds={self.seconds} must be above 0 and below an hour")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Experiment:
+    """What both stages have."""
+
+    optimiser: OptimiserConfig = OptimiserConfig()
+    steps: int = 10_000  # length of the run and of the learning rate's schedule
+    batch_size: int = 16  # samples a step, over all devices
+    seed: int = 0  # of initialisation, data order and every random number in a step
+    parallel: Literal["jit", "pmap"] = "jit"  # how a step is spread over devices
+    # of computation; auto is bfloat16 on accelerators and float32 on a CPU
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    ema: float = 0.999  # decay of the averaged parameters, which are what a release holds
+    log_every: int = 50  # steps between scalars
+    pictures_every: int = 1000  # steps between pictures
+    eval_every: int = 1000  # steps between evaluations on held-out clips
+    save_every: int = 1000  # steps between checkpoints
+    keep: int = 2  # checkpoints kept
+
+    def __post_init__(self):
+        for name in ("steps", "batch_size", "log_every", "pictures_every", "eval_every", "save_every", "keep"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}={getattr(self, name)} must be 1 or more")
+        if not 0.0 <= self.ema < 1.0:
+            raise ValueError(f"ema={self.ema} must lie in [0, 1); 0 keeps the last parameters")
+        if not 0 <= self.seed < 2**31:
+            raise ValueError(f"seed={self.seed} must lie in [0, 2^31)")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class AutoencoderExperiment(Experiment):
+    """Stage 1: the face latent space (VASA-1 section 3.1)."""
+
+    model: AutoencoderConfig = AutoencoderConfig()
+    objective: ObjectiveConfig = ObjectiveConfig()
+    data: PortraitData = PortraitData()
+    frames_per_sample: int = 3  # frames drawn from a clip for one sample: a source and its drivers
+
+    def __post_init__(self):
+        super().__post_init__()
+        if not 2 <= self.frames_per_sample <= self.data.frames:
+            raise ValueError(f"{self.frames_per_sample=} must lie between 2 and {self.data.frames=}")
+        if self.data.size != self.model.image_size:
+            raise ValueError(f"{self.data.size=} must equal {self.model.image_size=}")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class MotionExperiment(Experiment):
+    """Stage 2: facial dynamics from sound (VASA-1 section 3.2)."""
+
+    model: MotionConfig = MotionConfig()
+    autoencoder: str = ""  # stage 1, which encodes the clips: a release folder or a workdir
+    data: PerformanceData = PerformanceData()
+
+    def __post_init__(self):
+        super().__post_init__()
+        frames = int(self.data.seconds * 25)
+        if frames < self.model.context + self.model.window:
+            raise ValueError(
+                f"{self.data.seconds=} is {frames} frames, shorter than context and window "
+                f"({self.model.context} + {self.model.window}); lengthen the clips"
+            )

@@ -1,0 +1,96 @@
+"""From runs to a release: `python -m vasa_jax.training.export WORKDIR [WORKDIR] --out FOLDER [--card FILE]`.
+
+Writes the averaged parameters of the newest checkpoints of a stage 1 run, a stage 2 run, or both, in the release
+format of `vasa_jax.checkpoint`: `autoencoder.safetensors` (without training-only heads), `motion.safetensors` and
+`statistics.safetensors` (always float32), with both model configs under "autoencoder" and "motion" of `config.json`.
+"""
+
+import argparse
+import dataclasses
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from vasa_jax import config as configs
+from vasa_jax.checkpoint import read_bundle, save_release
+from vasa_jax.training.config import AutoencoderExperiment, Experiment, MotionExperiment
+from vasa_jax.training.state import count, digest
+
+STAGES = {"autoencoder": AutoencoderExperiment, "motion": MotionExperiment}
+"""Name of a stage, as releases spell it, to the kind of its experiment."""
+
+
+def export(workdirs: Sequence[str | Path], out: str | Path, dtype: str = "bfloat16", card: str = "") -> dict[str, int]:
+    """Write a release.
+
+    Args:
+        workdirs: one or two runs, of different stages.
+        out: the folder to write.
+        dtype: of the weights, "bfloat16" or "float32"; statistics keep float32.
+        card: text of the model card; "" writes a plain one of what is known here.
+
+    Returns:
+        Stage to the number of its parameters.
+
+    Raises:
+        ValueError: for a folder without a checkpoint, two runs of one stage, or a run of no known stage.
+    """
+    config: dict[str, Any] = {"format": 1}
+    tensors: dict[str, Any] = {}
+    runs: dict[str, Any] = {}
+    for workdir in workdirs:
+        step, saved, state = read_bundle(workdir)
+        stage, experiment = _experiment(saved, workdir)
+        if stage in runs:
+            raise ValueError(f"{str(workdir)!r} is a second run of stage {stage!r}; name one run of each stage")
+        config[stage] = json.loads(configs.to_json(experiment))["model"]
+        tensors[stage] = state["ema"]["autoencoder"] if stage == "autoencoder" else state["ema"]
+        if stage == "motion":
+            tensors["statistics"] = state["constants"]
+        runs[stage] = {"step": step, "parameters": count(tensors[stage]), "sha256": digest(tensors[stage])}
+    config["training"] = runs
+    save_release(out, config, tensors, dtype, card or _plain_card(runs, dtype))
+    return {stage: run["parameters"] for stage, run in runs.items()}
+
+
+def _experiment(saved: dict[str, Any], workdir: str | Path) -> tuple[str, Experiment]:
+    for stage, kind in STAGES.items():
+        names = {field.name for field in dataclasses.fields(kind)}
+        if set(saved) <= names:
+            return stage, configs.from_json(json.dumps(saved), kind)
+    raise ValueError(f"the run in {str(workdir)!r} is of no known stage; it must be one of {', '.join(STAGES)}")
+
+
+def _plain_card(runs: dict[str, Any], dtype: str) -> str:
+    rows = [
+        f"* {stage}: {run['parameters'] / 1e6:.2f}M parameters after {run['step']} steps, sha256 {run['sha256'][:16]}"
+        for stage, run in runs.items()
+    ]
+    return "\n".join(["# A vasa-jax release", "", f"Averaged weights, stored as {dtype}.", "", *rows, ""])
+
+
+def main(arguments: list[str]) -> int:
+    """The command line; exit code 2 and one line for bad input."""
+    parser = argparse.ArgumentParser(prog="python -m vasa_jax.training.export", description=export.__doc__)
+    parser.add_argument("workdir", nargs="+", help="a run of stage 1, of stage 2, or one of each")
+    parser.add_argument("--out", required=True, help="folder of the release")
+    parser.add_argument("--dtype", default="bfloat16", choices=("bfloat16", "float32"), help="of the weights")
+    parser.add_argument("--card", default="", help="Markdown file that becomes model_card.md")
+    options = parser.parse_args(arguments)
+    try:
+        if options.card and not Path(options.card).is_file():
+            raise ValueError(f"card {options.card!r} is no file; name a Markdown file or leave --card out")
+        card = Path(options.card).read_text() if options.card else ""
+        sizes = export(options.workdir, options.out, options.dtype, card)
+    except ValueError as error:
+        sys.stderr.write(f"export: error: {error}\n")
+        return 2
+    sizes_text = ", ".join(f"{stage} {size / 1e6:.2f}M" for stage, size in sizes.items())
+    sys.stdout.write(f"{options.out}: {sizes_text}\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

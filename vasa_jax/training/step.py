@@ -1,0 +1,71 @@
+"""The train step: one pure function of (state, batch, key), the same under `jit` and under `pmap`.
+
+All randomness is per sample: the key of a sample is fold_in(fold_in(run key, step), position in the stream), so
+neither the batch's split over devices nor a restart changes it. With an axis name, gradients and metrics are averaged
+over it; every device has as many samples, so that is the mean over the global batch.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Float, Int, UInt32
+
+from vasa_jax.training.state import TrainState
+
+Batch = dict[str, Any]
+Metrics = dict[str, Any]
+TrainStep = Callable[[TrainState, Batch, Any], tuple[TrainState, Metrics]]
+
+
+Loss = Callable[[Any, Any, Batch, Any, Any], tuple[Any, Metrics]]
+"""(params, constants, batch, keys (b,), step ()) to (mean over the samples, metrics: means too)."""
+
+
+def sample_keys(key: UInt32[Array, " 2"], step: Int[Array, ""], index: UInt32[Array, " b"]) -> Any:
+    """Typed random keys (b,), one a sample; `key` is the data of the run's key (`jax.random.key_data`)."""
+    root = jax.random.fold_in(jax.random.wrap_key_data(key), step)
+    return jax.vmap(lambda i: jax.random.fold_in(root, i))(index)
+
+
+def make_train_step(
+    loss: Loss,
+    optimiser: optax.GradientTransformation,
+    ema: float,
+    axis_name: str | None = None,
+) -> TrainStep:
+    """The step of a task.
+
+    Args:
+        loss: of the task; its batch carries `index` uint32 (b,).
+        optimiser: as from `make_optimiser`.
+        ema: decay d of the averaged parameters; in the first steps min(d, (1 + step) / (10 + step)), so that the
+            start is forgotten.
+        axis_name: the mapped axis to average over; None where the batch is global.
+
+    Returns:
+        A pure function to (new state, metrics): those of the loss, `loss`, and `gradient_norm` before clipping.
+    """
+
+    def train_step(state: TrainState, batch: Batch, key: Any) -> tuple[TrainState, Metrics]:
+        keys = sample_keys(key, state.step, batch["index"])
+
+        def objective(params: Any) -> tuple[Float[Array, ""], Metrics]:
+            value, metrics = loss(params, state.constants, batch, keys, state.step)
+            return value, metrics | {"loss": value}
+
+        gradients, metrics = jax.grad(objective, has_aux=True)(state.params)
+        if axis_name is not None:
+            gradients, metrics = jax.lax.pmean((gradients, metrics), axis_name)
+        metrics["gradient_norm"] = optax.tree.norm(gradients)
+        updates, opt = optimiser.update(gradients, state.opt, state.params)
+        params = optax.apply_updates(state.params, updates)
+        decay = jnp.minimum(ema, (1.0 + state.step) / (10.0 + state.step))
+        average = jax.tree.map(
+            lambda old, new: (old + (1.0 - decay) * (new - old)).astype(old.dtype), state.ema, params
+        )
+        return TrainState(state.step + 1, params, average, opt, state.constants), metrics
+
+    return train_step

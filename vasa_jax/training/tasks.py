@@ -1,0 +1,264 @@
+"""What is trained: a stage as a handful of functions that the step and the loop call.
+
+Both stages give the same interface, so that one step and one loop serve them: stage 1 is the face latent space
+(VASA-1 section 3.1) on frames of one person, stage 2 the motion of a face from sound (section 3.2) on windows of
+clips that stage 1 has encoded.
+"""
+
+import dataclasses
+import functools
+import json
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from vasa_jax.arrays import SAMPLES_PER_FRAME
+from vasa_jax.autoencoder import cost as autoencoder_cost
+from vasa_jax.autoencoder import objective as autoencoder_objective
+from vasa_jax.autoencoder.config import AutoencoderConfig
+from vasa_jax.autoencoder.model import Autoencoder
+from vasa_jax.checkpoint import load_release, read_bundle
+from vasa_jax.config import from_json
+from vasa_jax.data.pipeline import Sample, make_dataset, open_shards
+from vasa_jax.data.records import count_frames, read_clip
+from vasa_jax.motion import objective as motion_objective
+from vasa_jax.motion import statistics as motion_statistics
+from vasa_jax.motion.audio_features import slice_samples
+from vasa_jax.motion.conditions import empty
+from vasa_jax.motion.denoiser import initialise, predict
+from vasa_jax.motion.sampling import sample_window
+from vasa_jax.motion.statistics import Statistics
+from vasa_jax.nn import cost
+from vasa_jax.training import transfer, world_data
+from vasa_jax.training.config import AutoencoderExperiment, Experiment, MotionExperiment
+from vasa_jax.training.state import digest
+from vasa_jax.training.task import Task
+
+SAMPLES_BEFORE = 256
+"""Samples of sound that a window's slice has before its first frame, see `motion.audio_features`."""
+PORTRAIT_LABELS = {"pose": (6,), "gaze": (2,), "mouth": (1,), "lids": (2,), "regions": (3, 4)}
+"""Labels a picture of a stage 1 sample; NaN where a record has none."""
+HELD_OUT = 8
+"""Held-out samples behind pictures."""
+
+
+def make_task(experiment: Experiment) -> Task:
+    """The task of an experiment; raises ValueError for an experiment of no known stage."""
+    if isinstance(experiment, AutoencoderExperiment):
+        return _autoencoder_task(experiment)
+    if isinstance(experiment, MotionExperiment):
+        return _motion_task(experiment)
+    raise ValueError(
+        f"{type(experiment).__name__} is no experiment; return an AutoencoderExperiment or a MotionExperiment"
+    )
+
+
+def compute_dtype(experiment: Experiment) -> str:
+    """The dtype that `experiment.dtype` means on the devices at hand."""
+    if experiment.dtype != "auto":
+        return experiment.dtype
+    return "float32" if jax.default_backend() == "cpu" else "bfloat16"
+
+
+def load_autoencoder(source: str) -> tuple[AutoencoderConfig, Any]:
+    """Stage 1 from a release folder or a run's workdir (its averaged parameters).
+
+    Returns:
+        (config, parameters of the `Autoencoder`).
+
+    Raises:
+        ValueError: where the folder is neither, or a release without stage 1.
+    """
+    if (Path(source) / "checkpoints").is_dir():
+        _, saved, state = read_bundle(source)
+        return from_json(json.dumps(saved), AutoencoderExperiment).model, state["ema"]["autoencoder"]
+    release = load_release(source)
+    if "autoencoder" not in release.tensors:
+        raise ValueError(f"the release {source!r} holds no autoencoder; name one that does, or a stage 1 workdir")
+    return from_json(json.dumps(release.config["autoencoder"]), AutoencoderConfig), release.tensors["autoencoder"]
+
+
+def _autoencoder_task(experiment: AutoencoderExperiment) -> Task:
+    data, frames = experiment.data, experiment.frames_per_sample
+    model = dataclasses.replace(experiment.model, dtype=compute_dtype(experiment))
+
+    def sample(record: bytes, rng: np.random.Generator) -> Sample:
+        chosen = rng.choice(count_frames(record), frames, replace=False)
+        return _portrait_sample(record, chosen)
+
+    def batch_spec(batch_size: int) -> dict[str, jax.ShapeDtypeStruct]:
+        shape = (batch_size, frames)
+        size = model.image_size
+        return {
+            "frames": jax.ShapeDtypeStruct((*shape, size, size, 3), jnp.uint8),
+            "index": jax.ShapeDtypeStruct((batch_size,), jnp.uint32),
+        } | {name: jax.ShapeDtypeStruct((*shape, *rest), jnp.float32) for name, rest in PORTRAIT_LABELS.items()}
+
+    def held_out(workdir: Path) -> dict[str, Any]:
+        source = open_shards(world_data.data_folder(data, workdir) / "validation")
+        return _stack(_portrait_sample(source[i], np.arange(frames)) for i in range(min(HELD_OUT, len(source))))
+
+    loss = functools.partial(autoencoder_objective.loss, model, experiment.objective)
+    pictures = jax.jit(functools.partial(autoencoder_objective.pictures, model))
+    return Task(
+        init=lambda key: (autoencoder_objective.init(model, key), {}),
+        loss=lambda params, constants, batch, keys, step: loss(params, batch, keys),
+        batch_spec=batch_spec,
+        prepare=lambda workdir: (
+            world_data.prepare(data, workdir, functools.partial(world_data.make_portraits, data)) and {}
+        ),
+        dataset=lambda workdir, batch_size, seed: make_dataset(
+            open_shards(world_data.data_folder(data, workdir) / "train"),
+            sample,
+            batch_size,
+            seed,
+            data.threads,
+            data.prefetch,
+        ),
+        held_out=held_out,
+        evaluate=lambda params, constants, batch: transfer.evaluate(model, params),
+        pictures=lambda params, constants, batch: pictures(params, _on_device(batch)),
+        blocks=lambda params: dict(params["autoencoder"]),
+        macs=lambda: autoencoder_cost.count_macs(model),
+    )
+
+
+def _portrait_sample(record: bytes, chosen: np.ndarray) -> Sample:
+    """Some frames of a stage 1 record and their labels."""
+    clip = read_clip(record, chosen.tolist())
+    labels = {
+        name: np.asarray(clip.labels[name], np.float32)[chosen]
+        if name in clip.labels
+        else np.full((len(chosen), *rest), np.nan, np.float32)
+        for name, rest in PORTRAIT_LABELS.items()
+    }
+    return {"frames": clip.frames} | labels
+
+
+def _motion_task(experiment: MotionExperiment) -> Task:
+    data, model = experiment.data, dataclasses.replace(experiment.model, dtype=compute_dtype(experiment))
+
+    def prepare(workdir: Path) -> Statistics:
+        if not experiment.autoencoder:
+            raise ValueError("autoencoder is empty: stage 2 needs --autoencoder, a release folder or a stage 1 workdir")
+        if model.audio.kind != "mel":
+            raise ValueError(
+                f"{model.audio.kind=} needs records with audio features; the world's clips carry sound: use 'mel'"
+            )
+        config, params = load_autoencoder(experiment.autoencoder)
+        if config.dynamics_dim != model.dynamics_dim or config.image_size != data.size:
+            raise ValueError(
+                f"the autoencoder {experiment.autoencoder!r} has dynamics_dim={config.dynamics_dim} and "
+                f"image_size={config.image_size}; this experiment {model.dynamics_dim=} and {data.size=}"
+            )
+        encode = jax.jit(lambda p, frames: Autoencoder(config).apply({"params": p}, frames, method="motion"))
+        params = jax.device_put(params)
+        make = functools.partial(world_data.make_performances, data, functools.partial(encode, params))
+        folder = world_data.prepare(data, workdir, make, source=digest(params))
+        motion = world_data.read_motion(folder / "train")
+        statistics = motion_statistics.fit(motion)
+        spectrum = motion_statistics.check(statistics, motion)
+        (workdir / "statistics.txt").write_text(motion_statistics.describe(spectrum) + "\n")
+        return statistics
+
+    def sample(record: bytes, rng: np.random.Generator) -> Sample:
+        clip = read_clip(record)
+        frames = model.context + model.window
+        return motion_sample(
+            clip, int(rng.integers(len(clip.labels["pose"]) - frames + 1)), model.context, model.window
+        )
+
+    def held_out(workdir: Path) -> dict[str, Any]:
+        source = open_shards(world_data.data_folder(data, workdir) / "validation")
+        clips = [read_clip(source[i]) for i in range(len(source))]
+        return _stack(motion_sample(clip, 0, model.context, model.window) for clip in clips)
+
+    loss = functools.partial(motion_objective.loss, model)
+    z = model.dynamics_dim
+    unmeasured = Statistics(jnp.zeros(6), jnp.ones(6), jnp.zeros(z), jnp.eye(z), jnp.ones(z))
+    spec = functools.partial(motion_objective.batch_spec, model)
+    held_out_loss = jax.jit(loss)
+    sampled = jax.jit(functools.partial(_sampled, model))
+
+    def evaluate(params: Any, constants: Any, batch: dict[str, Any]) -> dict[str, float]:
+        size = len(batch["gaze"])
+        totals = [
+            held_out_loss(params, constants, _on_device(batch), jax.random.split(jax.random.key(draw), size))
+            for draw in range(4)
+        ]
+        values = [parts | {"loss": value} for value, parts in jax.device_get(totals)]
+        return {name: float(np.mean([value[name] for value in values])) for name in values[0]}
+
+    return Task(
+        init=lambda key: (initialise(model, key), unmeasured),
+        loss=lambda params, constants, batch, keys, step: loss(params, constants, batch, keys),
+        batch_spec=lambda size: spec(size) | {"index": jax.ShapeDtypeStruct((size,), jnp.uint32)},
+        prepare=prepare,
+        dataset=lambda workdir, batch_size, seed: make_dataset(
+            open_shards(world_data.data_folder(data, workdir) / "train"),
+            sample,
+            batch_size,
+            seed,
+            data.threads,
+            data.prefetch,
+        ),
+        held_out=held_out,
+        evaluate=evaluate,
+        pictures=lambda params, constants, batch: {"true_above_sampled": sampled(params, constants, _on_device(batch))},
+        blocks=lambda params: dict(params),
+        macs=lambda: {"branch": _count_branch(model)},
+    )
+
+
+def motion_sample(clip: Any, first: int, context: int, window: int) -> Sample:
+    """K + W frames of a stage 2 clip from frame `first`, with their sound and the window's conditions; see
+    `motion.objective`.
+
+    Gaze is the window's mean in the camera frame, distance its mean log distance; NaN where the clip has no label.
+    """
+    last = first + context + window
+    samples = np.pad(clip.audio, (SAMPLES_BEFORE, slice_samples(0)))[SAMPLES_PER_FRAME * first :]
+    labels = clip.labels
+    gaze = labels["gaze"][first + context : last].mean(0) if "gaze" in labels else np.full(2, np.nan)
+    pose = labels["pose"][first:last]
+    return {
+        "motion_pose": pose,
+        "motion_dynamics": labels["dynamics"][first:last],
+        "samples": samples[: slice_samples(context + window)],
+        "gaze": np.float32(gaze),
+        "distance": np.float32(pose[context:, 5:].mean(0)),
+        "emotion": np.float32(labels["emotion"]) if "emotion" in labels else np.full(8, np.nan, np.float32),
+    }
+
+
+def _sampled(model: Any, params: Any, statistics: Statistics, batch: dict[str, Any]) -> Any:
+    """True windows above sampled ones: time runs right, each row is a component of normalised motion, grey is 0."""
+    batch = {name: value[:HELD_OUT] for name, value in batch.items()}
+    truth, conditions = motion_objective.conditions_of_batch(model, statistics, batch)
+    drawn = sample_window(model, params, jax.random.key(0), conditions, steps=20)
+    rows = jnp.concatenate([truth, jnp.zeros_like(truth[:, :2]), drawn], 1)  # (b, 2 w + 2, d)
+    sheet = jnp.concatenate([jnp.swapaxes(rows[i], 0, 1) for i in range(len(rows))], 0)
+    return jnp.repeat(jnp.clip(0.5 + sheet / 6.0, 0.0, 1.0)[..., None], 3, -1)
+
+
+def _count_branch(model: Any) -> int:
+    """Multiply-adds of one evaluation of the denoiser for one window."""
+    params = jax.eval_shape(functools.partial(initialise, model), jax.random.key(0))
+    conditions = jax.eval_shape(lambda: empty(model, 1))
+    noisy = jax.ShapeDtypeStruct((1, model.window, model.motion_dim), jnp.float32)
+    level = jax.ShapeDtypeStruct((1,), jnp.float32)
+    return cost.count_macs(functools.partial(predict, model), params, noisy, level, conditions)
+
+
+def _stack(samples: Any) -> dict[str, Any]:
+    """Samples to a batch, with their number as `index`."""
+    samples = list(samples)
+    batch = {name: np.stack([sample[name] for sample in samples]) for name in samples[0]}
+    return batch | {"index": np.arange(len(samples), dtype=np.uint32)}
+
+
+def _on_device(batch: dict[str, Any]) -> dict[str, Any]:
+    return {name: jnp.asarray(value) for name, value in batch.items()}

@@ -1,0 +1,295 @@
+"""How much of a driver's expression arrives in the picture: transfer gain, and reconstruction on unseen people.
+
+The face latent space (VASA-1 section 3.1) may learn pose and colours and nothing else, and PSNR does not show it: a
+blurred eye beats a sharp wrong one. So the world changes ONE control c of a driver frame and we look at what changes in
+the picture:
+
+    gain(c) = <d_out, d_true> / <d_true, d_true>          (1)
+
+d_true is the change of the world's picture, d_out the change of the network's picture of the same person, encoded from
+another frame (the source), when its motion encoder is shown the two driver frames. Products run over all pixels,
+colours and people. 1 is perfect, 0 is nothing; a change at the wrong place adds nothing, so (1) punishes blur and a
+wrong head pose too.
+"""
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from vasa_jax.arrays import Motion, Portrait
+from vasa_jax.autoencoder.config import AutoencoderConfig
+from vasa_jax.autoencoder.model import Autoencoder
+from vasa_jax.synthetic.identity import Identity, identity_from_seed
+from vasa_jax.synthetic.render import labels, render
+from vasa_jax.synthetic.splits import seeds as seeds_of
+from vasa_jax.synthetic.state import State, random_state
+
+BATCH = 16
+"""People in one call of the network: counts that are multiples of it compile each function once."""
+CONTROLS = {
+    "jaw": (0.05, 0.8),
+    "gaze_x": (-0.4, 0.4),
+    "gaze_y": (-0.3, 0.3),
+    "lids": (0.1, 0.9),
+    "corner_pull": (-0.8, 0.8),
+    "rounding": (0.05, 0.9),
+    "lip_width": (-0.9, 0.9),
+    "brow_raise": (-0.8, 0.8),
+    "yaw": (-0.35, 0.35),
+    "pitch": (-0.2, 0.2),
+}
+"""The controls of (1) with the two values they move to, in units of `synthetic.state.State` (angles in radians)."""
+POSE_CONTROLS = ("yaw", "pitch")
+_VECTORS = {"gaze_x": ("gaze", 0), "gaze_y": ("gaze", 1), "pitch": ("rotation", 0), "yaw": ("rotation", 1)}
+_POSE_ERRORS = ("pitch_deg", "yaw_deg", "roll_deg", "tx", "ty", "log_distance")
+
+
+class Face(NamedTuple):
+    """A face model as three functions of pictures (b, h, w, 3) float32 0..1; a test may put an oracle in its place.
+
+    encode: pictures to portraits, any pytree with leading axis b.
+    motion: pictures to `Motion` (pose (b, 6), dynamics (b, z)).
+    render: (portraits, motion) to pictures.
+    """
+
+    encode: Callable[[Array], Any]
+    motion: Callable[[Array], Motion]
+    render: Callable[[Any, Motion], Array]
+
+
+class DrivenFrames(NamedTuple):
+    """World frames of one chunk of people, numpy, float32 0..1; every person has one source and one base driver.
+
+    source: (b, h, w, 3), the frame that the portrait is encoded from.
+    base: (b, h, w, 3), the driver before the change.
+    changed: per control the driver after it, (b, h, w, 3) each.
+    """
+
+    source: np.ndarray
+    base: np.ndarray
+    changed: dict[str, np.ndarray]
+
+
+class Pairs(NamedTuple):
+    """Two independent frames of each of b people with the truth of the second, numpy.
+
+    source, driver: (b, h, w, 3) float32 0..1.
+    pose: (b, 6), gaze: (b, 2) in the camera frame, mouth: (b,), lids: (b, 2) of the driver.
+    regions: (b, 3, 4), its two eyes and mouth as (cx, cy, rx, ry) in crop units.
+    copied: (b, h, w, 3), the source's expression and gaze at the driver's head pose: what pose alone can give.
+    """
+
+    source: np.ndarray
+    driver: np.ndarray
+    pose: np.ndarray
+    gaze: np.ndarray
+    mouth: np.ndarray
+    lids: np.ndarray
+    regions: np.ndarray
+    copied: np.ndarray
+
+
+def network_face(config: AutoencoderConfig, params: dict[str, Any]) -> Face:
+    """The trained autoencoder as a `Face`; `params` is that of the `Autoencoder` alone. Compiled once a config."""
+    return Face(
+        functools.partial(_encode, config, params),
+        functools.partial(_motion, config, params),
+        functools.partial(_render, config, params),
+    )
+
+
+def evaluate(config: AutoencoderConfig, params: dict[str, Any], count: int = 16) -> dict[str, float]:
+    """What the training loop logs beside the loss, on people of the validation split.
+
+    Args:
+        config: the network's sizes.
+        params: stage-1 parameters, with the network's under "autoencoder".
+        count: people behind every gain; three times as many behind PSNR and pose errors.
+
+    Returns:
+        `gain/<control>`; `psnr/all`, `psnr/eyes`, `psnr/mouth` in dB; `pose/<angle>_deg`, `pose/tx`, `pose/ty` and
+        `pose/log_distance`.
+    """
+    face = network_face(config, params["autoencoder"])
+    people = seeds_of("validation")
+    gains = transfer_gain(face, people[:count], config.image_size)
+    rebuilt = held_out_psnr(face, people[count : 4 * count], config.image_size)
+    return {f"gain/{control}": gain for control, gain in gains.items()} | rebuilt
+
+
+def transfer_gain(
+    face: Face,
+    seeds: Sequence[int],
+    size: int,
+    controls: Sequence[str] = tuple(CONTROLS),
+    own_pose: bool = False,
+) -> dict[str, float]:
+    """Equation (1) for each control.
+
+    The pose is always the network's own prediction, never the label. For a control of the expression both pictures are
+    rendered at the pose predicted for the base driver, so that only the dynamics code carries the change; with
+    `own_pose` each picture gets the pose predicted for its own driver, so that a pose that wobbles with the expression
+    counts too. The pose controls (yaw, pitch) always do.
+
+    Args:
+        face: the model to judge.
+        seeds: people of the world; one source and one base driver each, the same on every call.
+        size: side of the pictures in pixels.
+        controls: names out of `CONTROLS`.
+        own_pose: see above.
+
+    Returns:
+        The gain of each control, in the order of `controls`.
+
+    Raises:
+        ValueError: if a control is unknown or there are no seeds.
+    """
+    if unknown := [control for control in controls if control not in CONTROLS]:
+        raise ValueError(f"control={unknown[0]!r} is unknown; choose among {', '.join(CONTROLS)}")
+    if not seeds:
+        raise ValueError("seeds is empty: a gain needs at least one person")
+    along, total = dict.fromkeys(controls, 0.0), dict.fromkeys(controls, 0.0)
+    for chunk in batched(seeds):
+        frames = driven_frames(chunk, size, tuple(controls))
+        portrait = face.encode(jax.device_put(frames.source))
+        base_motion = face.motion(jax.device_put(frames.base))
+        base = _host(face.render(portrait, base_motion))
+        for control, changed in frames.changed.items():
+            motion = face.motion(jax.device_put(changed))
+            if not own_pose and control not in POSE_CONTROLS:
+                motion = Motion(base_motion.pose, motion.dynamics)
+            d_out = _host(face.render(portrait, motion)) - base
+            d_true = changed.astype(np.float64) - frames.base
+            along[control] += float((d_out * d_true).sum())
+            total[control] += float((d_true * d_true).sum())
+    return {control: along[control] / max(total[control], 1e-12) for control in controls}
+
+
+def held_out_psnr(face: Face, seeds: Sequence[int], size: int) -> dict[str, float]:
+    """Self-driven reconstruction: a source and an independent driver of one person, at the predicted pose.
+
+    Args:
+        face: the model to judge.
+        seeds: people of the world, one pair of frames each.
+        size: side of the pictures in pixels.
+
+    Returns:
+        Means over pictures: PSNR in dB of the whole picture, inside the ellipses of both eyes and of the mouth
+        (`psnr/all`, `psnr/eyes`, `psnr/mouth`), and the absolute pose errors (`pose/pitch_deg`, `pose/yaw_deg`,
+        `pose/roll_deg` in degrees, `pose/tx`, `pose/ty` in crop units, `pose/log_distance`).
+    """
+    rows: list[dict[str, np.ndarray]] = []
+    for chunk in batched(seeds):
+        pairs = world_pairs(chunk, size)
+        motion = face.motion(jax.device_put(pairs.driver))
+        picture = _host(face.render(face.encode(jax.device_put(pairs.source)), motion))
+        error = np.abs(_host(motion.pose) - pairs.pose)
+        error[:, :3] = np.degrees(error[:, :3])
+        rows.append(picture_psnr(picture, pairs.driver, pairs.regions))
+        rows[-1] |= {f"pose/{name}": error[:, i] for i, name in enumerate(_POSE_ERRORS)}
+    return {name: float(np.concatenate([row[name] for row in rows]).mean()) for name in rows[0]}
+
+
+def picture_psnr(
+    picture: Float[np.ndarray, "b h w 3"], target: Float[np.ndarray, "b h w 3"], regions: Float[np.ndarray, "b 3 4"]
+) -> dict[str, Float[np.ndarray, " b"]]:
+    """PSNR in dB per picture: `psnr/all`, and inside the ellipses `psnr/eyes` (both) and `psnr/mouth`.
+
+    Args:
+        picture, target: pictures, 0..1.
+        regions: eyes and mouth as (cx, cy, rx, ry) in crop units; an ellipse covers at least the pixel at its centre.
+    """
+    square = np.square(picture.astype(np.float64) - target).mean(-1)
+    size = square.shape[1]
+    side = np.linspace(-1.0, 1.0, size)
+    cx, cy, rx, ry = (part[:, :, None, None] for part in np.moveaxis(np.asarray(regions, np.float64), -1, 0))
+    x = (side[None, None, None, :] - cx) / np.maximum(rx, 1.5 / size)
+    y = (side[None, None, :, None] - cy) / np.maximum(ry, 1.5 / size)
+    inside = x * x + y * y <= 1.0
+    masks = {"all": np.ones_like(square), "eyes": inside[:, :2].any(1), "mouth": inside[:, 2]}
+    psnr = {}
+    for name, mask in masks.items():
+        mean = (square * mask).sum((1, 2)) / np.maximum(mask.sum((1, 2)), 1)
+        psnr[f"psnr/{name}"] = -10.0 * np.log10(mean + 1e-10)
+    return psnr
+
+
+@functools.lru_cache(maxsize=32)
+def driven_frames(seeds: tuple[int, ...], size: int, controls: tuple[str, ...]) -> DrivenFrames:
+    """World frames behind `transfer_gain` for a chunk of people; rendered once and kept.
+
+    The base driver has its eyes open (so that gaze can be seen) and is random otherwise. Each control moves to
+    whichever of its two values in `CONTROLS` lies farther from the base's.
+    """
+    people = people_of(seeds)
+    source, base = _random_states(seeds, 0), _random_states(seeds, 1)
+    base = base._replace(lids=jnp.maximum(base.lids, 0.6))
+    picture = lambda state: np.asarray(render(people, state, size))  # noqa: E731
+    changed = {control: picture(_move(base, control)) for control in controls}
+    return DrivenFrames(picture(source), picture(base), changed)
+
+
+@functools.lru_cache(maxsize=32)
+def world_pairs(seeds: tuple[int, ...], size: int) -> Pairs:
+    """World frames behind `held_out_psnr` for a chunk of people; rendered once and kept."""
+    people = people_of(seeds)
+    source, driver = _random_states(seeds, 2), _random_states(seeds, 3)
+    posed = source._replace(rotation=driver.rotation, translation=driver.translation, log_distance=driver.log_distance)
+    truth = {name: np.asarray(value) for name, value in labels(people, driver).items()}
+    pictures = [np.asarray(render(people, state, size)) for state in (source, driver, posed)]
+    mouth = truth["mouth"].reshape(len(seeds))
+    labelled = (truth["pose"], truth["gaze"], mouth, truth["lids"], truth["regions"])
+    return Pairs(pictures[0], pictures[1], *labelled, pictures[2])
+
+
+def people_of(seeds: Sequence[int]) -> Identity:
+    """The people of some seeds, stacked along a new leading axis."""
+    return jax.tree.map(lambda *parts: jnp.stack(parts), *(identity_from_seed(int(seed)) for seed in seeds))
+
+
+def _random_states(seeds: Sequence[int], index: int) -> State:
+    """One random state a seed, (b, ...); `index` gives further independent ones."""
+    root = jax.random.fold_in(jax.random.key(7), index)
+    return jax.jit(jax.vmap(lambda seed: random_state(jax.random.fold_in(root, seed))))(jnp.asarray(seeds, jnp.uint32))
+
+
+def _move(state: State, control: str) -> State:
+    """The state with one control at whichever of its two values is farther away."""
+    low, high = CONTROLS[control]
+    field, index = _VECTORS.get(control, (control, None))
+    value = getattr(state, field)
+    if index is None:
+        return state._replace(**{field: jnp.where(value > 0.5 * (low + high), low, high)})
+    column = value[:, index]
+    return state._replace(**{field: value.at[:, index].set(jnp.where(column > 0.5 * (low + high), low, high))})
+
+
+def batched(seeds: Sequence[int]) -> list[tuple[int, ...]]:
+    """Seeds in tuples of `BATCH`; the last one may be shorter."""
+    return [tuple(seeds[first : first + BATCH]) for first in range(0, len(seeds), BATCH)]
+
+
+def _host(x: Array) -> np.ndarray:
+    """An array as float64 on the host."""
+    return np.asarray(jax.device_get(x), np.float64)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _encode(config: AutoencoderConfig, params: dict[str, Any], picture: Array) -> Portrait:
+    return Autoencoder(config).apply({"params": params}, picture, method="encode")
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _motion(config: AutoencoderConfig, params: dict[str, Any], picture: Array) -> Motion:
+    motion = Autoencoder(config).apply({"params": params}, picture, method="motion")
+    return Motion(motion.pose.astype(jnp.float32), motion.dynamics.astype(jnp.float32))
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _render(config: AutoencoderConfig, params: dict[str, Any], portrait: Portrait, motion: Motion) -> Array:
+    return Autoencoder(config).apply({"params": params}, portrait, motion, method="render").astype(jnp.float32)

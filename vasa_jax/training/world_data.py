@@ -1,0 +1,175 @@
+"""Training clips from the synthetic world, made once into shards and reused.
+
+A folder of clips holds `recipe.json` (what was asked for), `train/` and `validation/` with ArrayRecord shards, and
+`done.json` once all are there. Shards appear under their names only when complete, so a making that was interrupted
+goes on with the first that is missing. Stage 1 clips are one person in many independent states (VASA-1 section 3.1
+trains on pairs of frames of one clip); stage 2 clips are performances with sound, whose motion is what stage 1's
+encoders see (section 3.2).
+"""
+
+import json
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from tqdm import tqdm
+
+from vasa_jax import config as configs
+from vasa_jax.arrays import FPS, Motion
+from vasa_jax.data.pipeline import open_shards
+from vasa_jax.data.records import read_clip, write_clip, write_shard
+from vasa_jax.synthetic.clip import make_clip
+from vasa_jax.synthetic.identity import sample_identity
+from vasa_jax.synthetic.performance import perform
+from vasa_jax.synthetic.render import labels, render
+from vasa_jax.synthetic.splits import seeds
+from vasa_jax.synthetic.state import State, random_state
+from vasa_jax.training.config import PerformanceData, PortraitData, WorldData
+
+RENDER_BATCH = 24
+"""Pictures in one call of the renderer or of stage 1."""
+PERFORMED_SECONDS = 3.0
+"""Length of the performance whose moments stage 1 sees."""
+NOT_CONTENT = ("path", "threads", "prefetch")
+"""Fields of the data config that do not change the clips."""
+
+Make = Callable[[list[int]], Iterator[bytes]]
+"""Seeds to records, one a seed."""
+
+
+def data_folder(data: WorldData, workdir: str | Path) -> Path:
+    """Where the clips of a run live: `data.path`, else WORKDIR/data."""
+    return Path(data.path) if data.path else Path(workdir) / "data"
+
+
+def prepare(data: WorldData, workdir: str | Path, make: Make, source: str = "") -> Path:
+    """Make sure that a run's clips exist, and return their folder.
+
+    Args:
+        data: what to make.
+        workdir: of the run.
+        make: writes records from seeds.
+        source: what else decides the clips (stage 2: the digest of stage 1's parameters).
+
+    Raises:
+        ValueError: where the folder holds clips of another recipe.
+    """
+    folder = data_folder(data, workdir)
+    content = {name: value for name, value in json.loads(configs.to_json(data)).items() if name not in NOT_CONTENT}
+    recipe = {"kind": type(data).__name__, "source": source} | content
+    written = folder / "recipe.json"
+    if written.is_file() and (there := json.loads(written.read_text())) != recipe:
+        name = next(key for key in [*recipe, *there] if recipe.get(key) != there.get(key))
+        raise ValueError(
+            f"the clips in {folder} were made with {name}={there.get(name)!r}, this run wants {recipe.get(name)!r}; "
+            "remove the folder or choose another --data.path"
+        )
+    if (folder / "done.json").is_file():
+        return folder
+    folder.mkdir(parents=True, exist_ok=True)
+    written.write_text(json.dumps(recipe, indent=2) + "\n")
+    counts = {"train": data.clips, "validation": data.validation_clips}
+    with tqdm(total=sum(counts.values()), unit="clip", desc="making clips", mininterval=1.0) as bar:
+        for split, count in counts.items():
+            _make_split(data, folder / split, list(seeds(split)[data.first_seed : data.first_seed + count]), make, bar)
+    (folder / "done.json").write_text(json.dumps(counts) + "\n")
+    return folder
+
+
+def _make_split(data: WorldData, folder: Path, members: list[int], make: Make, bar: tqdm) -> None:
+    folder.mkdir(exist_ok=True)
+    for left in folder.glob("*.partial"):
+        left.unlink()
+    shards = [members[i : i + data.clips_per_shard] for i in range(0, len(members), data.clips_per_shard)]
+    for number, chosen in enumerate(shards):
+        path = folder / f"clips-{number:05d}-of-{len(shards):05d}.array_record"
+        if path.exists():
+            bar.update(len(chosen))
+            continue
+
+        def counted(records: Iterator[bytes]) -> Iterator[bytes]:
+            for record in records:
+                bar.update()
+                yield record
+
+        write_shard(path, counted(make(chosen)))
+
+
+def make_portraits(data: PortraitData, chosen: list[int]) -> Iterator[bytes]:
+    """Records of stage 1: `data.frames` pictures of each person, with pose, gaze, mouth, lids and regions a picture.
+
+    The last `data.performed` of them are moments of the person's performance, the others independent random states.
+    """
+    people = max(1, RENDER_BATCH // data.frames)
+    for first in range(0, len(chosen), people):
+        group = chosen[first : first + people]
+        padded = (group * people)[:people]  # one shape, compiled once
+        moments = [_moments(seed, data.performed) for seed in padded]
+        performed = jax.tree.map(lambda *parts: np.stack(parts), *moments)
+        frames, truth = jax.device_get(_portraits(np.asarray(padded, np.uint32), performed, data.frames, data.size))
+        for i, seed in enumerate(group):
+            yield write_clip(frames[i], None, {k: v[i] for k, v in truth.items()} | {"identity": np.int64(seed)})
+
+
+def make_performances(data: PerformanceData, motion: Callable[[Any], Motion], chosen: list[int]) -> Iterator[bytes]:
+    """Records of stage 2: sound, the truth of the world, and `pose` and `dynamics` as stage 1's encoders see them.
+
+    Args:
+        data: what to make.
+        motion: pictures (b, h, w, 3) float32 0..1 to `Motion`.
+        chosen: seeds.
+    """
+    for seed in chosen:
+        clip = make_clip(seed, data.seconds, data.size)
+        parts = [
+            jax.device_get(motion(_padded(clip.frames[i : i + RENDER_BATCH]).astype(np.float32) / 255.0))
+            for i in range(0, len(clip.frames), RENDER_BATCH)
+        ]
+        seen = Motion(*(np.concatenate([part[k] for part in parts])[: len(clip.frames)] for k in range(2)))
+        truth = {name: value for name, value in clip.labels.items() if name not in ("pose", "regions")}
+        yield write_clip(
+            None,
+            np.asarray(clip.audio, np.float32),
+            truth | {"pose": np.float32(seen.pose), "dynamics": np.float32(seen.dynamics), "identity": np.int64(seed)},
+        )
+
+
+def read_motion(folder: str | Path) -> Motion:
+    """All motion of a folder of stage 2 shards, (frames, 6) and (frames, z), NumPy."""
+    source = open_shards(folder)
+    clips = [read_clip(source[i]).labels for i in range(len(source))]
+    return Motion(*(np.concatenate([clip[name] for clip in clips]) for name in ("pose", "dynamics")))
+
+
+def _padded(frames: np.ndarray) -> np.ndarray:
+    """Repeat the last picture up to a whole render batch, so that one shape is compiled."""
+    missing = RENDER_BATCH - len(frames)
+    return np.concatenate([frames, np.repeat(frames[-1:], missing, 0)]) if missing else frames
+
+
+def _moments(seed: int, count: int) -> State:
+    """`count` states out of a person's performance, NumPy (count, ...)."""
+    states = perform(seed, PERFORMED_SECONDS, None).states
+    moments = np.random.default_rng((seed, 1)).choice(int(PERFORMED_SECONDS * FPS), count, replace=False)
+    return jax.tree.map(lambda x: np.asarray(x)[moments], states)
+
+
+@partial(jax.jit, static_argnums=(2, 3))
+def _portraits(members: jax.Array, performed: State, count: int, size: int) -> tuple[jax.Array, dict[str, jax.Array]]:
+    """Pictures uint8 (p, count, size, size, 3) and labels (p, count, ...) of people by seed."""
+    people = jax.vmap(lambda seed: sample_identity(jax.random.fold_in(jax.random.key(0), seed)))(members)
+    independent = count - performed.jaw.shape[1]
+
+    def draw(seed: jax.Array) -> State:
+        root = jax.random.fold_in(jax.random.key(1), seed)
+        return jax.vmap(lambda i: random_state(jax.random.fold_in(root, i)))(jnp.arange(independent))
+
+    states = jax.vmap(draw)(members)
+    states = jax.tree.map(lambda a, b: jnp.concatenate([a, b], 1), states, performed)
+    people = jax.tree.map(lambda x: jnp.broadcast_to(x[:, None], (x.shape[0], count, *x.shape[1:])), people)
+    frames = jnp.round(render(people, states, size) * 255.0).astype(jnp.uint8)
+    return frames, labels(people, states)
