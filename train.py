@@ -49,8 +49,6 @@ def main(arguments: list[str]) -> int:
             return 0
         if not run.workdir:
             raise ValueError("workdir is empty: name a folder for the run with --workdir")
-        import jax
-
         from vasa_jax.training.loop import NonFiniteError, train
         from vasa_jax.training.tasks import make_task
 

@@ -159,7 +159,7 @@ class Bundles:
 
     def config(self, step: int) -> dict[str, Any]:
         """The config saved with the bundle of `step`."""
-        return self._manager.restore(step, args=ocp.args.Composite(config=ocp.args.JsonRestore())).config
+        return self._manager.restore(step, args=ocp.args.Composite(config=ocp.args.JsonRestore()))["config"]
 
     def restore(self, step: int, state: Any, iterator: grain.DatasetIterator) -> Any:
         """The state of the bundle of `step`; `state` gives structure, shapes and shardings, and `iterator` is moved
@@ -170,7 +170,7 @@ class Bundles:
         items = ocp.args.Composite(
             state=ocp.args.StandardRestore(target), iterator=grain.checkpoint.CheckpointRestore(iterator)
         )
-        return self._manager.restore(step, args=items).state
+        return self._manager.restore(step, args=items)["state"]
 
 
 def read_bundle(workdir: str | Path) -> tuple[int, dict[str, Any], dict[str, Any]]:
@@ -193,4 +193,4 @@ def read_bundle(workdir: str | Path) -> tuple[int, dict[str, Any], dict[str, Any
             raise ValueError(f"{str(workdir)!r} holds no complete checkpoint yet; wait for the first or train longer")
         items = ocp.args.Composite(state=ocp.args.StandardRestore(), config=ocp.args.JsonRestore())
         restored = manager.restore(step, args=items)
-    return step, restored.config, jax.tree.map(np.asarray, restored.state)
+    return step, restored["config"], jax.tree.map(np.asarray, restored["state"])

@@ -40,17 +40,13 @@ def test_multilinear_functions_are_sampled_exactly():
 def test_points_outside_are_clamped_to_the_border():
     volume = trilinear(identity_grid(4, 5, 6))[None]
     points = 3.0 * jax.random.normal(KEY, (1, 3, 4, 5, 3))
-    assert_allclose(
-        grid_sample_3d(volume, points), grid_sample_3d(volume, jnp.clip(points, -1.0, 1.0)), atol=1e-6
-    )
+    assert_allclose(grid_sample_3d(volume, points), grid_sample_3d(volume, jnp.clip(points, -1.0, 1.0)), atol=1e-6)
 
 
 def test_each_volume_serves_consecutive_grids():
     volume = jax.random.normal(KEY, (2, 3, 4, 5, 6))
     points = jax.random.uniform(KEY, (4, 2, 2, 2, 3), minval=-1.0)
-    assert_allclose(
-        grid_sample_3d(volume, points), grid_sample_3d(jnp.repeat(volume, 2, axis=0), points), atol=1e-6
-    )
+    assert_allclose(grid_sample_3d(volume, points), grid_sample_3d(jnp.repeat(volume, 2, axis=0), points), atol=1e-6)
     with pytest.raises(ValueError, match="multiple"):
         grid_sample_3d(volume, points[:3])
 

@@ -22,7 +22,7 @@ def test_training_repeats_itself_and_learns(params):
     """Same config, same numbers; and it reads the yaw of the frames that it saw better than a constant does."""
     again = probe.train(TINY)
     assert all(jax.tree.leaves(jax.tree.map(lambda a, b: bool((a == b).all()), params, again)))
-    frames, truth = probe.world_frames(np.arange(2_000_000, 2_000_064), TINY.size)
+    frames, truth = probe.world_frames(range(2_000_000, 2_000_064), TINY.size)
     rows = probe.error(probe.read(TINY, params, frames / np.float32(255)), probe.as_reading(truth))
     assert rows["yaw_deg/correlation"] > 0.5
 

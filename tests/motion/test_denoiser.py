@@ -87,7 +87,7 @@ def test_samples_do_not_see_each_other(inputs):
 
 
 def test_motion_and_sound_of_one_frame_share_its_position():
-    """With content, types and attention's own weights alike, moving a frame's row in the table moves both its tokens."""
+    """Moving a frame's row of the table moves both its tokens, and no other."""
     tree = jax.eval_shape(lambda: params())
     assert tree["positions"].shape == (TINY.context + TINY.window, TINY.width)
     assert tree["types"].shape == (8, TINY.width)

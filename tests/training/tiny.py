@@ -1,5 +1,7 @@
 """Both stages at the smallest sizes that build the same modules."""
 
+from typing import Any
+
 from vasa_jax.autoencoder.config import AutoencoderConfig
 from vasa_jax.autoencoder.objective import ObjectiveConfig
 from vasa_jax.motion.config import AudioEncoderConfig, DropConfig, MotionConfig
@@ -51,7 +53,7 @@ MOTION = MotionConfig(
     audio=AudioEncoderConfig(kind="mel", feature_dim=8),
     drop=DropConfig(audio_min_frames=2),
 )
-RARELY = {"log_every": 2, "eval_every": 100, "pictures_every": 100, "save_every": 100, "batch_size": 8, "steps": 2}
+RARELY: dict[str, Any] = {"log_every": 2, "eval_every": 100, "pictures_every": 100, "save_every": 100, "batch_size": 8, "steps": 2}
 STAGE_1 = AutoencoderExperiment(
     model=AUTOENCODER,
     objective=ObjectiveConfig(scales=2),

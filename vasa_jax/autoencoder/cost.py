@@ -5,6 +5,8 @@ projection, G3D and G2D. A driven frame costs the driven warp and G2D (and one 3
 multiply-adds of the counted kind); a portrait costs the rest once.
 """
 
+import functools
+
 import jax
 import jax.numpy as jnp
 
@@ -23,6 +25,7 @@ BLOCKS = {
 """Rows of the network table, each with the submodules of `Autoencoder` that it counts."""
 
 
+@functools.cache
 def abstract_parameters(config: AutoencoderConfig) -> dict:
     """The tree of parameters as shapes: {"params": {submodule: ...}}."""
     image = jax.ShapeDtypeStruct((1, config.image_size, config.image_size, 3), jnp.float32)

@@ -9,6 +9,7 @@ from jaxtyping import Array, Float
 
 from vasa_jax.autoencoder.config import CODE_CELLS, AutoencoderConfig
 from vasa_jax.nn.convolution import Convolution
+from vasa_jax.nn.initialisers import scaled_uniform
 from vasa_jax.nn.normalisation import GroupNorm
 from vasa_jax.nn.residual import ResidualBlock
 from vasa_jax.nn.resize import average_pool, repeat
@@ -70,8 +71,9 @@ class IdentityEncoder(nn.Module):
             x = average_pool(x, (cells // CODE_CELLS,) * 2)
         else:
             x = repeat(x, (CODE_CELLS // cells,) * 2)
-        init = nn.initializers.lecun_normal()
-        head = Convolution(size.identity_channels, (1, 1), standardised=False, kernel_init=init, name="head")
+        head = Convolution(
+            size.identity_channels, (1, 1), standardised=False, kernel_init=scaled_uniform(), name="head"
+        )
         return head(x.astype(jnp.float32))
 
 
@@ -87,5 +89,5 @@ class MotionEncoder(nn.Module):
         """One float32 vector a picture."""
         size = self.config
         x = ResNet(size.motion_stages, size.motion_width, False, size.groups, size.compute_dtype, name="resnet")(image)
-        init = nn.initializers.variance_scaling(self.scale**2, "fan_in", "normal")
-        return nn.Dense(self.features, kernel_init=init, name="head")(x.astype(jnp.float32).mean((1, 2)))
+        head = nn.Dense(self.features, kernel_init=scaled_uniform(self.scale**2), name="head")
+        return head(x.astype(jnp.float32).mean((1, 2)))

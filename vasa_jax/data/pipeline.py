@@ -6,7 +6,7 @@ randomness (design section 2). The iterator's state is the number of batches con
 exactly, however many threads read ahead.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,7 @@ def find_shards(folder: str | Path) -> list[str]:
 
 
 def make_dataset(
-    source: Sequence[Any],
+    source: Any,
     read: Callable[[Any, np.random.Generator], Sample],
     batch_size: int,
     seed: int,
@@ -57,6 +57,6 @@ def make_dataset(
     return stream.batch(batch_size, drop_remainder=True).to_iter_dataset(options)
 
 
-def open_shards(folder: str | Path) -> grain.sources.ArrayRecordDataSource:
+def open_shards(folder: str | Path) -> Any:
     """The records of all shards of a folder as one sequence of bytes; raises ValueError where there are none."""
     return grain.sources.ArrayRecordDataSource(find_shards(folder))

@@ -70,7 +70,7 @@ def write_clip(
             for name, value in labels.items()
         },
     }
-    return msgpack.packb(record)
+    return bytes(msgpack.Packer().pack(record))
 
 
 def read_clip(data: bytes, frames: Sequence[int] | None = None) -> Clip:

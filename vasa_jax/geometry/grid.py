@@ -11,6 +11,7 @@ written as eight gathers of whole channel rows, which XLA fuses into one pass on
 
 import itertools
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
@@ -65,9 +66,11 @@ def resize_linear(
     """Resize a field to (depth, height, width) cells, linearly with the ends kept in place (align_corners=True)."""
     for axis, size in enumerate(shape, start=1):
         if field.shape[axis] != size:
-            lower, upper, weight = _neighbours(identity_axis(size), field.shape[axis])
-            weight = weight.reshape(*(1,) * axis, -1, *(1,) * (field.ndim - 1 - axis)).astype(field.dtype)
-            field = jnp.take(field, lower, axis=axis) * (1 - weight) + jnp.take(field, upper, axis=axis) * weight
+            nodes = jnp.arange(field.shape[axis]) * 1.0
+            places = (identity_axis(size) + 1.0) * (0.5 * (field.shape[axis] - 1))
+            weights = jnp.maximum(1.0 - jnp.abs(places[:, None] - nodes[None]), 0.0).astype(field.dtype)
+            moved = jnp.tensordot(weights, field, (1, axis), precision=jax.lax.Precision.HIGHEST)
+            field = jnp.moveaxis(moved, 0, axis)
     return field
 
 

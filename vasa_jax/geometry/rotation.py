@@ -79,5 +79,5 @@ def gaze_angles(direction: Float[Array, "*batch 3"]) -> Float[Array, "*batch 2"]
 
 
 def gaze_in_head(gaze: Float[Array, "*batch 2"], pose: Float[Array, "*batch 6"]) -> Float[Array, "*batch 2"]:
-    """Gaze (theta, phi) in the camera's frame, seen from the head: what blend shapes measure. Equal for a frontal head."""
+    """Gaze (theta, phi) in the camera's frame, seen from the head, as blend shapes measure it; frontal: no change."""
     return gaze_angles(_rows_times(gaze_direction(gaze), jnp.swapaxes(pose_rotation(pose), -1, -2)))

@@ -14,7 +14,6 @@ from collections.abc import Callable, Iterator
 from typing import Literal, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, UInt8
 
@@ -24,9 +23,9 @@ from vasa_jax.inference.controls import make_controls
 from vasa_jax.inference.offline import Model, windows
 from vasa_jax.metrics.correlation import voiced_span
 from vasa_jax.metrics.probe import Reading
-from vasa_jax.synthetic.clip import shoot
-from vasa_jax.synthetic.identity import identity_from_seed
 from vasa_jax.synthetic.performance import perform
+from vasa_jax.synthetic.render import labels
+from vasa_jax.training.transfer import people_of, photograph
 
 Read = Callable[[Float[np.ndarray, "t h w 3"]], Reading]
 MARGIN = 2.0
@@ -67,11 +66,11 @@ def spoken_clips(seeds: range, count: int, seconds: float, size: int) -> list[Sp
         if end - first < length:
             continue
         states = jax.tree.map(lambda x, first=first: x[first : first + length], performance.states)
-        filmed = list(shoot(identity_from_seed(seed), states, size))
-        frames = np.concatenate([pictures for pictures, _ in filmed])
-        truth = [np.concatenate([labels[name] for _, labels in filmed]) for name in ("pose", "gaze", "mouth", "lids")]
+        people = people_of([seed] * length)
+        frames = np.round(photograph(people, states, size) * 255).astype(np.uint8)
+        true = labels(people, states)
         audio = performance.audio[first * SAMPLES_PER_FRAME : (first + length) * SAMPLES_PER_FRAME]
-        clips.append(SpokenClip(seed, frames, audio, _reading(*truth)))
+        clips.append(SpokenClip(seed, frames, audio, _reading(true)))
     if len(clips) < count:
         raise ValueError(f"{len(seeds)} seeds hold only {len(clips)} clips of {seconds} s; ask for fewer than {count=}")
     return clips
@@ -114,7 +113,7 @@ def _unheard(model: Model, portrait: Portrait, audio: Float[np.ndarray, " n"], s
         yield Motion(*(np.asarray(part)[:count] for part in drawn))
 
 
-def _reading(pose: np.ndarray, gaze: np.ndarray, mouth: np.ndarray, lids: np.ndarray) -> Reading:
+def _reading(true: dict[str, jax.Array]) -> Reading:
     """Labels of t frames as a reading: the mouth flat, the gaze in the head."""
-    head_gaze = np.asarray(gaze_in_head(jnp.asarray(gaze), jnp.asarray(pose)))
-    return Reading(pose, mouth.reshape(len(pose)), lids, head_gaze)
+    gaze = gaze_in_head(true["gaze"], true["pose"])
+    return Reading(*(np.asarray(x) for x in (true["pose"], true["mouth"][:, 0], true["lids"], gaze)))

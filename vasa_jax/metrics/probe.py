@@ -14,7 +14,7 @@ machine makes the same probe.
 import dataclasses
 import functools
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -30,16 +30,17 @@ from vasa_jax.autoencoder.losses import halve
 from vasa_jax.geometry.picture import face_crop
 from vasa_jax.geometry.rotation import gaze_in_head
 from vasa_jax.metrics.correlation import pearson
-from vasa_jax.synthetic.identity import sample_identity
-from vasa_jax.synthetic.render import labels, render
+from vasa_jax.synthetic.render import labels
 from vasa_jax.synthetic.splits import seeds
-from vasa_jax.synthetic.state import random_state
+from vasa_jax.training.transfer import people_of, photograph, random_states
 
 POSE_UNIT = (0.3, 0.3, 0.3, 0.1, 0.1, 0.15)
 FACE_UNIT = (0.3, 0.3, 0.3, 0.3, 0.3)
 """Scales that the network's outputs are multiplied by: pose vector; mouth, two lids, gaze in the head (two angles)."""
 _MIRROR_POSE = (1.0, -1.0, -1.0, -1.0, 1.0, 1.0)
 _CHUNK = 64
+DRAW = 4
+"""Which of a person's random states the probe sees; `training.transfer` uses those before."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -135,7 +136,7 @@ def load_or_train(folder: str | Path, config: ProbeConfig = ProbeConfig()) -> di
     The file's name carries a digest of the config and of a few training frames, so that a change of the world is
     noticed.
     """
-    frames, truth = world_frames(np.asarray(seeds("probe")[:_CHUNK]), config.size)
+    frames, truth = world_frames(seeds("probe")[:_CHUNK], config.size)
     identity = hashlib.sha256(repr(config).encode() + (frames // 8).tobytes() + np.round(truth, 3).tobytes())
     path = Path(folder) / f"probe-{identity.hexdigest()[:16]}.npz"
     if path.is_file():
@@ -152,8 +153,7 @@ def load_or_train(folder: str | Path, config: ProbeConfig = ProbeConfig()) -> di
 def train(config: ProbeConfig) -> dict[str, Any]:
     """Render `config.people` true frames and fit the probe to their labels; deterministic on one machine."""
     batches = [
-        world_frames(np.asarray(seeds("probe")[first : first + _CHUNK]), config.size)
-        for first in range(0, config.people, _CHUNK)
+        world_frames(seeds("probe")[first : first + _CHUNK], config.size) for first in range(0, config.people, _CHUNK)
     ]
     frames, truth = (np.concatenate(part) for part in zip(*batches, strict=True))
     params = Probe(config).init(jax.random.key(1), jnp.zeros((1, config.size, config.size, 3)))["params"]
@@ -164,12 +164,13 @@ def train(config: ProbeConfig) -> dict[str, Any]:
     return state[0]
 
 
-def world_frames(
-    people: np.ndarray, size: int, state_seed: int = 11
-) -> tuple[UInt8[np.ndarray, "b h w 3"], Float[np.ndarray, "b 11"]]:
+def world_frames(people: Sequence[int], size: int) -> tuple[UInt8[np.ndarray, "b h w 3"], Float[np.ndarray, "b 11"]]:
     """One random true frame of each person with its labels: pose (6), mouth (1), lids (2), gaze in the head (2)."""
-    pictures, truth = _draw(jnp.asarray(people, jnp.uint32), size, state_seed)
-    return np.asarray(pictures), np.asarray(truth)
+    identity, states = people_of(people), random_states(people, DRAW)
+    true = {name: np.asarray(value) for name, value in labels(identity, states).items()}
+    gaze = np.asarray(gaze_in_head(jnp.asarray(true["gaze"]), jnp.asarray(true["pose"])))
+    pictures = np.round(photograph(identity, states, size) * 255).astype(np.uint8)
+    return pictures, np.concatenate([true["pose"], true["mouth"].reshape(-1, 1), true["lids"], gaze], -1)
 
 
 def as_reading(truth: Float[np.ndarray, "b 11"]) -> Reading:
@@ -193,19 +194,6 @@ def error(reading: Reading, truth: Reading) -> dict[str, float]:
         rows[f"{name}/error"] = float(np.abs(seen - true).mean() * unit)
         rows[f"{name}/correlation"] = pearson(seen, true)
     return rows
-
-
-@functools.partial(jax.jit, static_argnums=(1, 2))
-def _draw(people: Array, size: int, state_seed: int) -> tuple[Array, Array]:
-    """Frames as uint8 and label rows of some people; the key of a person is that of `identity_from_seed`."""
-    fold = jax.vmap(jax.random.fold_in, (None, 0))
-    identity = jax.vmap(sample_identity)(fold(jax.random.key(0), people))
-    state = jax.vmap(random_state)(fold(jax.random.key(state_seed), people))
-    true = labels(identity, state)
-    gaze = gaze_in_head(true["gaze"], true["pose"])
-    mouth = true["mouth"].reshape(len(people), 1)
-    pictures = jnp.round(render(identity, state, size) * 255.0).astype(jnp.uint8)
-    return pictures, jnp.concatenate([true["pose"], mouth, true["lids"], gaze], -1)
 
 
 def _optimiser(config: ProbeConfig) -> optax.GradientTransformation:

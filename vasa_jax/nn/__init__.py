@@ -1,1 +1,1 @@
-"""Linen blocks that know no faces: convolutions, normalisation, residual blocks, ResNets, resizing, and what they cost."""
+"""Linen blocks that know no faces: convolution, norms, residual blocks, ResNets, attention, and what they cost."""

@@ -21,6 +21,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from vasa_jax.nn.initialisers import scaled_uniform
+
 
 def convolve_2d(
     x: Float[Array, "b h w c"], kernel: Float[Array, "kh kw c k"], stride: int = 1
@@ -85,7 +87,7 @@ class Convolution(nn.Module):
     use_bias: bool = True
     standardised: bool = True
     dtype: jnp.dtype = jnp.float32
-    kernel_init: Callable = nn.initializers.he_normal()
+    kernel_init: Callable = scaled_uniform(2.0)
 
     @nn.compact
     def __call__(self, x: Float[Array, "b *space c"]) -> Float[Array, "b *resized k"]:

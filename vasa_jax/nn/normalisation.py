@@ -10,6 +10,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from vasa_jax.nn.initialisers import scaled_uniform
+
 EPSILON = 1e-5
 
 
@@ -29,11 +31,16 @@ def group_normalise(
     count = (x.size // (batch * channels)) * (channels // groups)
     mean, square = (s.reshape(batch, groups, -1).sum(-1) / count for s in sums)
     inverse = jax.lax.rsqrt(jnp.maximum(square - jnp.square(mean), 0.0) + EPSILON)
-    mean, inverse = (jnp.repeat(s, channels // groups, axis=-1) for s in (mean, inverse))
+    mean, inverse = (_spread(s, channels // groups) for s in (mean, inverse))
     factor = inverse * scale
     offset = shift - mean * factor
     shape = (batch, *(1,) * len(space), channels)
     return (wide * factor.reshape(shape) + offset.reshape(shape)).astype(x.dtype)
+
+
+def _spread(x: Float[Array, "b g"], times: int) -> Float[Array, "b c"]:
+    """One number per group to one per channel."""
+    return jnp.broadcast_to(x[..., None], (*x.shape, times)).reshape(x.shape[0], -1)
 
 
 class GroupNorm(nn.Module):
@@ -62,7 +69,6 @@ class AdaptiveGroupNorm(nn.Module):
     def __call__(self, x: Float[Array, "b *space c"], code: Float[Array, "b k"]) -> Float[Array, "b *space c"]:
         """Normalise a batch under its codes."""
         features = x.shape[-1]
-        init = nn.initializers.variance_scaling(0.25, "fan_in", "normal")
-        style = nn.Dense(2 * features, kernel_init=init, name="style")(code.astype(jnp.float32))
+        style = nn.Dense(2 * features, kernel_init=scaled_uniform(0.25), name="style")(code.astype(jnp.float32))
         scale, shift = jnp.split(style, 2, axis=-1)
         return group_normalise(x, choose_groups(features, self.groups), 1.0 + scale, shift)

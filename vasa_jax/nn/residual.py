@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from vasa_jax.nn.convolution import Convolution
+from vasa_jax.nn.initialisers import scaled_uniform
 from vasa_jax.nn.normalisation import AdaptiveGroupNorm, GroupNorm
 
 
@@ -50,7 +51,7 @@ class Output(nn.Module):
     @nn.compact
     def __call__(self, x: Float[Array, "b *space c"]) -> Float[Array, "b *space features"]:
         """Apply the three layers."""
-        init = nn.initializers.zeros if self.zero else nn.initializers.lecun_normal()
+        init = nn.initializers.zeros if self.zero else scaled_uniform(1.0)
         x = nn.relu(GroupNorm(self.groups, name="norm")(x))
         kernel = (3,) * (x.ndim - 2)
         conv = Convolution(self.features, kernel, standardised=False, dtype=self.dtype, kernel_init=init, name="conv")

@@ -25,8 +25,8 @@ from vasa_jax.synthetic.identity import Identity
 from vasa_jax.synthetic.state import State
 
 Vector = tuple[Array, Array, Array]  # x, y, z planes (or scalars) of one shape
-STEPS = 8  # sphere-tracing steps; more only sharpen grazing silhouettes
-REACH = 1.15  # radius of the sphere around the head and its hair in which tracing starts
+STEPS = 9  # sphere-tracing steps; more only sharpen grazing silhouettes
+OVERSTEP = 1.15  # steps are this much longer than the distance
 
 JAW_DROP = 0.20  # how far the lower lip falls with the jaw wide open
 JAW_LIFT = 0.018  # how far the upper lip rises with it
@@ -200,45 +200,58 @@ def hair_distance(p: Vector, identity: Identity) -> Array:
     curtain = ellipsoid(p, (0.0, 0.05 + 0.34 * fall, 0.16), (0.46 * wide + 0.10 * fall, 0.42 + 0.30 * fall, 0.36))
     shell = join(cap, curtain + jnp.maximum(0.5 - fall, 0.0), 0.08)
     # The lower end: above the ears for short hair, always lower at the back.
-    end = -0.10 + 1.05 * fall + 0.05 * identity.hair_wave * wave(9.0 * x) * fall
+    end = -0.10 + 1.05 * fall + 0.05 * identity.hair_wave * fall * wave(9.0 * x)
     shell = cut(shell, y - end - 0.55 * jnp.maximum(z - 0.02, 0.0), 0.04)
-    # The window through which the face looks; a fringe lowers its upper edge.
+    # The window through which the face looks, an elliptic tunnel; a fringe lowers its upper edge.
     fringe = identity.fringe
-    hairline = -0.44 + identity.hairline + 0.235 * fringe
-    ripple = 0.018 * (0.4 + identity.hair_wave) * wave(21.0 * x + 3.0) * fringe
-    parted = 0.10 * identity.hair_parting * x * (1.0 - 0.5 * fringe)
-    low = 1.25
-    window = ellipsoid(
-        (x, y - ripple - parted, z),
-        (0.0, 0.5 * (hairline + low), -0.60),
-        (0.385 * wide - 0.03 * fall, 0.5 * (low - hairline), 0.52 - 0.05 * fall),
+    top = -0.43 + identity.hairline + 0.20 * fringe + 0.018 * (0.4 + identity.hair_wave) * fringe * wave(21.0 * x)
+    top = top + 0.10 * identity.hair_parting * x * (1.0 - 0.5 * fringe)
+    low = 1.3
+    inside = length(x / (0.47 * wide), (y - 0.5 * (top + low)) / (0.5 * (low - top))) - 1.0
+    window = jnp.maximum(0.47 * inside, z + 0.10)
+    return cut(shell, -window, 0.04) + bumps
+
+
+def hull(identity: Identity) -> tuple[tuple, tuple]:
+    """Centre and radii of an ellipsoid that holds head and hair, scalars."""
+    thick = 0.020 + 0.075 * identity.hair_volume
+    fall = identity.hair_length
+    return (0.0, 0.10 * fall, -0.02), (
+        0.54 * identity.head_width + thick + 0.08 * fall,
+        0.78 + thick + 0.22 * fall,
+        0.66 + thick,
     )
-    shell = cut(shell, -window, 0.03)
-    return jnp.where(volume > 0.0, shell + bumps, 10.0)
 
 
-def trace(distance: Callable[[Vector], Array], origin: Vector, ray: Vector, steps: int = STEPS) -> tuple[Array, Array]:
+def trace(
+    distance: Callable[[Vector], Array], origin: Vector, ray: Vector, bounds: tuple[tuple, tuple], steps: int = STEPS
+) -> tuple[Array, Array]:
     """Follow rays to a surface.
 
     Args:
         distance: signed distance at head-frame points.
         origin: ray origin in the head frame, scalars.
         ray: unit directions in the head frame, planes (h, w).
-        steps: sphere-tracing steps.
+        bounds: centre and radii of an ellipsoid that holds the surface; rays start where they enter it.
+        steps: sphere-tracing steps, slightly too long ones: a distance of the wrong sign leads back.
 
     Returns:
         Distance along the ray (h, w) and the smallest signed distance met on the way (h, w).
     """
-    towards = -sum(o * r for o, r in zip(origin, ray, strict=True))
-    miss = sum(o * o for o in origin) - towards**2
-    along = towards - jnp.sqrt(jnp.maximum(REACH**2 - miss, 0.0))
+    centre, radii = bounds
+    start = [(o - c) / r for o, c, r in zip(origin, centre, radii, strict=True)]
+    slope = [a / r for a, r in zip(ray, radii, strict=True)]
+    square = sum(a * a for a in slope)
+    half = sum(o * a for o, a in zip(start, slope, strict=True))
+    root = jnp.sqrt(jnp.maximum(half * half - square * (sum(o * o for o in start) - 1.0), 0.0))
+    entry = -(half + root) / square
 
     def step(_: int, carry: tuple[Array, Array]) -> tuple[Array, Array]:
         along, nearest = carry
         here = distance(tuple(o + along * r for o, r in zip(origin, ray, strict=True)))
-        return along + here, jnp.minimum(nearest, here)
+        return along + OVERSTEP * here, jnp.minimum(nearest, here)
 
-    return jax.lax.fori_loop(0, steps, step, (along, jnp.full_like(along, 10.0)))
+    return jax.lax.fori_loop(0, steps, step, (entry, jnp.full_like(entry, 10.0)))
 
 
 def normal(distance: Callable[[Vector], Array], p: Vector) -> Vector:

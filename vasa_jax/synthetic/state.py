@@ -71,7 +71,8 @@ def random_state(key: Key[Array, ""]) -> State:
     """One state drawn with independent, wide controls: what stage 1 learns to reconstruct.
 
     Standard deviations: pitch 10, yaw 18, roll 8 degrees (clipped at 24, 40 and 22), translation 0.06 crop units,
-    log distance 0.12; gaze is uniform within 30 degrees; 15 % of the eyes are closed or nearly so; every mouth
+    log distance 0.12; gaze is uniform within 30 degrees
+    sideways and 20 up or down; 15 % of the eyes are closed or nearly so; every mouth
     control is independent of the others.
 
     Args:
@@ -86,7 +87,7 @@ def random_state(key: Key[Array, ""]) -> State:
     rotation = jnp.clip(spread * jax.random.normal(keys[0], (3,)), -limit, limit)
     translation = jnp.clip(0.06 * jax.random.normal(keys[1], (2,)), -0.18, 0.18)
     log_distance = jnp.clip(0.12 * jax.random.normal(keys[2]), -0.3, 0.3)
-    gaze = jnp.radians(jax.random.uniform(keys[3], (2,), minval=-30.0, maxval=30.0))
+    gaze = jnp.radians(jnp.array([30.0, 20.0])) * jax.random.uniform(keys[3], (2,), minval=-1.0, maxval=1.0)
     lid, shut, wink = jax.random.uniform(keys[4], (3,))
     lid = jnp.where(shut < 0.15, 0.15 * lid, 0.5 + 0.5 * lid)
     lids = jnp.clip(lid + 0.04 * (wink - 0.5) * jnp.array([-1.0, 1.0]), 0.0, 1.0)

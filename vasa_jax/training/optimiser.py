@@ -34,7 +34,7 @@ def make_optimiser(config: OptimiserConfig, steps: int) -> optax.GradientTransfo
     return optax.chain(
         optax.clip_by_global_norm(config.clip),
         optax.adamw(
-            lambda step: learning_rate(config, steps, step),
+            lambda step: learning_rate(config, steps, jnp.asarray(step)),
             b1=config.b1,
             b2=config.b2,
             weight_decay=config.weight_decay,

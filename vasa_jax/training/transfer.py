@@ -24,7 +24,7 @@ from jaxtyping import Array, Float
 from vasa_jax.arrays import Motion, Portrait
 from vasa_jax.autoencoder.config import AutoencoderConfig
 from vasa_jax.autoencoder.model import Autoencoder
-from vasa_jax.synthetic.identity import Identity, identity_from_seed
+from vasa_jax.synthetic.identity import Identity, sample_identity
 from vasa_jax.synthetic.render import labels, render
 from vasa_jax.synthetic.splits import seeds as seeds_of
 from vasa_jax.synthetic.state import State, random_state
@@ -227,35 +227,60 @@ def driven_frames(seeds: tuple[int, ...], size: int, controls: tuple[str, ...]) 
     whichever of its two values in `CONTROLS` lies farther from the base's.
     """
     people = people_of(seeds)
-    source, base = _random_states(seeds, 0), _random_states(seeds, 1)
-    base = base._replace(lids=jnp.maximum(base.lids, 0.6))
-    picture = lambda state: np.asarray(render(people, state, size))  # noqa: E731
-    changed = {control: picture(_move(base, control)) for control in controls}
-    return DrivenFrames(picture(source), picture(base), changed)
+    source, base = random_states(seeds, 0), random_states(seeds, 1)
+    base = base._replace(lids=np.maximum(base.lids, 0.6))
+    changed = {control: photograph(people, _move(base, control), size) for control in controls}
+    return DrivenFrames(photograph(people, source, size), photograph(people, base, size), changed)
 
 
 @functools.lru_cache(maxsize=32)
 def world_pairs(seeds: tuple[int, ...], size: int) -> Pairs:
     """World frames behind `held_out_psnr` for a chunk of people; rendered once and kept."""
     people = people_of(seeds)
-    source, driver = _random_states(seeds, 2), _random_states(seeds, 3)
+    source, driver = random_states(seeds, 2), random_states(seeds, 3)
     posed = source._replace(rotation=driver.rotation, translation=driver.translation, log_distance=driver.log_distance)
     truth = {name: np.asarray(value) for name, value in labels(people, driver).items()}
-    pictures = [np.asarray(render(people, state, size)) for state in (source, driver, posed)]
+    pictures = [photograph(people, state, size) for state in (source, driver, posed)]
     mouth = truth["mouth"].reshape(len(seeds))
     labelled = (truth["pose"], truth["gaze"], mouth, truth["lids"], truth["regions"])
     return Pairs(pictures[0], pictures[1], *labelled, pictures[2])
 
 
 def people_of(seeds: Sequence[int]) -> Identity:
-    """The people of some seeds, stacked along a new leading axis."""
-    return jax.tree.map(lambda *parts: jnp.stack(parts), *(identity_from_seed(int(seed)) for seed in seeds))
+    """The people of some seeds, (b,): those of `identity_from_seed`, many at once."""
+    return _in_chunks(_people, np.asarray(seeds, np.uint32))
 
 
-def _random_states(seeds: Sequence[int], index: int) -> State:
-    """One random state a seed, (b, ...); `index` gives further independent ones."""
+def random_states(seeds: Sequence[int], index: int) -> State:
+    """One `random_state` a seed, (b, ...); `index` gives further independent ones."""
+    return _in_chunks(functools.partial(_states, jnp.asarray(index)), np.asarray(seeds, np.uint32))
+
+
+def photograph(people: Identity, states: State, size: int) -> Float[np.ndarray, "b h w 3"]:
+    """Pictures 0..1 of b people in b states, `BATCH` at a time, so that each size is compiled once."""
+    return _in_chunks(lambda pair: render(*pair, size), (people, states))
+
+
+def _in_chunks(function: Callable[[Any], Any], rows: Any) -> Any:
+    """A function of pytrees with leading axis b, on chunks of `BATCH` rows, the last one filled up; numpy arrays."""
+    count = len(jax.tree.leaves(rows)[0])
+    parts = []
+    for first in range(0, count, BATCH):
+        index = np.minimum(np.arange(first, first + BATCH), count - 1)
+        part = jax.device_get(function(jax.tree.map(lambda x, index=index: np.asarray(x)[index], rows)))
+        parts.append(jax.tree.map(lambda x, kept=count - first: x[:kept], part))
+    return jax.tree.map(lambda *pieces: np.concatenate(pieces), *parts)
+
+
+@jax.jit
+def _people(seeds: Array) -> Identity:
+    return jax.vmap(lambda seed: sample_identity(jax.random.fold_in(jax.random.key(0), seed)))(seeds)
+
+
+@jax.jit
+def _states(index: Array, seeds: Array) -> State:
     root = jax.random.fold_in(jax.random.key(7), index)
-    return jax.jit(jax.vmap(lambda seed: random_state(jax.random.fold_in(root, seed))))(jnp.asarray(seeds, jnp.uint32))
+    return jax.vmap(lambda seed: random_state(jax.random.fold_in(root, seed)))(seeds)
 
 
 def _move(state: State, control: str) -> State:
@@ -264,9 +289,10 @@ def _move(state: State, control: str) -> State:
     field, index = _VECTORS.get(control, (control, None))
     value = getattr(state, field)
     if index is None:
-        return state._replace(**{field: jnp.where(value > 0.5 * (low + high), low, high)})
-    column = value[:, index]
-    return state._replace(**{field: value.at[:, index].set(jnp.where(column > 0.5 * (low + high), low, high))})
+        return state._replace(**{field: np.where(value > 0.5 * (low + high), low, high).astype(np.float32)})
+    moved = value.copy()
+    moved[:, index] = np.where(value[:, index] > 0.5 * (low + high), low, high)
+    return state._replace(**{field: moved})
 
 
 def batched(seeds: Sequence[int]) -> list[tuple[int, ...]]:

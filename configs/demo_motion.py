@@ -1,0 +1,25 @@
+"""Stage 2 of the bundled demo model, trained on performances of the synthetic world as stage 1 encodes them.
+
+    python train.py configs/demo_motion.py --workdir runs/motion --autoencoder runs/autoencoder
+
+Performances with sound are made and encoded first. Cost and the numbers to expect are in `vasa_jax/models/demo/model_card.md`.
+"""
+
+from vasa_jax.motion.config import demo_model
+from vasa_jax.training.config import MotionExperiment, OptimiserConfig, PerformanceData
+
+
+def get_config() -> MotionExperiment:
+    """The experiment."""
+    return MotionExperiment(
+        model=demo_model(),
+        data=PerformanceData(clips=240, seconds=5.0),
+        optimiser=OptimiserConfig(learning_rate=1e-3, final_learning_rate=1e-5, warmup=100, b2=0.99),
+        steps=2500,
+        batch_size=32,
+        ema=0.995,
+        log_every=25,
+        pictures_every=500,
+        eval_every=500,
+        save_every=250,
+    )

@@ -1,0 +1,24 @@
+"""Stage 2 at VASA-1's size: 28.68M parameters, 6.5 GFLOP a guidance branch, on frozen 768-channel features of speech.
+
+    python train.py configs/motion_base.py --dry-run
+    python train.py configs/motion_base.py --workdir runs/motion_base --autoencoder runs/autoencoder_512
+
+The paper trains for about three days on four RTX A6000 and reports, on its own real test set at 50 steps and scales
+(0.5, 1.0), S_C 7.957 and S_D 6.635. Steps, batch and learning rate are not printed there; those below are ours and
+have not been run.
+"""
+
+from vasa_jax.motion.config import MotionConfig
+from vasa_jax.training.config import MotionExperiment, OptimiserConfig, PerformanceData
+
+
+def get_config() -> MotionExperiment:
+    """The experiment."""
+    return MotionExperiment(
+        model=MotionConfig(),
+        data=PerformanceData(clips=20_000, seconds=8.0, size=512),
+        optimiser=OptimiserConfig(learning_rate=1e-4, final_learning_rate=1e-6, warmup=2000),
+        steps=500_000,
+        batch_size=64,
+        ema=0.9999,
+    )

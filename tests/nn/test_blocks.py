@@ -1,0 +1,101 @@
+"""Normalisation, residual blocks, ResNets, resizing and starting values against statistics and published sizes."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose
+
+from vasa_jax.nn.cost import count_parameters
+from vasa_jax.nn.initialisers import scaled_uniform
+from vasa_jax.nn.normalisation import AdaptiveGroupNorm, GroupNorm, choose_groups, group_normalise
+from vasa_jax.nn.residual import Output, ResidualBlock
+from vasa_jax.nn.resize import average_pool, enlarge, max_pool, repeat
+from vasa_jax.nn.resnet import ResNet
+
+KEY = jax.random.key(0)
+
+
+def test_groups_become_mean_0_and_variance_1_then_scale_and_shift():
+    x = 3.0 + 2.0 * jax.random.normal(KEY, (2, 4, 5, 6))
+    y = group_normalise(x, 3, jnp.full((1, 6), 2.0), jnp.full((1, 6), 0.5)).reshape(2, 20, 3, 2)
+    assert_allclose(y.mean((1, 3)), np.full((2, 3), 0.5), atol=1e-5)
+    assert_allclose(y.std((1, 3)), np.full((2, 3), 2.0), atol=1e-4)
+
+
+def test_group_norm_is_blind_to_scale_and_offset_of_its_input():
+    x = jax.random.normal(KEY, (2, 3, 4, 5, 8))
+    norm = GroupNorm(4)
+    variables = norm.init(KEY, x)
+    assert_allclose(norm.apply(variables, 10.0 * x + 3.0), norm.apply(variables, x), atol=1e-4)
+
+
+def test_codes_bend_adaptive_norms_from_the_start():
+    x = jnp.broadcast_to(jax.random.normal(KEY, (1, 4, 4, 8)), (2, 4, 4, 8))
+    code = jax.random.normal(KEY, (2, 16))
+    y, _ = AdaptiveGroupNorm(4).init_with_output(KEY, x, code)
+    assert jnp.abs(y[0] - y[1]).mean() > 0.2
+
+
+def test_number_of_groups_divides_the_width():
+    assert [choose_groups(c, 32) for c in (512, 96, 48, 24, 7)] == [32, 32, 24, 24, 7]
+
+
+def test_residual_blocks_add_a_third_convolution_only_where_the_width_changes():
+    x = jnp.ones((1, 2, 2, 2, 4))
+    same = jax.eval_shape(ResidualBlock(4, 2).init, KEY, x)["params"]
+    wider = jax.eval_shape(ResidualBlock(8, 2).init, KEY, x)["params"]
+    assert sorted(same) == ["conv_0", "conv_1", "norm_0", "norm_1"]
+    assert sorted(wider) == ["conv_0", "conv_1", "norm_0", "norm_1", "skip"]
+    assert wider["skip"]["kernel"].shape == (3, 3, 3, 4, 8)
+
+
+def test_blocks_keep_their_input_when_their_last_convolution_is_zero():
+    x = jax.random.normal(KEY, (1, 4, 4, 4))
+    params = ResidualBlock(4, 2).init(KEY, x)["params"]
+    params["conv_1"] = jax.tree.map(jnp.zeros_like, params["conv_1"])
+    assert_allclose(ResidualBlock(4, 2).apply({"params": params}, x), x)
+    assert_allclose(Output(3, 2, zero=True).init_with_output(KEY, x)[0], np.zeros((1, 4, 4, 3)))
+
+
+def test_resnets_have_the_published_sizes_without_classifier():
+    image = jax.ShapeDtypeStruct((1, 256, 256, 3), jnp.float32)
+    for network, parameters, channels in (
+        (ResNet(), 11_176_512, 512),
+        (ResNet((3, 4, 6, 3), bottleneck=True), 23_508_032, 2048),
+    ):
+        features, variables = jax.eval_shape(network.init_with_output, KEY, image)
+        assert count_parameters(variables) == parameters
+        assert features.shape == (1, 8, 8, channels)
+
+
+def test_averages_and_maxima_of_blocks():
+    x = jnp.arange(16.0).reshape(1, 4, 4, 1)
+    assert_allclose(average_pool(x, (2, 2))[0, :, :, 0], [[2.5, 4.5], [10.5, 12.5]])
+    assert_allclose(average_pool(x, (1, 4))[0, :, 0, 0], [1.5, 5.5, 9.5, 13.5])
+    assert_allclose(max_pool(x)[0, :, :, 0], [[5, 7], [13, 15]])
+    with pytest.raises(ValueError, match="blocks of 3"):
+        average_pool(x, (3, 2))
+
+
+def test_enlargement_keeps_linear_ramps_and_repetition_keeps_values():
+    ramp = jnp.arange(4.0).reshape(1, 4, 1, 1)
+    assert_allclose(enlarge(ramp, (2, 1))[0, :, 0, 0], [0, 0.25, 0.75, 1.25, 1.75, 2.25, 2.75, 3])
+    assert_allclose(repeat(ramp, (2, 1))[0, :, 0, 0], [0, 0, 1, 1, 2, 2, 3, 3])
+    x = jax.random.normal(KEY, (2, 2, 3, 4, 5))
+    assert_allclose(average_pool(repeat(x, (2, 1, 2)), (2, 1, 2)), x, atol=1e-6)
+    with pytest.raises(ValueError, match="by 3"):
+        enlarge(ramp, (3, 1))
+
+
+def test_starting_values_have_their_variance_and_no_pattern():
+    first, second = (np.asarray(scaled_uniform(2.0)(jax.random.key(seed), (3, 3, 64, 128))) for seed in (0, 1))
+    n = first.size
+    assert_allclose(first.var(), 2 / 576, rtol=0.02)
+    assert np.abs(first).max() <= np.sqrt(6 / 576)
+    for lag in (1, 2, 128, 8192):
+        correlation = np.corrcoef(first.ravel()[lag:], first.ravel()[:-lag])[0, 1]
+        assert abs(correlation) < 5 / np.sqrt(n)
+    assert abs(np.corrcoef(first.ravel(), second.ravel())[0, 1]) < 5 / np.sqrt(n)
+    assert abs(first.mean()) < 5 * np.sqrt(2 / 576 / n)
+    np.testing.assert_array_equal(first, scaled_uniform(2.0)(jax.random.key(0), (3, 3, 64, 128)))
