@@ -2,8 +2,9 @@
 
     python train.py configs/demo_autoencoder.py --workdir runs/autoencoder
 
-The clips are made first. Cost and the numbers to expect are in `vasa_jax/models/demo/model_card.md`. The terms that ask for a second portrait of
-the same person (l_consist, canonical volume) nearly double the cost of a step and are left out here; they are on in the paper-size config.
+The clips are made first. Cost and the numbers to expect are in `vasa_jax/models/demo/model_card.md`. The terms that
+ask for a second portrait of the same person (l_consist, canonical volume) nearly double the cost of a step and are
+left out here; they are on in the paper-size config.
 """
 
 from vasa_jax.autoencoder.augmentation import AugmentationConfig
@@ -19,7 +20,8 @@ def get_config() -> AutoencoderExperiment:
         objective=ObjectiveConfig(
             region_weight=6.0,
             pose=0.03,
-            labels=0.03,
+            labels=0.05,
+            rendered_labels=0.02,
             contrastive=0.01,
             consistency=0.0,
             canonical=0.0,
@@ -27,8 +29,8 @@ def get_config() -> AutoencoderExperiment:
         ),
         data=PortraitData(clips=1000, frames=10, performed=3),
         frames_per_sample=4,
-        optimiser=OptimiserConfig(learning_rate=1e-3, final_learning_rate=1e-5, warmup=100, b2=0.99),
-        steps=2800,
+        optimiser=OptimiserConfig(learning_rate=1.5e-3, final_learning_rate=1e-5, warmup=100, b2=0.99),
+        steps=1900,
         batch_size=2,
         ema=0.997,
         log_every=25,

@@ -2,7 +2,8 @@
 
     python train.py configs/demo_motion.py --workdir runs/motion --autoencoder runs/autoencoder
 
-Performances with sound are made and encoded first. Cost and the numbers to expect are in `vasa_jax/models/demo/model_card.md`.
+Performances with sound are made and encoded first. Cost and the numbers to expect are in
+`vasa_jax/models/demo/model_card.md`.
 """
 
 from vasa_jax.motion.config import demo_model

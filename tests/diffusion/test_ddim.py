@@ -43,26 +43,24 @@ def test_the_error_on_a_gaussian_shrinks_like_one_over_steps():
     signal, spread = signal_and_noise(SCHEDULE, jnp.full((1,), 1000.0))
     scale = jnp.sqrt(signal**2 * DEVIATION**2 + spread**2)  # the probability-flow ODE moves quantiles to quantiles
     exact = MEAN + DEVIATION * (noise - signal[None] * MEAN) / scale[None]
-    error = [float(jnp.abs(sample(gaussian, noise, SCHEDULE, n) - exact).max()) for n in (25, 50, 100, 200)]
+    error = [float(jnp.abs(sample(gaussian, noise, SCHEDULE, n) - exact).max()) for n in (50, 100, 200)]
     np.testing.assert_allclose(np.divide(error[:-1], error[1:]), 2, rtol=0.15)
     assert error[-1] < 0.01
 
 
-@pytest.mark.parametrize("eta", [0.3, 1.0])
-def test_ancestral_sampling_ends_with_the_right_variance(eta):
+def test_ancestral_sampling_ends_with_the_right_variance():
     noise = jax.random.normal(jax.random.key(0), (64, 500))
-    result = jax.jit(lambda x: sample(gaussian, x, SCHEDULE, 250, eta, keys(64)))(noise)
+    result = jax.jit(lambda x: sample(gaussian, x, SCHEDULE, 250, 1.0, keys(64)))(noise)
     assert float(result.mean()) == pytest.approx(MEAN, abs=0.01)
     assert float(result.std()) == pytest.approx(DEVIATION, rel=0.03)
 
 
-def test_fresh_noise_is_new_at_every_step_and_follows_its_sample():
+def test_fresh_noise_follows_the_key_of_its_sample():
     noise = jax.random.normal(jax.random.key(0), (4, 8))
-    seen = sample(lambda x, level: x * 0.5, noise, SCHEDULE, 4, 1.0, keys(4))
-    alone = sample(lambda x, level: x * 0.5, noise[2:3], SCHEDULE, 4, 1.0, keys(4)[2:3])
-    np.testing.assert_allclose(seen[2:3], alone, atol=1e-6)
-    other = sample(lambda x, level: x * 0.5, noise, SCHEDULE, 4, 1.0, keys(4, seed=2))
-    assert float(jnp.abs(other - seen).min(-1).max()) > 0
+    draw = jax.jit(lambda x, keys: sample(lambda x, level: x, x, SCHEDULE, 4, 1.0, keys))
+    seen = draw(noise, keys(4))
+    np.testing.assert_allclose(draw(noise[2:3], keys(4)[2:3]), seen[2:3], atol=1e-5)
+    assert float(jnp.abs(draw(noise, keys(4, seed=2)) - seen).max(1).min()) > 0.1
 
 
 def test_without_fresh_noise_keys_do_not_matter():

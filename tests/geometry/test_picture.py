@@ -38,7 +38,8 @@ def test_crop_of_a_neutral_head_is_a_plain_rectangle():
 
 
 def test_crop_follows_roll_translation_and_distance():
-    """Roll > 0 turns the head clockwise in the picture: its right side (viewer's) moves down. Twice the distance halves the crop."""
+    """Roll > 0 turns the head clockwise in the picture: its right side (viewer's) moves down. Twice the distance
+    halves the crop."""
     pose = jnp.asarray([[0.0, 0.0, np.pi / 2, 0.1, -0.2, np.log(2.0)]])
     grid = face_crop_grid(pose, 3, 0.4)[0]
     middle = np.asarray([0.1 - 0.5 * FACE_CENTRE[1], -0.2 + 0.5 * FACE_CENTRE[0]])

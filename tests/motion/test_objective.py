@@ -1,5 +1,6 @@
 """The training objective: per-sample randomness, gradients, unlabelled clips."""
 
+import dataclasses
 from functools import partial
 
 import jax
@@ -9,6 +10,7 @@ import pytest
 
 from tests.motion.tiny import STATISTICS, TINY, batch, params
 from vasa_jax.motion import objective
+from vasa_jax.motion.config import AudioEncoderConfig
 
 PARAMS = params()
 KEYS = jax.random.split(jax.random.key(3), 16)
@@ -50,3 +52,16 @@ def test_unlabelled_clips_train_as_if_the_label_were_hidden():
 def test_a_batch_of_another_shape_is_refused():
     with pytest.raises(ValueError, match=r"batch\['samples'\] has shape"):
         objective.loss(TINY, PARAMS, STATISTICS, batch(2) | {"samples": jnp.zeros((2, 100))}, KEYS[:2])
+    features = dataclasses.replace(TINY, audio=AudioEncoderConfig(kind="features", feature_dim=8))
+    with pytest.raises(ValueError, match="no 'audio_features'"):
+        objective.loss(features, PARAMS, STATISTICS, batch(2), KEYS[:2])
+
+
+def test_frozen_features_take_the_place_of_log_mel():
+    config = dataclasses.replace(TINY, audio=AudioEncoderConfig(kind="features", feature_dim=8))
+    tree, data = params(config), batch(2, config)
+    assert "mel_encoder" not in tree
+    run = jax.jit(partial(objective.loss, config))
+    value, _ = run(tree, STATISTICS, data, KEYS[:2])
+    louder, _ = run(tree, STATISTICS, data | {"audio_features": data["audio_features"] + 1}, KEYS[:2])
+    assert value != louder

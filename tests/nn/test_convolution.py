@@ -20,10 +20,15 @@ from vasa_jax.nn.convolution import (
 KEY = jax.random.key(0)
 
 
+def normal(shape):
+    """Fixed normal numbers; NumPy's, for speed of compilation."""
+    return jnp.asarray(np.random.default_rng(0).standard_normal(shape, dtype=np.float32))
+
+
 @pytest.mark.parametrize("depth", [1, 2, 5])
 def test_depth_split_is_the_3d_convolution_in_value_and_gradient(depth):
-    x = jax.random.normal(KEY, (2, depth, 4, 3, 2))
-    kernel = jax.random.normal(KEY, (3, 3, 3, 2, 4))
+    x = normal((2, depth, 4, 3, 2))
+    kernel = normal((3, 3, 3, 2, 4))
 
     def run(function):
         y, pull = jax.vjp(function, x, kernel)
@@ -37,15 +42,13 @@ def test_depth_split_is_the_3d_convolution_in_value_and_gradient(depth):
 
 def test_accelerators_get_one_3d_convolution_and_cpus_none():
     shapes = jax.ShapeDtypeStruct((1, 4, 4, 4, 2), jnp.float32), jax.ShapeDtypeStruct((3, 3, 3, 2, 2), jnp.float32)
-    counts = {
-        platform: jax.jit(convolve_3d)
-        .trace(*shapes)
-        .lower(lowering_platforms=(platform,))
-        .as_text()
-        .count("b, 0, 1, 2, f")
-        for platform in ("cpu", "cuda")
+    traced = jax.jit(convolve_3d).trace(*shapes)
+    programs = {name: traced.lower(lowering_platforms=(name,)).as_text() for name in ("cpu", "cuda", "tpu")}
+    assert {name: text.count("stablehlo.convolution") for name, text in programs.items()} == {
+        "cpu": 3,
+        "cuda": 1,
+        "tpu": 1,
     }
-    assert counts["cpu"] == 0 and counts["cuda"] > 0
 
 
 def test_a_shifting_kernel_shifts_and_zeros_enter():
@@ -61,7 +64,7 @@ def test_strides_start_at_the_first_pixel():
 
 
 def test_standardised_kernels_have_mean_0_and_variance_2_over_fan_in():
-    kernel = standardise(3.0 + 5.0 * jax.random.normal(KEY, (3, 3, 8, 6)))
+    kernel = standardise(3.0 + 5.0 * normal((3, 3, 8, 6)))
     assert_allclose(kernel.mean((0, 1, 2)), np.zeros(6), atol=1e-6)
     assert_allclose(jnp.square(kernel).mean((0, 1, 2)), np.full(6, 2 / 72), rtol=1e-4)
 

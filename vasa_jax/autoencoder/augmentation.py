@@ -1,8 +1,9 @@
 """Driver augmentation: what the motion encoders see is never quite the driver.
 
-MegaPortraits (section 3.3) crops, warps and recolours the driving frame before its motion is encoded, so that looks cannot travel in
-the motion code. Here: a random similarity crop, a smooth random warp interpolated from a coarse lattice of displacements (the role of
-the thin-plate spline), and colour jitter. The pose encoder gets the recoloured frame only, since a crop or a warp would change its answer.
+MegaPortraits (section 3.3) crops, warps and recolours the driving frame before its motion is encoded, so that looks
+cannot travel in the motion code. Here: a random similarity crop, a smooth random warp interpolated from a coarse
+lattice of displacements (the role of the thin-plate spline), and colour jitter. The pose encoder gets the recoloured
+frame only, since a crop or a warp would change its answer.
 """
 
 import dataclasses
@@ -44,7 +45,8 @@ def jitter_colour(key: Key, picture: Float[Array, "h w 3"], strength: float) -> 
 
 
 def random_displacement(key: Key, size: int, config: AugmentationConfig) -> Float[Array, "h w 2"]:
-    """Where each pixel of the augmented picture looks, minus where it stands, in crop units: a crop plus a smooth warp."""
+    """Where each pixel of the augmented picture looks, minus where it stands, in crop units: a crop plus a smooth
+    warp."""
     shift, log_scale, lattice = jax.random.split(key, 3)
     side = jnp.linspace(-1.0, 1.0, size)
     place = jnp.stack(jnp.meshgrid(side, side), -1)

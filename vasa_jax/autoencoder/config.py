@@ -114,7 +114,7 @@ def demo_model() -> AutoencoderConfig:
         volume_channels=16,
         volume_depth=6,
         dynamics_dim=32,
-        groups=8,
+        groups=2,
         appearance_stem=8,
         appearance_widths=(16, 32, 64),
         appearance_blocks=1,

@@ -1,10 +1,11 @@
 """Terms of the stage-1 objective as plain functions of pictures and codes.
 
-VASA-1 section 3.1 trains the face latent space with the loss set of MegaPortraits (section 3.3 there) and two terms of its own. Here live
-the terms that need no second network: multi-scale L1 and picture gradients, the contrastive cosine on motion codes, and the weights that
-draw attention to eyes and mouth (EMOPortraits section 3.2). Every function returns one number per sample, so that no sample sees another
-and the mean may be taken over any sharding of the batch. Adversarial, perceptual and identity terms belong beside them: a function of
-(picture, target) that returns one number per sample, and a weight in `ObjectiveConfig`.
+VASA-1 section 3.1 trains the face latent space with the loss set of MegaPortraits (section 3.3 there) and two terms
+of its own. Here live the terms that need no second network: multi-scale L1 and picture gradients, the contrastive
+cosine on motion codes, and the weights that draw attention to eyes and mouth (EMOPortraits section 3.2). Every
+function returns one number per sample, so that no sample sees another and the mean may be taken over any sharding of
+the batch. Adversarial, perceptual and identity terms belong beside them: a function of (picture, target) that returns
+one number per sample, and a weight in `ObjectiveConfig`.
 """
 
 import jax
@@ -61,7 +62,9 @@ def region_weight(regions: Float[Array, "b r 4"], size: int, extra: float) -> Fl
     """
     side = (jnp.arange(size) + 0.5) / size * 2 - 1
     labelled = jnp.isfinite(regions).all(-1)[:, :, None, None]
-    centre_x, centre_y, radius_x, radius_y = (part[:, :, None, None] for part in jnp.moveaxis(jnp.nan_to_num(regions), -1, 0))
+    centre_x, centre_y, radius_x, radius_y = (
+        part[:, :, None, None] for part in jnp.moveaxis(jnp.nan_to_num(regions), -1, 0)
+    )
     x = (side[None, None, None, :] - centre_x) / jnp.maximum(radius_x, 1e-3)
     y = (side[None, None, :, None] - centre_y) / jnp.maximum(radius_y, 1e-3)
     inside = jax.nn.sigmoid(6.0 * (1.0 - jnp.sqrt(x * x + y * y + 1e-6)))
@@ -84,8 +87,9 @@ def contrastive(
 ) -> Float[Array, " b"]:
     """Large-margin cosine loss on motion codes (MegaPortraits section 3.3, with its s = 5 and m = 0.2).
 
-    `anchor` and `positive` show the same motion; `negatives` are codes of other frames of the sample's own record, never of other samples.
-    Returns -log(exp(s (cos+ - m)) / (exp(s (cos+ - m)) + sum exp(s cos-))), one number per sample.
+    `anchor` and `positive` show the same motion; `negatives` are codes of other frames of the sample's own record,
+    never of other samples. Returns -log(exp(s (cos+ - m)) / (exp(s (cos+ - m)) + sum exp(s cos-))), one number per
+    sample.
     """
     pull = scale * (cosine(anchor, positive) - margin)
     push = scale * cosine(jnp.broadcast_to(anchor[:, None], negatives.shape), negatives)
@@ -95,7 +99,8 @@ def contrastive(
 def labelled_square_error(
     prediction: Float[Array, "b k"], label: Float[Array, "b k"], scale: Float[Array, " k"]
 ) -> Float[Array, " b"]:
-    """Mean square of (prediction - label) / scale over the labelled (non-NaN) entries of each sample; 0 where there are none."""
+    """Mean square of (prediction - label) / scale over the labelled (non-NaN) entries of each sample; 0 where there
+    are none."""
     known = jnp.isfinite(label)
     error = jnp.where(known, (prediction - jnp.nan_to_num(label)) / scale[None], 0.0)
     return (error * error).sum(-1) / jnp.maximum(known.sum(-1), 1)

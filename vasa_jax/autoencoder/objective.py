@@ -4,13 +4,20 @@ For frames 0 (source) and k = 1..n-1 (drivers) of a clip:
 
 1. every frame's pose and dynamics are encoded from its augmented picture;
 2. the source becomes a portrait: D's input volume V and identity code;
-3. reconstruction: D(V_0, id_0, pose_k, dyn_k) against frame k, multi-scale L1 and gradients, weighted at eyes and mouth;
-4. the pose and the face-tracker labels (mouth and lid opening, gaze in the head) are regressed where a record has them;
-5. contrastive cosine: the code of the rendered picture against the driver's, other frames of the record as negatives;
+3. reconstruction: D(V_0, id_0, pose_k, dyn_k) against frame k, multi-scale L1 and gradients, weighted at eyes and
+   mouth;
+4. where a record has them, the pose and the face-tracker labels (mouth and lid opening, gaze in the head) are
+   regressed; the labels are the
+   first numbers of the dynamics code, in units of LABEL_UNIT around LABEL_MEAN;
+5. the rendered picture is encoded again (by encoders held fixed): its labels are the driver's, as MegaPortraits' gaze
+   term asks, and its code
+   is nearer to the driver's than to those of other frames of the record (contrastive cosine);
 6. l_consist: with i = 0 and j = n-1, D(V_i, id_i, pose_i, dyn_j) and D(V_j, id_j, pose_i, dyn_j) are the
    same picture, and (EMOPortraits) both frames have the same canonical volume.
 
-Warps use the labelled pose where there is one (VASA-1 takes it from a pretrained network) and the encoder's own otherwise.
+Warps use the labelled pose where there is one (VASA-1 takes it from a pretrained network) and the encoder's own
+otherwise; and likewise the labelled numbers of the dynamics code. So the way from code to picture is trained from the
+first step, before the encoder sees anything.
 """
 
 import dataclasses
@@ -31,8 +38,10 @@ from vasa_jax.geometry.rotation import gaze_in_head
 
 POSE_UNIT = (0.1, 0.1, 0.1, 0.05, 0.05, 0.05)
 """What one unit of pose error is: radians, crop units, log distance."""
-LABEL_UNIT = (0.2, 0.2, 0.2, 0.2, 0.2)
-"""What one unit of label error is: mouth, two lids (0..1), gaze in the head (two angles in radians)."""
+LABEL_MEAN = (0.3, 0.7, 0.7, 0.0, 0.0)
+LABEL_UNIT = (0.25, 0.25, 0.25, 0.35, 0.35)
+"""Centre and unit of the labelled numbers of the dynamics code: mouth, two lids (0..1), gaze in the head (two angles
+in radians)."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -45,13 +54,24 @@ class ObjectiveConfig:
     region_weight: float = 4.0  # extra weight of eyes and mouth in both
     pose: float = 0.05  # squared pose error, units of POSE_UNIT
     labels: float = 0.05  # squared label error, units of LABEL_UNIT
+    rendered_labels: float = 0.02  # the same, of the rendered picture
     contrastive: float = 0.01  # cosine on motion codes
     consistency: float = 0.5  # l_consist, L1 of two pictures
     canonical: float = 0.05  # canonical volumes of two frames, L1
     augmentation: AugmentationConfig = AugmentationConfig()
 
     def __post_init__(self):
-        for name in ("l1", "gradient", "region_weight", "pose", "labels", "contrastive", "consistency", "canonical"):
+        for name in (
+            "l1",
+            "gradient",
+            "region_weight",
+            "pose",
+            "labels",
+            "rendered_labels",
+            "contrastive",
+            "consistency",
+            "canonical",
+        ):
             if not 0.0 <= getattr(self, name) < float("inf"):
                 raise ValueError(f"objective.{name}={getattr(self, name)} must be a finite number, 0 or more")
         if self.scales < 1:
@@ -59,13 +79,18 @@ class ObjectiveConfig:
 
 
 def init(model_config: AutoencoderConfig, key: Array) -> dict[str, Any]:
-    """Fresh parameters: `autoencoder` (what a release holds) and `labels` (the linear label head, training only)."""
-    model_key, head_key = jax.random.split(key)
+    """Fresh parameters: `autoencoder`, what a release holds; networks that only train (a discriminator) will stand
+    beside it.
+
+    Raises ValueError for a dynamics code too short to hold the labels.
+    """
+    if model_config.dynamics_dim < len(LABEL_UNIT):
+        raise ValueError(
+            f"{model_config.dynamics_dim=} must be {len(LABEL_UNIT)} or more: its first numbers are labels"
+        )
     size = model_config.image_size
-    variables = Autoencoder(model_config).init(model_key, jnp.zeros((1, size, size, 3)), jnp.zeros((1, size, size, 3)))
-    width = model_config.dynamics_dim
-    kernel = jax.random.normal(head_key, (width, len(LABEL_UNIT))) / jnp.sqrt(width)
-    return {"autoencoder": variables["params"], "labels": {"kernel": kernel, "bias": jnp.zeros(len(LABEL_UNIT))}}
+    picture = jnp.zeros((1, size, size, 3))
+    return {"autoencoder": Autoencoder(model_config).init(key, picture, picture)["params"]}
 
 
 def loss(
@@ -81,7 +106,8 @@ def loss(
         model_config: sizes of the network.
         config: weights of the terms.
         params: as from `init`.
-        batch: `frames` uint8 (b, n, h, w, 3), n at least 2; `pose` (b, n, 6), `gaze` (b, n, 2) in the camera frame, `mouth` (b, n, 1),
+        batch: `frames` uint8 (b, n, h, w, 3), n at least 2; `pose` (b, n, 6), `gaze` (b, n, 2) in the camera frame,
+            `mouth` (b, n, 1),
             `lids` (b, n, 2), `regions` (b, n, 3, 4); NaN where a record has no label.
         keys: one random key per sample, (b,) or (b, 2).
 
@@ -94,12 +120,17 @@ def loss(
     motion = _encode_motion(apply, model_config, config, frames, batch["pose"], keys)
     known = jnp.isfinite(batch["pose"])
     warp_pose = jnp.where(known, jnp.nan_to_num(batch["pose"]), motion.pose)
-    motion_of = lambda k: Motion(warp_pose[:, k], motion.dynamics[:, k])  # noqa: E731
+    labels = _labels(batch)
+    count = labels.shape[-1]
+    known = jnp.isfinite(labels)
+    told = jnp.where(known, jnp.nan_to_num(labels), motion.dynamics[..., :count])
+    warp_dynamics = jnp.concatenate([told, motion.dynamics[..., count:]], -1)
+    motion_of = lambda k: Motion(warp_pose[:, k], warp_dynamics[:, k])  # noqa: E731
     portrait = apply(frames[:, 0], motion_of(0), method="encode")
 
     drivers = n - 1
     spread = lambda x: jnp.repeat(x, drivers, 0)  # noqa: E731
-    driven = Motion(_merge(warp_pose[:, 1:]), _merge(motion.dynamics[:, 1:]))
+    driven = Motion(_merge(warp_pose[:, 1:]), _merge(warp_dynamics[:, 1:]))
     picture = apply(Portrait(*map(spread, portrait)), driven, method="render").astype(jnp.float32)
     target = _merge(frames[:, 1:])
     weight = losses.region_weight(_merge(batch["regions"][:, 1:]), size, config.region_weight)
@@ -108,12 +139,13 @@ def loss(
     pose_error = losses.labelled_square_error(
         _merge(motion.pose), _merge(batch["pose"]), jnp.asarray(POSE_UNIT, jnp.float32)
     )
-    head_gaze = gaze_in_head(_merge(batch["gaze"]), _merge(batch["pose"]))
-    labels = jnp.concatenate([_merge(batch["mouth"]), _merge(batch["lids"]), head_gaze], -1)
-    predicted = _merge(motion.dynamics) @ params["labels"]["kernel"] + params["labels"]["bias"][None]
-    label_error = losses.labelled_square_error(predicted, labels, jnp.asarray(LABEL_UNIT, jnp.float32))
+    unit = jnp.ones(count)
+    label_error = losses.labelled_square_error(_merge(motion.dynamics[..., :count]), _merge(labels), unit)
 
-    rendered_code = _dynamics(apply, model_config, picture.reshape(b, drivers, size, size, 3)[:, 0], warp_pose[:, 1])
+    fixed = partial(Autoencoder(model_config).apply, {"params": jax.lax.stop_gradient(params["autoencoder"])})
+    first = picture.reshape(b, drivers, size, size, 3)[:, 0]
+    rendered_code = _dynamics(fixed, model_config, first, warp_pose[:, 1])
+    rendered_error = losses.labelled_square_error(rendered_code[:, :count], labels[:, 1], unit)
     others = jnp.concatenate([motion.dynamics[:, :1], motion.dynamics[:, 2:]], 1)
     contrast = losses.contrastive(motion.dynamics[:, 1], rendered_code, others)
 
@@ -122,11 +154,12 @@ def loss(
         "gradient": gradient,
         "pose": pose_error,
         "labels": label_error,
+        "rendered_labels": rendered_error,
         "contrastive": contrast,
     }
     if config.consistency or config.canonical:
         other = apply(frames[:, -1], motion_of(n - 1), method="encode")
-        mixed = Motion(warp_pose[:, 0], motion.dynamics[:, -1])
+        mixed = Motion(warp_pose[:, 0], warp_dynamics[:, -1])
         pair = [apply(source, mixed, method="render").astype(jnp.float32) for source in (portrait, other)]
         terms["consistency"] = jnp.abs(pair[0] - pair[1]).mean((1, 2, 3))
         terms["canonical"] = jnp.abs((portrait.volume - other.volume).astype(jnp.float32)).mean((1, 2, 3, 4))
@@ -140,7 +173,8 @@ def loss(
 def pictures(
     model_config: AutoencoderConfig, params: dict[str, Any], batch: dict[str, Array]
 ) -> dict[str, Float[Array, "h w 3"]]:
-    """A sheet for the log, 0..1: one row a clip (8 at most): source, then (driver, render) for every driver; poses are the network's own."""
+    """A sheet for the log, 0..1: one row a clip (8 at most): source, then (driver, render) for every driver; poses
+    are the network's own."""
     apply = partial(Autoencoder(model_config).apply, {"params": params["autoencoder"]})
     frames = batch["frames"][:8].astype(jnp.float32) / 255.0
     motion = apply(_merge(frames), method="motion")
@@ -149,9 +183,20 @@ def pictures(
     portrait = apply(frames[:, 0], Motion(*(part[:, 0] for part in motion)), method="encode")
     cells = [frames[:, 0]]
     for k in range(1, n):
-        cells += [frames[:, k], apply(portrait, Motion(*(part[:, k] for part in motion)), method="render").astype(jnp.float32)]
+        cells += [
+            frames[:, k],
+            apply(portrait, Motion(*(part[:, k] for part in motion)), method="render").astype(jnp.float32),
+        ]
     sheet = jnp.concatenate([jnp.concatenate(list(row), 0) for row in cells], 1)
     return {"source_driver_render": jnp.clip(sheet, 0.0, 1.0)}
+
+
+def _labels(batch: dict[str, Array]) -> Float[Array, "b n 5"]:
+    """Mouth, lids and gaze in the head, in units of LABEL_UNIT around LABEL_MEAN; NaN where unlabelled."""
+    head_gaze = gaze_in_head(batch["gaze"], batch["pose"])
+    raw = jnp.concatenate([batch["mouth"], batch["lids"], head_gaze], -1)
+    mean, unit = (jnp.asarray(x, jnp.float32)[None, None] for x in (LABEL_MEAN, LABEL_UNIT))
+    return (raw - mean) / unit
 
 
 def _merge(x: Array) -> Array:
@@ -167,7 +212,8 @@ def _encode_motion(
     label: Float[Array, "b n 6"],
     keys: Array,
 ) -> Motion:
-    """Pose and dynamics (b, n, ...) of augmented frames; the crop of the dynamics encoder follows the label where there is one."""
+    """Pose and dynamics (b, n, ...) of augmented frames; the crop of the dynamics encoder follows the label where
+    there is one."""
     b, n, size = frames.shape[:3]
     augment = config.augmentation
     colour_keys, warp_keys = jnp.moveaxis(jax.vmap(lambda key: jax.random.split(key, (2, n)))(keys), 1, 0)

@@ -1,8 +1,8 @@
 """Two-dimensional sampling of pictures, and the face crop that follows the head.
 
-The dynamics encoder looks at the face through a crop that is centred, upright and of constant size: a similarity transform taken from the
-head pose. What is left to see in it is what the code is for: lips, lids, gaze, expression (VASA-1 section 3.1 asks for dynamics apart
-from pose; the crop is our way to make that easy to learn).
+The dynamics encoder looks at the face through a crop that is centred, upright and of constant size: a similarity
+transform taken from the head pose. What is left to see in it is what the code is for: lips, lids, gaze, expression
+(VASA-1 section 3.1 asks for dynamics apart from pose; the crop is our way to make that easy to learn).
 """
 
 import jax
@@ -12,7 +12,8 @@ from jaxtyping import Array, Float
 from vasa_jax.geometry.rotation import rotation_matrix
 
 FACE_CENTRE = (0.0, 0.05, -0.3)
-"""The point between nose and mouth in canonical head units (half a picture = 1 at the mean distance), before rotation."""
+"""The point between nose and mouth in canonical head units (half a picture = 1 at the mean distance), before
+rotation."""
 
 
 def sample_2d(picture: Float[Array, "b h w c"], place: Float[Array, "b h2 w2 2"]) -> Float[Array, "b h2 w2 c"]:

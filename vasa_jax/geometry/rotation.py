@@ -40,7 +40,7 @@ def pose_rotation(pose: Float[Array, "*batch 6"]) -> Float[Array, "*batch 3 3"]:
     return rotation_matrix(pose[..., 0], pose[..., 1], pose[..., 2])
 
 
-def _rows_times(points: Float[Array, "*batch 3"], matrix: Float[Array, "*batch 3 3"]) -> Float[Array, "*batch 3"]:
+def _rows_times(points: Float[Array, "*batch 3"], matrix: Float[Array, "*#batch 3 3"]) -> Float[Array, "*batch 3"]:
     return sum(points[..., i, None] * matrix[..., i, :] for i in range(3))
 
 

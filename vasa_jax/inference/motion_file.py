@@ -52,9 +52,10 @@ def load_motion(path: str | os.PathLike, dynamics_dim: int) -> Motion:
     if not Path(path).is_file():
         raise ValueError(f"{path}: no such motion file")
     try:
-        with np.load(path, allow_pickle=False) as file:
-            if not isinstance(file, np.lib.npyio.NpzFile):
-                raise ValueError("it holds a single array")
+        opened = np.load(path, allow_pickle=False)
+        if not isinstance(opened, np.lib.npyio.NpzFile):
+            raise ValueError("it holds a single array")
+        with opened as file:
             arrays: dict[str, Any] = {name: file[name] for name in ("pose", "dynamics", "fps")}
     except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile) as error:
         raise ValueError(f"{path} is not a motion file: it needs the arrays pose, dynamics and fps") from error

@@ -50,9 +50,11 @@ def conditions_of_batch(
     """The window's normalised motion x0, and conditions in which all that a batch knows is known.
 
     Raises:
-        ValueError: a batch of another shape than `batch_spec` says.
+        ValueError: a batch without an entry of `batch_spec`, or with one of another shape.
     """
     for name, spec in batch_spec(config, len(batch["motion_pose"])).items():
+        if name not in batch:
+            raise ValueError(f"the batch has no {name!r}, which audio.kind={config.audio.kind!r} needs; see batch_spec")
         if batch[name].shape != spec.shape:
             raise ValueError(f"batch[{name!r}] has shape {batch[name].shape}; this config needs {spec.shape}")
     k = config.context

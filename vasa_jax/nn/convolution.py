@@ -19,6 +19,7 @@ from collections.abc import Callable
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from vasa_jax.nn.initialisers import scaled_uniform
@@ -86,7 +87,7 @@ class Convolution(nn.Module):
     stride: int = 1  # 2-D only
     use_bias: bool = True
     standardised: bool = True
-    dtype: jnp.dtype = jnp.float32
+    dtype: DTypeLike = jnp.float32
     kernel_init: Callable = scaled_uniform(2.0)
 
     @nn.compact

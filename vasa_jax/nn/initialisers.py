@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 
 
 def scaled_uniform(scale: float = 1.0) -> Callable:
@@ -19,7 +20,7 @@ def scaled_uniform(scale: float = 1.0) -> Callable:
     A scale of 1 is LeCun's initialisation and 2 is He's.
     """
 
-    def initialise(key: jax.Array, shape: tuple[int, ...], dtype: jnp.dtype = jnp.float32) -> jax.Array:
+    def initialise(key: jax.Array, shape: tuple[int, ...], dtype: DTypeLike = jnp.float32) -> jax.Array:
         bound = math.sqrt(3.0 * scale / math.prod(shape[:-1]))
         return (bound * _hashed(key, math.prod(shape))).astype(dtype).reshape(shape)
 

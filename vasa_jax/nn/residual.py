@@ -8,6 +8,7 @@ norms are adaptive.
 
 import flax.linen as nn
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from vasa_jax.nn.convolution import Convolution
@@ -20,7 +21,7 @@ class ResidualBlock(nn.Module):
 
     features: int
     groups: int = 32
-    dtype: jnp.dtype = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     @nn.compact
     def __call__(
@@ -45,7 +46,7 @@ class Output(nn.Module):
 
     features: int
     groups: int = 32
-    dtype: jnp.dtype = jnp.float32
+    dtype: DTypeLike = jnp.float32
     zero: bool = False  # start the convolution at zero
 
     @nn.compact

@@ -7,6 +7,7 @@ ResNet-50. Convolutions have no biases, as in the original. The first pooling ta
 
 import flax.linen as nn
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from vasa_jax.nn.convolution import Convolution
@@ -21,7 +22,7 @@ class ResNetBlock(nn.Module):
     stride: int
     bottleneck: bool
     groups: int
-    dtype: jnp.dtype
+    dtype: DTypeLike
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b height width k"]:
@@ -50,7 +51,7 @@ class ResNet(nn.Module):
     width: int = 64
     bottleneck: bool = False
     groups: int = 32
-    dtype: jnp.dtype = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     @nn.compact
     def __call__(self, image: Float[Array, "b h w 3"]) -> Float[Array, "b h32 w32 k"]:

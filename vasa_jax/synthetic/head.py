@@ -25,8 +25,9 @@ from vasa_jax.synthetic.identity import Identity
 from vasa_jax.synthetic.state import State
 
 Vector = tuple[Array, Array, Array]  # x, y, z planes (or scalars) of one shape
-STEPS = 9  # sphere-tracing steps; more only sharpen grazing silhouettes
-OVERSTEP = 1.15  # steps are this much longer than the distance
+STEPS = 10  # sphere-tracing steps; more only sharpen grazing silhouettes
+OVERSTEP = 1.15  # steps are this much longer than the distance; one of the wrong sign leads back
+STRIDE = 0.012  # rays that graze an edge move on by this much at least, times the number of the step
 
 JAW_DROP = 0.20  # how far the lower lip falls with the jaw wide open
 JAW_LIFT = 0.018  # how far the upper lip rises with it
@@ -224,7 +225,7 @@ def hull(identity: Identity) -> tuple[tuple, tuple]:
 
 
 def trace(
-    distance: Callable[[Vector], Array], origin: Vector, ray: Vector, bounds: tuple[tuple, tuple], steps: int = STEPS
+    distance: Callable[[Vector], Array], origin: Vector, ray: Vector, bounds: tuple[tuple, tuple], brink: Array
 ) -> tuple[Array, Array]:
     """Follow rays to a surface.
 
@@ -233,7 +234,7 @@ def trace(
         origin: ray origin in the head frame, scalars.
         ray: unit directions in the head frame, planes (h, w).
         bounds: centre and radii of an ellipsoid that holds the surface; rays start where they enter it.
-        steps: sphere-tracing steps, slightly too long ones: a distance of the wrong sign leads back.
+        brink: distance beyond which a ray has not arrived and moves on by `STRIDE` at least.
 
     Returns:
         Distance along the ray (h, w) and the smallest signed distance met on the way (h, w).
@@ -246,12 +247,14 @@ def trace(
     root = jnp.sqrt(jnp.maximum(half * half - square * (sum(o * o for o in start) - 1.0), 0.0))
     entry = -(half + root) / square
 
-    def step(_: int, carry: tuple[Array, Array]) -> tuple[Array, Array]:
+    def step(i: int, carry: tuple[Array, Array]) -> tuple[Array, Array]:
         along, nearest = carry
         here = distance(tuple(o + along * r for o, r in zip(origin, ray, strict=True)))
-        return along + OVERSTEP * here, jnp.minimum(nearest, here)
+        least = jnp.where(i < STEPS - 2, STRIDE * i, 0.0)
+        stride = jnp.where(here > brink, jnp.maximum(OVERSTEP * here, least), OVERSTEP * here)
+        return along + stride, jnp.minimum(nearest, here)
 
-    return jax.lax.fori_loop(0, steps, step, (entry, jnp.full_like(entry, 10.0)))
+    return jax.lax.fori_loop(0, STEPS, step, (entry, jnp.full_like(entry, 10.0)))
 
 
 def normal(distance: Callable[[Vector], Array], p: Vector) -> Vector:

@@ -82,7 +82,7 @@ def _draw(identity: Identity, state: State, size: int) -> Float[Array, "h w 3"]:
     def either(p: Vector) -> Array:
         return jnp.minimum(skin(p), hair(p))
 
-    along, nearest = head.trace(either, origin, ray, head.hull(identity))
+    along, nearest = head.trace(either, origin, ray, head.hull(identity), 0.5 * pixel)
     point = tuple(o + along * r for o, r in zip(origin, ray, strict=True))
     normal = head.normal(either, point)
     surface = paint.Surface(point=point, origin=origin, ray=ray, light=light, pixel=pixel)

@@ -1,0 +1,131 @@
+"""The stage-1 objective: every leaf learns, samples stay apart, labels may be missing, terms mean what they say."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from vasa_jax.autoencoder import objective
+from vasa_jax.autoencoder.config import AutoencoderConfig, demo_model
+from vasa_jax.autoencoder.objective import ObjectiveConfig
+
+TINY = dataclasses.replace(
+    demo_model(),
+    image_size=32,
+    volume_channels=4,
+    volume_depth=2,
+    dynamics_dim=8,
+    appearance_stem=4,
+    appearance_widths=(4, 4, 8),
+    identity_image_size=32,
+    identity_width=4,
+    identity_channels=8,
+    pose_size=32,
+    dynamics_size=32,
+    motion_width=4,
+    warp_channels=4,
+    warp_depth=2,
+    warp_widths=(4, 4, 4, 4),
+    canonical_widths=(4, 4, 4),
+    decoder_width=8,
+    decoder_blocks=1,
+    decoder_widths=(8, 4, 4),
+)
+
+WITHOUT_GRADIENT: dict[str, str] = {}
+"""Leaves of the demo network that get no gradient after the first step, with the reason."""
+
+
+def make_batch(size: int, b: int, n: int) -> dict[str, jax.Array]:
+    """Random pictures with plausible labels."""
+    draw = np.random.default_rng(0)
+    return {
+        "frames": jnp.asarray(draw.integers(0, 256, (b, n, size, size, 3)), jnp.uint8),
+        "pose": jnp.asarray(0.2 * draw.standard_normal((b, n, 6)), jnp.float32),
+        "gaze": jnp.asarray(0.2 * draw.standard_normal((b, n, 2)), jnp.float32),
+        "mouth": jnp.asarray(draw.uniform(size=(b, n, 1)), jnp.float32),
+        "lids": jnp.asarray(draw.uniform(size=(b, n, 2)), jnp.float32),
+        "regions": jnp.asarray(np.tile([0.0, 0.0, 0.3, 0.2], (b, n, 3, 1)), jnp.float32),
+    }
+
+
+def evaluate(config: AutoencoderConfig, weights: ObjectiveConfig, batch: dict[str, jax.Array]):
+    """Gradient and metrics as a function of the parameters, compiled."""
+    keys = jax.random.split(jax.random.key(1), len(batch["pose"]))
+
+    def total(params):
+        return objective.loss(config, weights, params, batch, keys)
+
+    return jax.jit(jax.grad(total, has_aux=True))
+
+
+def test_every_leaf_of_the_demo_network_learns():
+    """After one real step (the warps' last convolutions start at zero) every leaf but a listed few has a gradient."""
+    config = demo_model()
+    weights = ObjectiveConfig(consistency=0.0, canonical=0.0)
+    params = jax.jit(lambda key: objective.init(config, key))(jax.random.key(0))
+    gradient = evaluate(config, weights, make_batch(config.image_size, 1, 3))
+    first, _ = gradient(params)
+    params = jax.tree.map(lambda p, g: p - 1e-3 * jnp.sign(g), params, first)
+    second, metrics = gradient(params)
+    leaves = jax.tree_util.tree_leaves_with_path(second["autoencoder"])
+    silent = {jax.tree_util.keystr(path, simple=True, separator="/") for path, leaf in leaves if not np.any(leaf)}
+    assert silent == set(WITHOUT_GRADIENT)
+    assert all(np.isfinite(value) for value in metrics.values())
+
+
+@pytest.fixture(scope="module")
+def tiny():
+    """Parameters of the tiny network and a compiled evaluation of all terms, of a batch of two clips."""
+    params = jax.jit(lambda key: objective.init(TINY, key))(jax.random.key(0))
+    keys = jax.random.split(jax.random.key(1), 2)
+    return params, jax.jit(lambda batch: objective.loss(TINY, ObjectiveConfig(), params, batch, keys))
+
+
+def test_all_terms_are_there_and_add_up(tiny):
+    """The total is the weighted sum of the parts."""
+    _, loss = tiny
+    total, parts = loss(make_batch(32, 2, 3))
+    weights = ObjectiveConfig()
+    names = set(parts) - {"psnr"}
+    assert {"l1", "gradient", "pose", "labels", "rendered_labels", "contrastive", "consistency", "canonical"} == names
+    np.testing.assert_allclose(total, sum(getattr(weights, name) * parts[name] for name in names), rtol=1e-5)
+
+
+def test_missing_labels_are_left_out(tiny):
+    """A record without labels has no label terms, and everything stays finite."""
+    _, loss = tiny
+    batch = make_batch(32, 2, 3)
+    bare = batch | {name: jnp.full_like(batch[name], jnp.nan) for name in ("pose", "gaze", "mouth", "lids", "regions")}
+    total, parts = loss(bare)
+    assert np.isfinite(total)
+    assert parts["pose"] == parts["labels"] == parts["rendered_labels"] == 0.0
+
+
+def test_consistency_of_a_still_clip_is_zero(tiny):
+    """If frames and labels never change, both portraits and both pictures are the same up to the augmentation of the
+    codes."""
+    params, _ = tiny
+    batch = {name: jnp.repeat(value[:, :1], 3, 1) for name, value in make_batch(32, 1, 3).items()}
+    calm = ObjectiveConfig(augmentation=objective.AugmentationConfig(crop=0.0, warp=0.0, colour=0.0))
+    _, parts = jax.jit(lambda p: objective.loss(TINY, calm, p, batch, jax.random.split(jax.random.key(0), 1)))(params)
+    np.testing.assert_allclose(parts["consistency"], 0.0, atol=1e-6)
+    np.testing.assert_allclose(parts["canonical"], 0.0, atol=1e-5)
+
+
+def test_samples_do_not_see_each_other(tiny):
+    """The mean over two samples is the mean of the two alone, each with its own key."""
+    params, loss = tiny
+    batch = make_batch(32, 2, 3)
+    keys = jax.random.split(jax.random.key(1), 2)
+    alone = jax.jit(lambda one, key: objective.loss(TINY, ObjectiveConfig(), params, one, key)[0])
+    each = [alone({name: value[i : i + 1] for name, value in batch.items()}, keys[i : i + 1]) for i in range(2)]
+    np.testing.assert_allclose(loss(batch)[0], np.mean(each), rtol=2e-5)
+
+
+def test_a_short_code_is_refused():
+    """The labels must fit into the dynamics code."""
+    with pytest.raises(ValueError, match="dynamics_dim"):
+        objective.init(dataclasses.replace(TINY, dynamics_dim=3), jax.random.key(0))
