@@ -1,4 +1,4 @@
-"""Stage 1 of the bundled demo model, trained on the synthetic world at 128x128.
+"""Stage 1 of the bundled demo model, trained on the synthetic world at 64x64.
 
     python train.py configs/demo_autoencoder.py --workdir runs/autoencoder
 
@@ -27,14 +27,14 @@ def get_config() -> AutoencoderExperiment:
             canonical=0.0,
             augmentation=AugmentationConfig(crop=0.04, warp=0.01, colour=0.2),
         ),
-        data=PortraitData(clips=1000, frames=10, performed=3),
+        data=PortraitData(clips=1200, frames=10, performed=3, size=64),
         frames_per_sample=4,
-        optimiser=OptimiserConfig(learning_rate=1.5e-3, final_learning_rate=1e-5, warmup=100, b2=0.99),
-        steps=1900,
+        optimiser=OptimiserConfig(learning_rate=6e-4, final_learning_rate=1e-5, warmup=100, b2=0.99),
+        steps=4000,
         batch_size=2,
         ema=0.997,
-        log_every=25,
-        pictures_every=400,
-        eval_every=400,
-        save_every=200,
+        log_every=50,
+        pictures_every=500,
+        eval_every=500,
+        save_every=500,
     )

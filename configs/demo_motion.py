@@ -14,7 +14,7 @@ def get_config() -> MotionExperiment:
     """The experiment."""
     return MotionExperiment(
         model=demo_model(),
-        data=PerformanceData(clips=240, seconds=5.0),
+        data=PerformanceData(clips=240, seconds=5.0, size=64),
         optimiser=OptimiserConfig(learning_rate=1e-3, final_learning_rate=1e-5, warmup=100, b2=0.99),
         steps=2500,
         batch_size=32,

@@ -1,7 +1,7 @@
 """Every size of the face autoencoder (VASA-1 section 3.1; the numbers are MegaPortraits' network figure).
 
 Two sets of sizes are kept here, and both build the same modules: `paper_model` (199.38M parameters at 512x512) and
-`demo_model` (128x128, for two CPU cores). Only widths, depths, resolutions and the size of the dynamics code differ.
+`demo_model` (64x64, for two CPU cores). Only widths, depths, resolutions and the size of the dynamics code differ.
 """
 
 import dataclasses
@@ -107,32 +107,32 @@ def paper_model() -> AutoencoderConfig:
 
 
 def demo_model() -> AutoencoderConfig:
-    """A small network of the same modules for 128x128 pictures on two CPU cores."""
+    """A small network of the same modules for 64x64 pictures on two CPU cores."""
     return AutoencoderConfig(
-        image_size=128,
+        image_size=64,
         volume_stride=4,
         volume_channels=16,
-        volume_depth=6,
+        volume_depth=8,
         dynamics_dim=32,
         groups=2,
-        appearance_stem=8,
+        appearance_stem=16,
         appearance_widths=(16, 32, 64),
         appearance_blocks=1,
-        identity_image_size=128,
+        identity_image_size=64,
         identity_width=16,
         identity_stages=(1, 1, 1, 1),
         identity_channels=128,
         pose_size=64,
-        dynamics_size=96,
+        dynamics_size=64,
         motion_width=24,
         motion_stages=(1, 1, 1, 1),
         warp_channels=64,
-        warp_depth=3,
-        warp_widths=(64, 48, 32, 16),
-        warp_upsampling=((1, 2, 2), (1, 2, 2), (1, 1, 1), (1, 1, 1)),
+        warp_depth=2,
+        warp_widths=(48, 32, 24, 16),
+        warp_upsampling=((2, 2, 2), (1, 2, 2), (1, 1, 1), (1, 1, 1)),
         canonical_widths=(16, 32, 48),
         canonical_depth_factor=1,
         decoder_width=64,
         decoder_blocks=2,
-        decoder_widths=(48, 24, 8),
+        decoder_widths=(48, 32, 16),
     )

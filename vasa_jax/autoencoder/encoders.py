@@ -4,6 +4,7 @@ Layers as in MegaPortraits' figure; sizes come from `AutoencoderConfig`. Picture
 """
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
@@ -62,7 +63,7 @@ class IdentityEncoder(nn.Module):
 
     @nn.compact
     def __call__(self, image: Float[Array, "b h w 3"]) -> Float[Array, "b 4 4 k"]:
-        """Identity map, float32."""
+        """Identity map, float32, of mean square 1: it must not drown the dynamics code that is added to it."""
         size, dtype = self.config, self.config.compute_dtype
         image = shrink(image, size.identity_image_size)
         x = ResNet(size.identity_stages, size.identity_width, True, size.groups, dtype, name="resnet")(image)
@@ -74,7 +75,8 @@ class IdentityEncoder(nn.Module):
         head = Convolution(
             size.identity_channels, (1, 1), standardised=False, kernel_init=scaled_uniform(), name="head"
         )
-        return head(x.astype(jnp.float32))
+        x = head(x.astype(jnp.float32))
+        return x * jax.lax.rsqrt(jnp.square(x).mean((1, 2, 3), keepdims=True) + 1e-6)
 
 
 class MotionEncoder(nn.Module):

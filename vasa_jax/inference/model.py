@@ -7,6 +7,7 @@ executed.
 """
 
 import dataclasses
+import functools
 import json
 import time
 from collections.abc import Callable
@@ -67,9 +68,7 @@ class FaceModel:
 
     def __init__(self, config: AutoencoderConfig, params: dict[str, Any]):
         """Raises ValueError where the parameters are not those of a network of this config."""
-        side = jnp.zeros((1, config.image_size, config.image_size, 3))
-        expected = jax.eval_shape(Autoencoder(config).init, jax.random.key(0), side, side)["params"]
-        _check_parameters("autoencoder", params, expected)
+        _check_parameters("autoencoder", params, _face_shapes(dataclasses.replace(config, dtype="float32")))
         self.config = config
         self.params = jax.device_put(params)
         network = Autoencoder(config)
@@ -108,11 +107,11 @@ class MotionModel:
 
     def __init__(self, config: MotionConfig, params: dict[str, Any], statistics: Statistics):
         """Raises ValueError where the parameters or statistics are not those of a network of this config."""
-        _check_parameters("motion", params, jax.eval_shape(lambda key: initialise(config, key), jax.random.key(0)))
         z = config.dynamics_dim
         shapes = zip(Statistics._fields, ((6,), (6,), (z,), (z, z), (z,)), strict=True)
         wanted = {name: jax.ShapeDtypeStruct(shape, "float32") for name, shape in shapes}
         _check_parameters("statistics", statistics._asdict(), wanted)
+        _check_parameters("motion", params, _motion_shapes(dataclasses.replace(config, dtype="float32")))
         self.config = config
         self.params = jax.device_put(params)
         self.statistics = jax.device_put(statistics)
@@ -178,6 +177,19 @@ def _check_pair(face: AutoencoderConfig, motion: MotionConfig) -> None:
             f"the two stages do not fit: autoencoder.{face.dynamics_dim=} but motion.{motion.dynamics_dim=}; "
             "train stage 2 on this stage 1"
         )
+
+
+@functools.cache
+def _face_shapes(config: AutoencoderConfig) -> dict[str, Any]:
+    """What the network's parameters look like; nothing is computed."""
+    side = jnp.zeros((1, config.image_size, config.image_size, 3))
+    return jax.eval_shape(Autoencoder(config).init, jax.random.key(0), side, side)["params"]
+
+
+@functools.cache
+def _motion_shapes(config: MotionConfig) -> dict[str, Any]:
+    """What the network's parameters look like; nothing is computed."""
+    return jax.eval_shape(lambda key: initialise(config, key), jax.random.key(0))
 
 
 def _check_parameters(name: str, params: dict[str, Any], expected: dict[str, Any]) -> None:

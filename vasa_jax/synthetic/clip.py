@@ -19,7 +19,7 @@ from vasa_jax.synthetic.render import labels, render
 from vasa_jax.synthetic.state import State
 
 BATCH = 20
-"""Frames in one call of the renderer, so that one shape is compiled however long the clip is."""
+"""Frames of up to 128 x 128 pixels in one call of the renderer (fewer of larger ones), whatever the clip's length."""
 
 
 class Clip(NamedTuple):
@@ -45,7 +45,7 @@ def _shoot(identity: Identity, states: State, size: int) -> tuple[jax.Array, dic
 def shoot(
     identity: Identity, states: State, size: int
 ) -> Iterator[tuple[UInt8[np.ndarray, "t h w 3"], dict[str, np.ndarray]]]:
-    """Film a performance of one person in pieces of at most BATCH frames.
+    """Film a performance of one person in pieces of at most BATCH frames, all of one compiled shape.
 
     Args:
         identity: without leading axes.
@@ -56,9 +56,10 @@ def shoot(
         Pictures and their labels, in order.
     """
     count = len(states.jaw)
-    for begin in range(0, count, BATCH):
-        index = np.minimum(np.arange(begin, begin + BATCH), count - 1)
-        kept = min(BATCH, count - begin)
+    piece = min(BATCH, max(1, BATCH * 128 * 128 // (size * size)))
+    for begin in range(0, count, piece):
+        index = np.minimum(np.arange(begin, begin + piece), count - 1)
+        kept = min(piece, count - begin)
         batch = jax.tree.map(lambda x, index=index: np.asarray(x)[index], states)
         frames, truth = jax.device_get(_shoot(identity, batch, size))
         yield frames[:kept], {name: value[:kept] for name, value in truth.items()}

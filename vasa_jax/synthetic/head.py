@@ -113,10 +113,10 @@ def eyes_of(identity: Identity) -> Eyes:
 
 def ellipsoid(p: Vector, centre: tuple, radii: tuple) -> Array:
     """First-order signed distance to an axis-aligned ellipsoid, equation (1); same shape as the planes of p."""
-    q = [(a - c) / r for a, c, r in zip(p, centre, radii, strict=True)]
+    inverse = [1.0 / r for r in radii]  # per sample, not per pixel
+    q = [(a - c) * r for a, c, r in zip(p, centre, inverse, strict=True)]
     k0 = jnp.sqrt(q[0] ** 2 + q[1] ** 2 + q[2] ** 2 + 1e-6)
-    k1 = jnp.sqrt(sum((a / r) ** 2 for a, r in zip(q, radii, strict=True)) + 1e-6)
-    return k0 * (k0 - 1.0) / k1
+    return k0 * (k0 - 1.0) * jax.lax.rsqrt(sum((a * r) ** 2 for a, r in zip(q, inverse, strict=True)) + 1e-6)
 
 
 def join(a: Array, b: Array, width: float) -> Array:
@@ -208,7 +208,7 @@ def hair_distance(p: Vector, identity: Identity) -> Array:
     top = -0.43 + identity.hairline + 0.20 * fringe + 0.018 * (0.4 + identity.hair_wave) * fringe * wave(21.0 * x)
     top = top + 0.10 * identity.hair_parting * x * (1.0 - 0.5 * fringe)
     low = 1.3
-    inside = length(x / (0.47 * wide), (y - 0.5 * (top + low)) / (0.5 * (low - top))) - 1.0
+    inside = length(x * (1.0 / (0.47 * wide)), (y - 0.5 * (top + low)) / (0.5 * (low - top))) - 1.0
     window = jnp.maximum(0.47 * inside, z + 0.10)
     return cut(shell, -window, 0.04) + bumps
 

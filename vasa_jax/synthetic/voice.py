@@ -34,7 +34,7 @@ class Voice(NamedTuple):
     equation (2), 0.003 (bright) to 0.022 (soft). jitter, shimmer: relative spread of period and strength. intonation:
     height of an accent in semitones. declination: fall over a phrase in semitones. bandwidth: factor on the formants'
     bandwidths. upper: F4 and F5 in Hz before division by `tract`. tone: tilt of the microphone, -0.8 (bright) to 0
-    (dull). level: RMS of the speech in dB of full scale, -30..-15. snr: speech over recording noise in dB, 20..60.
+    (dull). level: RMS of the speech in dB of full scale, -30..-15. snr: speech over recording noise in dB, 25..60.
     """
 
     pitch: float
@@ -73,7 +73,7 @@ def sample_voice(rng: np.random.Generator) -> Voice:
         upper=(float(rng.uniform(3350, 3750)), float(rng.uniform(4300, 4800))),
         tone=float(rng.uniform(-0.8, 0.0)),
         level=float(rng.uniform(-30.0, -15.0)),
-        snr=float(rng.uniform(20.0, 60.0)),
+        snr=float(rng.uniform(25.0, 60.0)),
     )
 
 

@@ -225,10 +225,10 @@ class _Watch:
         for step, row in rows:
             bad = [name for name in ("loss", "gradient_norm") if not np.isfinite(row[name])]
             if bad:
+                values = ", ".join(f"{name}={float(value):.4g}" for name, value in sorted(row.items()))
                 raise NonFiniteError(
-                    f"{' and '.join(bad)} of step {step} is not finite "
-                    f"({', '.join(f'{name}={float(value):.4g}' for name, value in sorted(row.items()))}); "
-                    "the last checkpoint is from before it: lower optimiser.learning_rate or mend the data"
+                    f"not finite at step {step}: {', '.join(bad)} ({values}); the last checkpoint is from before it: "
+                    "lower optimiser.learning_rate or mend the data"
                 )
         if not rows:
             return ""
