@@ -54,7 +54,8 @@ def main(arguments: list[str]) -> int:
         from vasa_jax.training.loop import NonFiniteError, train
         from vasa_jax.training.tasks import make_task
 
-        if jax.config.jax_compilation_cache_dir is None:  # a run that goes on need not compile again
+        cache = jax.config.jax_compilation_cache_dir  # pyright: ignore[reportAttributeAccessIssue]
+        if cache is None:  # a run that goes on need not compile again
             jax.config.update("jax_compilation_cache_dir", str(Path(run.workdir).absolute() / "compiled"))
         try:
             result = train(run.experiment, make_task(run.experiment), Path(run.workdir), run.time_limit)

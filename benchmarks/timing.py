@@ -57,8 +57,7 @@ def torch_peak(dtype: str, size: int, repeats: int = 5) -> float | None:
     """The same with PyTorch, on its accelerator if it sees one; None where it is not installed."""
     if importlib.util.find_spec("torch") is None:
         return None
-    import torch
-
+    torch: Any = importlib.import_module("torch")
     device = "cuda" if torch.cuda.is_available() else "cpu"
     matrix = torch.ones((size, size), dtype=getattr(torch, dtype), device=device)
     seconds = []

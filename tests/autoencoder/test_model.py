@@ -1,8 +1,7 @@
-"""The network as a whole: exact warps where they are known, shapes and sharing, and a gradient in every parameter."""
+"""The network as a whole: exact warps where they are known, shapes and sharing, and codes that reach the picture."""
 
 import dataclasses
 import functools
-import re
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +10,7 @@ import pytest
 from numpy.testing import assert_allclose
 
 from vasa_jax.arrays import Motion, Portrait
-from vasa_jax.autoencoder.config import AutoencoderConfig, demo_model
+from vasa_jax.autoencoder.config import AutoencoderConfig
 from vasa_jax.autoencoder.encoders import channels_to_depth, depth_to_channels
 from vasa_jax.autoencoder.model import Autoencoder
 from vasa_jax.autoencoder.warp import warp_to_canonical, warp_to_driven
@@ -47,11 +46,6 @@ TINY = AutoencoderConfig(
 )
 NO_FLOW = jnp.zeros((1, 2, 4, 4, 3))
 
-WITHOUT_GRADIENT = {
-    r"decoder/up_2/(conv_0|conv_1|skip)/bias": "8 channels in 8 groups: the next norm takes each channel's mean away",
-}
-"""Leaves of the demo network (patterns of paths) that no loss on the picture can move, and why."""
-
 
 def numbers(*shape):
     return jnp.asarray(np.random.default_rng(0).standard_normal(shape, dtype=np.float32))
@@ -72,8 +66,13 @@ def tiny():
     return jax.tree.map(lambda leaf: jnp.asarray(0.3 * random.standard_normal(leaf.shape, dtype=np.float32)), shapes)
 
 
+@functools.cache
+def compiled(method, config):
+    return jax.jit(functools.partial(Autoencoder(config).apply, method=method))
+
+
 def apply(method, *arguments, config=TINY):
-    return jax.jit(functools.partial(Autoencoder(config).apply, method=method))(tiny(), *arguments)
+    return compiled(method, config)(tiny(), *arguments)
 
 
 def test_channels_fold_into_slices_and_back():
@@ -153,31 +152,3 @@ def test_bfloat16_features_keep_float32_parameters_poses_and_pictures():
     assert portrait.volume.dtype == jnp.bfloat16
     assert {motion.pose.dtype, motion.dynamics.dtype, picture.dtype} == {jnp.dtype("float32")}
     assert np.abs(picture - apply("render", apply("encode", image, motion), motion)).mean() < 0.05
-
-
-def test_a_real_step_on_the_demo_network_gives_every_parameter_a_gradient():
-    """The flows' last convolutions start at zero and block what lies behind them on the very first step, so the
-    gradient is taken after one step of descent. It is the picture's alone: no label, no auxiliary term."""
-    config = demo_model()
-    model = Autoencoder(config)
-    images = pictures(2, config.image_size)
-    # nothing here is timed: skip the back end's costly optimisations
-    compile_quickly = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
-    params = (
-        jax.jit(model.init)
-        .lower(jax.random.key(0), images[:1], images[1:])
-        .compile(compile_quickly)(jax.random.key(0), images[:1], images[1:])
-    )
-
-    def loss(params):
-        return jnp.square(model.apply(params, images[:1], images[1:]) - images[1:]).mean()
-
-    gradient = jax.jit(jax.grad(loss)).lower(params).compile(compile_quickly)
-    first = gradient(params)
-    stepped = jax.tree.map(lambda leaf, slope: leaf - 0.01 * jnp.sign(slope), params, first)
-    silent = set()
-    for path, slope in jax.tree_util.tree_flatten_with_path(gradient(stepped))[0]:
-        if not np.abs(slope).max() > 1e-9:
-            silent.add("/".join(entry.key for entry in path[1:]))
-    unexplained = {name for name in silent if not any(re.fullmatch(pattern, name) for pattern in WITHOUT_GRADIENT)}
-    assert not unexplained

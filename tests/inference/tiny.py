@@ -63,10 +63,10 @@ def write_release(folder: Path, face: AutoencoderConfig = FACE, motion: MotionCo
     z = motion.dynamics_dim
     statistics = {
         "pose_mean": jnp.zeros(6),
-        "pose_scale": jnp.full((6,), 0.1),
+        "pose_scale": jnp.full((6,), 0.8),
         "dynamics_mean": jnp.arange(z) / 10,
         "rotation": jnp.eye(z),
-        "dynamics_scale": jnp.linspace(2.0, 1.0, z),
+        "dynamics_scale": jnp.linspace(9.0, 5.0, z),
     }
     config = {"format": 1} | {
         name: json.loads(configs.to_json(value)) for name, value in (("autoencoder", face), ("motion", motion))

@@ -82,7 +82,7 @@ def test_every_known_value_is_read(inputs):
 def test_samples_do_not_see_each_other(inputs):
     clean, level, conditions = inputs
     both = RUN(PARAMS, clean, level, conditions)
-    other = jax.tree.map(lambda x: x.at[1].set(0), (clean, level, conditions))
+    other = jax.tree.map(lambda x: x.at[1].set(jnp.zeros((), x.dtype)), (clean, level, conditions))
     np.testing.assert_array_equal(both[0], RUN(PARAMS, *other)[0])
 
 

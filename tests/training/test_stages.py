@@ -42,7 +42,7 @@ def test_both_stages_train_two_steps_under_pmap(runs):
     assert clip.frames.shape == (3, 32, 32, 3) and clip.frames.std() > 10
     assert clip.labels["regions"].shape == (3, 3, 4) and len(open_shards(folder / "1" / "data" / "validation")) == 2
     clip = read_clip(open_shards(folder / "2" / "data" / "train")[0])
-    assert clip.labels["dynamics"].shape == (25, 4) and not len(clip.frames)
+    assert clip.labels["dynamics"].shape == (25, 6) and not len(clip.frames)
     assert clip.audio is not None and len(clip.audio) == 640 * 25
     assert "directions carry" in (folder / "2" / "statistics.txt").read_text()
 
@@ -53,7 +53,7 @@ def test_runs_become_a_release_and_a_release_serves_stage_2(runs, tmp_path):
     release = load_release(tmp_path / "r")
     assert set(sizes) == {"autoencoder", "motion"} and "2 steps" in release.card
     assert set(release.tensors) == {"autoencoder", "motion", "statistics"}
-    assert release.tensors["statistics"]["rotation"].shape == (4, 4)
+    assert release.tensors["statistics"]["rotation"].shape == (6, 6)
     config, params = load_autoencoder(str(tmp_path / "r"))
     same_config, same_params = load_autoencoder(str(folder / "1"))
     assert config == same_config == STAGE_1.model
@@ -83,7 +83,7 @@ def test_a_window_hears_its_own_sound():
     audio = np.repeat(frames, 640).astype(np.float32) / 100
     labels = {
         "pose": np.tile(frames[:, None], (1, 6)).astype(np.float32),
-        "dynamics": np.zeros((20, 4), np.float32),
+        "dynamics": np.zeros((20, 6), np.float32),
         "gaze": np.tile(frames[:, None], (1, 2)).astype(np.float32),
     }
     sample = motion_sample(read_clip(write_clip(None, audio, labels)), 5, 2, 6)

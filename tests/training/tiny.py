@@ -53,7 +53,14 @@ MOTION = MotionConfig(
     audio=AudioEncoderConfig(kind="mel", feature_dim=8),
     drop=DropConfig(audio_min_frames=2),
 )
-RARELY: dict[str, Any] = {"log_every": 2, "eval_every": 100, "pictures_every": 100, "save_every": 100, "batch_size": 8, "steps": 2}
+RARELY: dict[str, Any] = {
+    "log_every": 2,
+    "eval_every": 100,
+    "pictures_every": 100,
+    "save_every": 100,
+    "batch_size": 8,
+    "steps": 2,
+}
 STAGE_1 = AutoencoderExperiment(
     model=AUTOENCODER,
     objective=ObjectiveConfig(scales=2),

@@ -114,7 +114,7 @@ def loss(
     Returns:
         The mean over samples, and scalar metrics (means too): every term unweighted, and `psnr` in dB.
     """
-    apply = partial(Autoencoder(model_config).apply, {"params": params["autoencoder"]})
+    apply: Any = partial(Autoencoder(model_config).apply, {"params": params["autoencoder"]})
     frames = batch["frames"].astype(jnp.float32) / 255.0
     b, n, size = frames.shape[:3]
     motion = _encode_motion(apply, model_config, config, frames, batch["pose"], keys)
@@ -142,7 +142,7 @@ def loss(
     unit = jnp.ones(count)
     label_error = losses.labelled_square_error(_merge(motion.dynamics[..., :count]), _merge(labels), unit)
 
-    fixed = partial(Autoencoder(model_config).apply, {"params": jax.lax.stop_gradient(params["autoencoder"])})
+    fixed: Any = partial(Autoencoder(model_config).apply, {"params": jax.lax.stop_gradient(params["autoencoder"])})
     first = picture.reshape(b, drivers, size, size, 3)[:, 0]
     rendered_code = _dynamics(fixed, model_config, first, warp_pose[:, 1])
     rendered_error = losses.labelled_square_error(rendered_code[:, :count], labels[:, 1], unit)
@@ -164,7 +164,7 @@ def loss(
         terms["consistency"] = jnp.abs(pair[0] - pair[1]).mean((1, 2, 3))
         terms["canonical"] = jnp.abs((portrait.volume - other.volume).astype(jnp.float32)).mean((1, 2, 3, 4))
     metrics = {name: term.mean() for name, term in terms.items()}
-    total = sum(getattr(config, name) * value for name, value in metrics.items())
+    total = jnp.stack([getattr(config, name) * value for name, value in metrics.items()]).sum()
     squared = jnp.square(picture - target).mean((1, 2, 3))
     metrics["psnr"] = (-10.0 * jnp.log10(squared + 1e-10)).mean()
     return total, metrics
@@ -175,7 +175,7 @@ def pictures(
 ) -> dict[str, Float[Array, "h w 3"]]:
     """A sheet for the log, 0..1: one row a clip (8 at most): source, then (driver, render) for every driver; poses
     are the network's own."""
-    apply = partial(Autoencoder(model_config).apply, {"params": params["autoencoder"]})
+    apply: Any = partial(Autoencoder(model_config).apply, {"params": params["autoencoder"]})
     frames = batch["frames"][:8].astype(jnp.float32) / 255.0
     motion = apply(_merge(frames), method="motion")
     b, n = frames.shape[:2]

@@ -43,7 +43,8 @@ def warp_to_canonical(
     volume: Float[Array, "b d h w c"], flow: Float[Array, "b fd fh fw 3"], pose: Float[Array, "b 6"]
 ) -> Float[Array, "b d h w c"]:
     """Equation 1: undo the source's pose and expression."""
-    shape = volume.shape[1:4]
+    _, depth, height, width, _ = volume.shape
+    shape = (depth, height, width)
     points = identity_grid(*shape)[None] + resize_linear(flow, shape)
     return grid_sample_3d(volume, apply_pose(points, pose))
 
@@ -52,7 +53,8 @@ def warp_to_driven(
     volume: Float[Array, "b d h w c"], flow: Float[Array, "n fd fh fw 3"], pose: Float[Array, "n 6"]
 ) -> Float[Array, "n d h w c"]:
     """Equation 2: give the canonical volume the driver's expression and pose; each volume serves n / b motions."""
-    shape = volume.shape[1:4]
+    _, depth, height, width, _ = volume.shape
+    shape = (depth, height, width)
     everywhere = jnp.broadcast_to(identity_grid(*shape)[None], (pose.shape[0], *shape, 3))
     points = remove_pose(everywhere, pose)
     return grid_sample_3d(volume, points + grid_sample_3d(resize_linear(flow, shape), points))

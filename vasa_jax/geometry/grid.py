@@ -42,13 +42,12 @@ def grid_sample_3d(
     z0, z1, fz = _neighbours(grid[..., 2], depth)
     y0, y1, fy = _neighbours(grid[..., 1], height)
     x0, x1, fx = _neighbours(grid[..., 0], width)
-    total = None
+    total = jnp.zeros((*grid.shape[:-1], channels), jnp.promote_types(volume.dtype, jnp.float32))
     for corner in itertools.product((0, 1), repeat=3):
         z, y, x = (pair[side] for pair, side in zip(((z0, z1), (y0, y1), (x0, x1)), corner, strict=True))
         wz, wy, wx = (f if side else 1.0 - f for f, side in zip((fz, fy, fx), corner, strict=True))
         index = ((z + owner[:, None, None, None]) * height + y) * width + x
-        term = rows.at[index].get(mode="clip") * (wz * wy * wx)[..., None]
-        total = term if total is None else total + term
+        total = total + rows.at[index].get(mode="clip") * (wz * wy * wx)[..., None]
     return total.astype(volume.dtype)
 
 

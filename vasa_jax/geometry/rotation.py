@@ -41,7 +41,8 @@ def pose_rotation(pose: Float[Array, "*batch 6"]) -> Float[Array, "*batch 3 3"]:
 
 
 def _rows_times(points: Float[Array, "*batch 3"], matrix: Float[Array, "*#batch 3 3"]) -> Float[Array, "*batch 3"]:
-    return sum(points[..., i, None] * matrix[..., i, :] for i in range(3))
+    first, second, third = (points[..., i, None] * matrix[..., i, :] for i in range(3))
+    return first + second + third
 
 
 def _fit(x: Array, points: Array, kept: int) -> Array:

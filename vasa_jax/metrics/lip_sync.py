@@ -14,13 +14,14 @@ from collections.abc import Callable, Iterator
 from typing import Literal, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, UInt8
 
 from vasa_jax.arrays import FPS, SAMPLES_PER_FRAME, Motion, Portrait
 from vasa_jax.geometry.rotation import gaze_in_head
 from vasa_jax.inference.controls import make_controls
-from vasa_jax.inference.offline import Model, windows
+from vasa_jax.inference.offline import Model, first, windows
 from vasa_jax.metrics.correlation import voiced_span
 from vasa_jax.metrics.probe import Reading
 from vasa_jax.synthetic.performance import perform
@@ -62,14 +63,14 @@ def spoken_clips(seeds: range, count: int, seconds: float, size: int) -> list[Sp
         if len(clips) == count:
             break
         performance = perform(seed, seconds + MARGIN)
-        first, end = voiced_span(performance.audio, SAMPLES_PER_FRAME)
-        if end - first < length:
+        begin, end = voiced_span(performance.audio, SAMPLES_PER_FRAME)
+        if end - begin < length:
             continue
-        states = jax.tree.map(lambda x, first=first: x[first : first + length], performance.states)
+        states = jax.tree.map(lambda x, begin=begin: x[begin : begin + length], performance.states)
         people = people_of([seed] * length)
         frames = np.round(photograph(people, states, size) * 255).astype(np.uint8)
         true = labels(people, states)
-        audio = performance.audio[first * SAMPLES_PER_FRAME : (first + length) * SAMPLES_PER_FRAME]
+        audio = performance.audio[begin * SAMPLES_PER_FRAME : (begin + length) * SAMPLES_PER_FRAME]
         clips.append(SpokenClip(seed, frames, audio, _reading(true)))
     if len(clips) < count:
         raise ValueError(f"{len(seeds)} seeds hold only {len(clips)} clips of {seconds} s; ask for fewer than {count=}")
@@ -109,8 +110,8 @@ def _unheard(model: Model, portrait: Portrait, audio: Float[np.ndarray, " n"], s
     carry = model.motion.start(jax.random.key(seed), portrait, controls)
     for samples, count in windows([audio], model.motion.config.window):
         guidance = (("audio", -1.0), ("gaze", 0.0), ("distance", 0.0), ("emotion", 0.0))
-        carry, drawn = model.motion.step(carry, samples, controls, guidance=guidance)
-        yield Motion(*(np.asarray(part)[:count] for part in drawn))
+        carry, drawn = model.motion.step(carry, jnp.asarray(samples), controls, guidance=guidance)
+        yield first(drawn, count)
 
 
 def _reading(true: dict[str, jax.Array]) -> Reading:

@@ -145,7 +145,8 @@ def load_or_train(folder: str | Path, config: ProbeConfig = ProbeConfig()) -> di
     params = train(config)
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_suffix(".part.npz")
-    np.savez(part, **{"/".join(name): np.asarray(value) for name, value in flatten_dict(params).items()})
+    arrays: Any = {"/".join(name): np.asarray(value) for name, value in flatten_dict(params).items()}
+    np.savez(part, **arrays)
     part.replace(path)
     return params
 
@@ -161,7 +162,8 @@ def train(config: ProbeConfig) -> dict[str, Any]:
     state = (params, optimiser.init(params))
     for step, rows in enumerate(_shuffled(len(frames), config.batch, config.steps)):
         state = _train_step(config, state, jnp.asarray(frames[rows]), jnp.asarray(truth[rows]), jnp.asarray(step))
-    return state[0]
+    fitted: Any = state[0]
+    return fitted
 
 
 def world_frames(people: Sequence[int], size: int) -> tuple[UInt8[np.ndarray, "b h w 3"], Float[np.ndarray, "b 11"]]:
@@ -229,7 +231,8 @@ def _train_step(
     jitter = jnp.asarray([0.03, 0.03, 0.03, 0.015, 0.015, 0.03])[None] * jax.random.normal(jitter_key, (len(frames), 6))
 
     def loss(params: Any) -> Array:
-        pose, face = Probe(config).apply({"params": params}, pictures, truth[:, :6] + jitter)
+        told: Any = Probe(config).apply({"params": params}, pictures, truth[:, :6] + jitter)
+        pose, face = told
         pose_error = (pose - truth[:, :6]) / jnp.asarray(POSE_UNIT)[None]
         face_error = (face - truth[:, 6:]) / jnp.asarray(FACE_UNIT)[None]
         return jnp.square(pose_error).mean() + jnp.square(face_error).mean()
@@ -257,4 +260,5 @@ def _augment(key: Array, frame: Float[Array, "h w 3"], truth: Float[Array, " 11"
 
 @functools.partial(jax.jit, static_argnums=0)
 def _apply(config: ProbeConfig, params: dict[str, Any], frames: Array) -> tuple[Array, Array]:
-    return Probe(config).apply({"params": params}, frames)
+    told: Any = Probe(config).apply({"params": params}, frames)
+    return told

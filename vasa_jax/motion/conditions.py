@@ -94,13 +94,13 @@ def hide(config: MotionConfig, conditions: Conditions, keys: Key[Array, " b"]) -
     drop = config.drop
 
     def one(key: Array, masks: dict[str, Array]) -> dict[str, Array]:
-        kept, context, known, tail, length = jax.random.split(key, 5)
-        alone = jax.random.bernoulli(kept, 1 - drop.condition, (len(GUIDED),))
-        frames = jax.random.randint(known, (), 1, config.context + 1)
-        frames = jnp.where(jax.random.bernoulli(context, drop.context), 0, frames)
+        u = jax.random.uniform(key, (len(GUIDED) + 4,))  # one draw: every generator takes a second to compile
+        alone, (context, known, tail, length) = u[:-4] >= drop.condition, u[-4:]
+        frames = jnp.where(context < drop.context, 0, 1 + jnp.floor(known * config.context))
         in_context = jnp.arange(config.context) >= config.context - frames
-        heard = jax.random.randint(length, (), drop.audio_min_frames, config.window + 1)
-        heard = jnp.where(jax.random.bernoulli(tail, drop.audio_tail), heard, config.window)
+        shortest = drop.audio_min_frames
+        heard = shortest + jnp.floor(length * (config.window - shortest + 1))
+        heard = jnp.where(tail < drop.audio_tail, heard, config.window)
         keep = {f"{name}_mask": alone[i] for i, name in enumerate(GUIDED)}
         keep["audio_mask"] &= jnp.arange(config.window) < heard
         keep |= {"previous_motion_mask": in_context, "previous_audio_mask": in_context}

@@ -29,6 +29,9 @@ TOKEN_TYPES = ("previous_motion", "motion", "previous_audio", "audio", "gaze", "
 """Kinds of token, in the order of equation (1) and of the table of type embeddings."""
 NULLABLE = ("previous_motion", "previous_audio", "audio", "gaze", "distance", "emotion")
 """Kinds of token that can be unknown, in the order of the table of null embeddings."""
+POSITION_SCALE = 0.5
+"""Deviation of fresh position embeddings. They are what ties a frame's motion to its sound: at the usual 0.02 they
+drown in the content, and attention needs several times as many steps to find the right frame."""
 GAZE_UNIT, DISTANCE_UNIT = 0.25, 0.2
 """Radians of gaze and log distance that enter the network as 1: about the spread of people who talk to a camera."""
 
@@ -73,7 +76,7 @@ class Denoiser(nn.Module):
         mask = jnp.concatenate([motion_mask, audio_mask, *single, always[:, :1]], axis=1)
 
         small = nn.initializers.normal(0.02)
-        positions = self.param("positions", small, (frames, config.width))
+        positions = self.param("positions", nn.initializers.normal(POSITION_SCALE), (frames, config.width))
         types = self.param("types", small, (len(TOKEN_TYPES), config.width))
         nulls = self.param("nulls", small, (len(NULLABLE), config.width))
         kind = np.repeat(range(len(TOKEN_TYPES)), [config.context, config.window] * 2 + [1] * 4)

@@ -100,7 +100,7 @@ def loss(
 
     def draw(key: Array) -> tuple[Array, Array, Array]:
         level, noise, hidden = jax.random.split(key, 3)
-        level = jax.random.randint(level, (), 1, config.timesteps + 1).astype(x0.dtype)
+        level = 1 + jnp.floor(jax.random.uniform(level, (), x0.dtype) * config.timesteps)
         return level, jax.random.normal(noise, x0.shape[1:], x0.dtype), hidden
 
     level, eps, hidden = jax.vmap(draw)(keys)

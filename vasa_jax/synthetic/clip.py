@@ -56,7 +56,7 @@ def shoot(
         Pictures and their labels, in order.
     """
     count = len(states.jaw)
-    piece = min(BATCH, max(1, BATCH * 128 * 128 // (size * size)))
+    piece = min(BATCH, max(1, BATCH * 128**2 // max(1, size**2)))
     for begin in range(0, count, piece):
         index = np.minimum(np.arange(begin, begin + piece), count - 1)
         kept = min(piece, count - begin)

@@ -24,10 +24,10 @@ from jaxtyping import Array, Float
 from vasa_jax.synthetic.identity import Identity
 from vasa_jax.synthetic.state import State
 
-Vector = tuple[Array, Array, Array]  # x, y, z planes (or scalars) of one shape
-STEPS = 10  # sphere-tracing steps; more only sharpen grazing silhouettes
+Vector = tuple[Array, ...]  # x, y, z planes (or scalars) of one shape
+STEPS = 12  # sphere-tracing steps; more only sharpen grazing silhouettes
 OVERSTEP = 1.15  # steps are this much longer than the distance; one of the wrong sign leads back
-STRIDE = 0.012  # rays that graze an edge move on by this much at least, times the number of the step
+STRIDE = 0.010  # rays that graze an edge move on by this much at least, times the number of the step
 
 JAW_DROP = 0.20  # how far the lower lip falls with the jaw wide open
 JAW_LIFT = 0.018  # how far the upper lip rises with it
@@ -115,8 +115,9 @@ def ellipsoid(p: Vector, centre: tuple, radii: tuple) -> Array:
     """First-order signed distance to an axis-aligned ellipsoid, equation (1); same shape as the planes of p."""
     inverse = [1.0 / r for r in radii]  # per sample, not per pixel
     q = [(a - c) * r for a, c, r in zip(p, centre, inverse, strict=True)]
-    k0 = jnp.sqrt(q[0] ** 2 + q[1] ** 2 + q[2] ** 2 + 1e-6)
-    return k0 * (k0 - 1.0) * jax.lax.rsqrt(sum((a * r) ** 2 for a, r in zip(q, inverse, strict=True)) + 1e-6)
+    square = q[0] ** 2 + q[1] ** 2 + q[2] ** 2 + 1e-6
+    slope = sum((a * r) ** 2 for a, r in zip(q, inverse, strict=True)) + 1e-6
+    return (square - jnp.sqrt(square)) * jax.lax.rsqrt(slope)
 
 
 def join(a: Array, b: Array, width: float) -> Array:
@@ -152,9 +153,7 @@ def skin_distance(p: Vector, identity: Identity, state: State) -> Array:
     chin = 0.47 + identity.chin_length + 0.85 * drop
     cranium = ellipsoid(p, (0.0, -0.15, 0.07), (0.455 * wide, 0.465 * tall, 0.50))
     face = ellipsoid(p, (0.0, 0.08 + 0.25 * drop, -0.04), (0.405 * wide, 0.47 + 0.30 * drop, 0.40))
-    jaw = ellipsoid(
-        p, (0.0, chin - 0.03, -0.19 + 0.25 * drop), (0.225 * wide * identity.jaw_width, 0.16, 0.20)
-    )
+    jaw = ellipsoid(p, (0.0, chin - 0.03, -0.19 + 0.25 * drop), (0.225 * wide * identity.jaw_width, 0.16, 0.20))
     cheek = ellipsoid(
         mirrored,
         (0.215 * wide, 0.155 - 0.03 * smile, -0.265),
@@ -164,9 +163,7 @@ def skin_distance(p: Vector, identity: Identity, state: State) -> Array:
     longer, out = identity.nose_length, identity.nose_projection
     slope = z + 0.42 * (y - 0.05)  # the bridge leans forward towards the tip
     bridge = ellipsoid((x, y, slope), (0.0, 0.03 + 0.5 * longer, -0.40), (0.050, 0.16 + 0.5 * longer, 0.085 * out))
-    tip = ellipsoid(
-        p, (0.0, 0.145 + longer, -0.455 - 0.05 * out), (0.062 * identity.nose_width, 0.052, 0.075 * out)
-    )
+    tip = ellipsoid(p, (0.0, 0.145 + longer, -0.455 - 0.05 * out), (0.062 * identity.nose_width, 0.052, 0.075 * out))
     wing = ellipsoid(
         mirrored, (0.058 * identity.nose_width, 0.160 + longer, -0.445), (0.042 * identity.nose_width, 0.040, 0.055)
     )
@@ -175,9 +172,7 @@ def skin_distance(p: Vector, identity: Identity, state: State) -> Array:
         (0.0, 0.5 * (mouth.top + mouth.bottom), -0.365 - 0.045 * state.rounding + 0.15 * drop),
         (0.85 * mouth.half_width, 0.055 + 0.5 * (mouth.bottom - mouth.top), 0.075 + 0.03 * state.rounding),
     )
-    ear = ellipsoid(
-        mirrored, (0.455 * wide, 0.03, 0.06), (0.055, 0.125 * identity.ear_size, 0.075 * identity.ear_size)
-    )
+    ear = ellipsoid(mirrored, (0.455 * wide, 0.03, 0.06), (0.055, 0.125 * identity.ear_size, 0.075 * identity.ear_size))
     distance = join(join(cranium, face, 0.10), jaw, 0.14)
     distance = join(distance, cheek, 0.10)
     distance = cut(distance, -socket, 0.06)
@@ -247,31 +242,28 @@ def trace(
     root = jnp.sqrt(jnp.maximum(half * half - square * (sum(o * o for o in start) - 1.0), 0.0))
     entry = -(half + root) / square
 
-    def step(i: int, carry: tuple[Array, Array]) -> tuple[Array, Array]:
-        along, nearest = carry
-        here = distance(tuple(o + along * r for o, r in zip(origin, ray, strict=True)))
+    # A step first moves by the distance found before, so that XLA computes each distance once.
+    def step(i: Array, carry: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
+        along, nearest, here = carry
         least = jnp.where(i < STEPS - 2, STRIDE * i, 0.0)
-        stride = jnp.where(here > brink, jnp.maximum(OVERSTEP * here, least), OVERSTEP * here)
-        return along + stride, jnp.minimum(nearest, here)
+        along = along + jnp.where(here > brink, jnp.maximum(OVERSTEP * here, least), OVERSTEP * here)
+        here = distance(tuple(o + along * r for o, r in zip(origin, ray, strict=True)))
+        return along, jnp.where(i > 0, jnp.minimum(nearest, carry[2]), nearest), here
 
-    return jax.lax.fori_loop(0, STEPS, step, (entry, jnp.full_like(entry, 10.0)))
+    none = jnp.zeros_like(entry)
+    along, nearest, here = jax.lax.fori_loop(0, STEPS, step, (entry, none + 10.0, none))
+    return along + OVERSTEP * here, jnp.minimum(nearest, here)
 
 
 def normal(distance: Callable[[Vector], Array], p: Vector) -> Vector:
     """Unit normals of a distance field at points p (planes): differences towards the corners of a tetrahedron."""
     corners = 0.004 * jnp.array([[1.0, -1.0, -1.0], [-1.0, 1.0, -1.0], [-1.0, -1.0, 1.0], [1.0, 1.0, 1.0]])
-
-    def add(i: int, total: Vector) -> Vector:
-        value = distance(tuple(a + corners[i, axis] for axis, a in enumerate(p)))
-        return tuple(t + corners[i, axis] * value for axis, t in enumerate(total))
-
-    gradient = jax.lax.fori_loop(0, 4, add, tuple(jnp.zeros_like(a) for a in p))
+    values = jax.lax.map(lambda corner: distance(tuple(a + corner[i] for i, a in enumerate(p))), corners)
+    gradient = [sum(corners[k, i] * values[k] for k in range(4)) for i in range(3)]
     scale = jax.lax.rsqrt(sum(g * g for g in gradient) + 1e-20)
     return tuple(g * scale for g in gradient)
 
 
 def surface_depth(identity: Identity, state: State, x: Array, y: Array) -> Array:
     """z of the skin in front of head-frame (x, y), any shape: an orthographic look along +z."""
-    return jax.lax.fori_loop(
-        0, 12, lambda _, z: z + skin_distance((x, y, z), identity, state), jnp.full_like(x, -0.75)
-    )
+    return jax.lax.fori_loop(0, 12, lambda _, z: z + skin_distance((x, y, z), identity, state), jnp.full_like(x, -0.75))

@@ -144,7 +144,8 @@ def sample_identity(key: Key[Array, ""]) -> Identity:
     moustache = jnp.where(bearded & (flat[4] < 0.8) | (short & (flat[4] > 0.95)), 0.4 + 0.6 * flat[3], 0.0)
 
     redness = jnp.array([0.82, 0.36, 0.34])
-    lip = skin * jnp.array([0.92, 0.66, 0.66]) * (1.0 - 0.5 * flat[5]) + 0.5 * flat[5] * redness * (1.1 - 0.5 * darkness)
+    tinted = skin * jnp.array([0.92, 0.66, 0.66])
+    lip = tinted + 0.5 * flat[5] * (redness * (1.1 - 0.5 * darkness) - tinted)
     azimuth, elevation = jnp.radians(40.0 * bell[28]), jnp.radians(35.0 + 10.0 * bell[29])
     light = jnp.stack(
         [jnp.cos(elevation) * jnp.sin(azimuth), -jnp.sin(elevation), -jnp.cos(elevation) * jnp.cos(azimuth)]

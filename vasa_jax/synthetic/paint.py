@@ -119,9 +119,8 @@ def skin(surface: Surface, identity: Identity, state: State, eyes: Eyes, mouth: 
     frown = 0.32 * bump(side - 0.026, 0.011) * bump(y - eyes.y + 0.13, 0.045) * state.brow_furrow
     lines = (0.5 + 0.5 * wave(95.0 * (y + 0.27) - 6.0 * side * side)) * bump(y + 0.29, 0.05) * smooth(0.26, 0.12, side)
     lines = 0.18 * jnp.maximum(state.brow_raise, 0.0) * lines
-    nostril = 0.6 * (z < -0.3) * soft(
-        length((side - 0.036 * identity.nose_width) / 1.5, y - 0.193 - identity.nose_length) - 0.011, surface.pixel
-    )
+    hole = length((side - 0.036 * identity.nose_width) / 1.5, y - 0.193 - identity.nose_length) - 0.011
+    nostril = 0.6 * soft(hole, surface.pixel) * (z < -0.3)
     shade = (1.0 - speckle) * (1.0 - hollow) * (1.0 - fold) * (1.0 - frown) * (1.0 - lines) * (1.0 - nostril)
     rosy = identity.skin_colour * jnp.array([1.0, 0.72, 0.70])
     return stroke(identity.skin_colour, jnp.ones_like(x), shade), stroke(rosy, blush, shade)

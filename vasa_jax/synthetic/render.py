@@ -41,7 +41,7 @@ def clamped_gaze(state: State) -> Float[Array, "*b 2"]:
     limit = jnp.radians(jnp.array(GAZE_LIMIT))
     within = jnp.stack([jnp.clip(theta, -limit[0], limit[0]), jnp.clip(phi, -limit[1], limit[1])], axis=-1)
     rotation, direction = pose_rotation(pose), gaze_direction(within)
-    return gaze_angles(sum(direction[..., i, None] * rotation[..., i, :] for i in range(3)))
+    return gaze_angles((direction[..., None, :] @ rotation)[..., 0, :])
 
 
 def _lighting(normal: Vector, ray: Vector, light: Vector, cover: Array) -> tuple[Array, Array]:
@@ -98,7 +98,7 @@ def _draw(identity: Identity, state: State, size: int) -> Float[Array, "h w 3"]:
 
     ever, facing = centre[2] > 0.0, rotation[2, 2] > -0.5
     scene = paint.seen(ever, scenery.background, u, v, identity)
-    base = tuple(p + c for p, c in zip(_turn((0.0, 0.30, 0.16), rotation), centre, strict=True))
+    base = tuple(p + c for p, c in zip(_turn(tuple(jnp.asarray((0.0, 0.30, 0.16))), rotation), centre, strict=True))
     trunk, depth = paint.seen(ever, scenery.body, u, v, identity, centre, base, pixel)
     mane = paint.seen(haired, locks)
     face = (
@@ -123,7 +123,7 @@ def _draw(identity: Identity, state: State, size: int) -> Float[Array, "h w 3"]:
 
 @partial(jax.jit, static_argnums=2)
 def _render(identity: Identity, state: State, size: int) -> Float[Array, "b h w 3"]:
-    return jax.lax.map(lambda pair: _draw(*pair, size), (identity, state))
+    return jax.lax.map(lambda pair: _draw(pair[0], pair[1], size), (identity, state))
 
 
 def _pairs(identity: Identity, state: State) -> tuple[tuple[int, ...], Identity, State]:

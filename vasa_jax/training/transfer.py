@@ -258,7 +258,7 @@ def random_states(seeds: Sequence[int], index: int) -> State:
 
 def photograph(people: Identity, states: State, size: int) -> Float[np.ndarray, "b h w 3"]:
     """Pictures 0..1 of b people in b states, `BATCH` at a time, so that each size is compiled once."""
-    return _in_chunks(lambda pair: render(*pair, size), (people, states))
+    return _in_chunks(lambda pair: render(pair[0], pair[1], size), (people, states))
 
 
 def _in_chunks(function: Callable[[Any], Any], rows: Any) -> Any:
@@ -307,15 +307,17 @@ def _host(x: Array) -> np.ndarray:
 
 @functools.partial(jax.jit, static_argnums=0)
 def _encode(config: AutoencoderConfig, params: dict[str, Any], picture: Array) -> Portrait:
-    return Autoencoder(config).apply({"params": params}, picture, method="encode")
+    portrait: Any = Autoencoder(config).apply({"params": params}, picture, method="encode")
+    return portrait
 
 
 @functools.partial(jax.jit, static_argnums=0)
 def _motion(config: AutoencoderConfig, params: dict[str, Any], picture: Array) -> Motion:
-    motion = Autoencoder(config).apply({"params": params}, picture, method="motion")
+    motion: Any = Autoencoder(config).apply({"params": params}, picture, method="motion")
     return Motion(motion.pose.astype(jnp.float32), motion.dynamics.astype(jnp.float32))
 
 
 @functools.partial(jax.jit, static_argnums=0)
 def _render(config: AutoencoderConfig, params: dict[str, Any], portrait: Portrait, motion: Motion) -> Array:
-    return Autoencoder(config).apply({"params": params}, portrait, motion, method="render").astype(jnp.float32)
+    picture: Any = Autoencoder(config).apply({"params": params}, portrait, motion, method="render")
+    return picture.astype(jnp.float32)
