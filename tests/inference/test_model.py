@@ -98,4 +98,4 @@ def test_models_that_are_not_there(tmp_path):
 
 def test_a_dtype_that_is_unknown(release):
     with pytest.raises(ValueError, match="float16"):
-        vasa_jax.load(release, dtype="float16")  # pyright: ignore[reportArgumentType]
+        vasa_jax.load(release, dtype="float16")

@@ -22,7 +22,7 @@ def test_one_frame_for_each_640_samples(model):
     assert frames.shape == (21, 32, 32, 3)
     assert frames.dtype == np.uint8
     assert len(animate(model, SOUND[:1])) == 1
-    assert frames.astype(int).std(0).mean() > 1  # it moves
+    assert (frames != frames[:1]).any()  # it moves
 
 
 def test_the_same_seed_gives_the_same_frames(model):

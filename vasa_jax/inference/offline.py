@@ -196,7 +196,7 @@ class Model:
         return sum(program.seconds for program in programs)
 
 
-def load(model: str | os.PathLike = "demo", dtype: Dtype | None = None) -> Model:
+def load(model: str | os.PathLike = "demo", dtype: str | None = None) -> Model:
     """Loads a model: the name of one that comes with the package ("demo"), or a release folder.
 
     Args:
@@ -215,9 +215,11 @@ def load(model: str | os.PathLike = "demo", dtype: Dtype | None = None) -> Model
     else:
         names = ", ".join(bundled) or "(none in this installation)"
         raise ValueError(f"there is no model {str(model)!r}; name a folder, or one that is bundled: {names}")
-    if dtype not in (None, "float32", "bfloat16"):
+    known: dict[str | None, Dtype] = {"float32": "float32", "bfloat16": "bfloat16"}
+    known[None] = "float32" if jax.default_backend() == "cpu" else "bfloat16"
+    if dtype not in known:
         raise ValueError(f"dtype {dtype!r} is unknown; choose float32 or bfloat16")
-    loaded = Model(*load_pair(folder, dtype or ("float32" if jax.default_backend() == "cpu" else "bfloat16")))
+    loaded = Model(*load_pair(folder, known[dtype]))
     loaded.seconds["load"] = time.perf_counter() - start
     return loaded
 
