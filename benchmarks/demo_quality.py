@@ -177,7 +177,7 @@ def lip_sync(model: Model, clips: list[SpokenClip], read: Read, seed: int) -> di
 def _compare(clips: list[SpokenClip], mouths: list[list[np.ndarray]], frames: list[np.ndarray]) -> Sync:
     lagged = [[lagged_correlation(c.truth.mouth, m) for m in row] for c, row in zip(clips, mouths, strict=True)]
     motion = [[m.std() / max(c.truth.mouth.std(), 1e-6) for m in row] for c, row in zip(clips, mouths, strict=True)]
-    zero, best, lag = (np.array([[value[i] for value in row] for row in lagged]) for i in range(3))
+    zero, best, lag = (np.array([[float(value[i]) for value in row] for row in lagged]) for i in range(3))
     return Sync(zero, best, lag, np.array(motion), frames)
 
 
@@ -278,7 +278,7 @@ def _print_sync(clips: list[SpokenClip], sync: dict[str, Sync], numbers: dict[st
     columns = ("probe on true frames", "own", "deranged", "nulled")
     print(f"  {'clip':>8} " + " ".join(f"{name:>20}" for name in columns))
     for i, clip in enumerate(clips):
-        cells = [f"{sync[c].zero[i, 0]:.2f} ({sync[c].best[i, 0]:.2f}, {sync[c].lag[i, 0]:+d})" for c in columns]
+        cells = [f"{sync[c].zero[i, 0]:.2f} ({sync[c].best[i, 0]:.2f}, {sync[c].lag[i, 0]:+.0f})" for c in columns]
         print(f"  {clip.seed:>8} " + " ".join(f"{cell:>20}" for cell in cells))
     print(f"\n  {'mean over clips':<22} {'lag 0 [95 %]':>22} {'best lag':>9} {'lag':>6} {'amplitude':>10}")
     for row in sync:
