@@ -24,6 +24,9 @@ import tyro
 if TYPE_CHECKING:
     from vasa_jax.inference import Model
 
+STOPPED: list[int] = []
+"""Signals that asked this process to end."""
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Options:
@@ -152,6 +155,8 @@ def _write(frames, writer, total: int | None, size: int) -> float:
 
     seconds = 0.0
     for frame in tqdm(frames, total=total, unit="frame", desc="talking", dynamic_ncols=True, smoothing=0.1):
+        if STOPPED:
+            raise KeyboardInterrupt
         start = time.perf_counter()
         writer.write(resize_frame(frame, size))
         seconds += time.perf_counter() - start
@@ -189,10 +194,16 @@ def _parse_crop(crop: str) -> tuple[int, int, int] | None:
 
 
 def _stop(number: int, frame: object) -> None:
-    """Ends as by Ctrl-C, so that a killed run removes what it had begun."""
+    """Ends as by Ctrl-C, so that a killed run removes what it had begun.
+
+    Python drops an exception that strikes inside a callback of its garbage collector (JAX has one); so the signal is
+    remembered too, and `_write` looks before every frame.
+    """
+    STOPPED.append(number)
     raise KeyboardInterrupt
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, _stop)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _stop)
     sys.exit(main())

@@ -70,7 +70,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     started = time.perf_counter()
     model = load(flags.model)
     size = model.size
-    config = probe.ProbeConfig(size=size, crop=round(0.625 * size), people=flags.probe_people, steps=flags.probe_steps)
+    config = probe.ProbeConfig(
+        size=size, crop=max(8, round(0.75 * size)), people=flags.probe_people, steps=flags.probe_steps
+    )
     params = probe.load_or_train(flags.cache, config)
     read = partial(probe.read, config, params)
     _lap(started, "model loaded, probe ready")

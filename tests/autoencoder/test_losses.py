@@ -31,6 +31,15 @@ def test_weights_decide_where_errors_count():
     assert_allclose(l1, 0.75, rtol=1e-6)
 
 
+def test_weighted_square_counts_like_the_weights_and_always_has_a_slope():
+    """Errors 2 and 1 under weights 3 and 1: (3 * 4 + 1) / 4; a small change under a large error still has its slope."""
+    weight = jnp.concatenate([jnp.full((1, 4, 2, 1), 3.0), jnp.ones((1, 4, 2, 1))], 2)
+    error = jnp.concatenate([jnp.full((1, 4, 2, 3), -2.0), jnp.ones((1, 4, 2, 3))], 2)
+    assert_allclose(losses.weighted_square(error, weight), [13 / 4], rtol=1e-6)
+    slope = jax.grad(lambda d: losses.weighted_square(jnp.full((1, 2, 2, 1), 5.0) + d, jnp.ones((1, 2, 2, 1)))[0])(0.0)
+    assert_allclose(slope, 10.0, rtol=1e-6)
+
+
 def test_region_weight_peaks_inside_and_ignores_missing_regions():
     """Weight is about 1 + extra at a region's centre, 1 + extra / 2 on its ellipse, 1 far away and for NaN."""
     regions = jnp.asarray([[[0.0, 0.0, 0.25, 0.25], [jnp.nan] * 4]])

@@ -65,9 +65,9 @@ def test_mirroring_mirrors_the_labels():
 
 
 def test_sizes_are_checked():
-    """An odd frame cannot be halved."""
-    with pytest.raises(ValueError, match="size"):
-        ProbeConfig(size=33)
+    """No frames, no probe."""
+    with pytest.raises(ValueError, match="people=0"):
+        ProbeConfig(people=0)
 
 
 def test_readings_keep_their_order():

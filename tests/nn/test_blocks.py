@@ -7,7 +7,7 @@ import pytest
 from numpy.testing import assert_allclose
 
 from vasa_jax.nn.cost import count_parameters
-from vasa_jax.nn.initialisers import scaled_uniform
+from vasa_jax.nn.initialisers import centre_uniform, scaled_uniform
 from vasa_jax.nn.normalisation import AdaptiveGroupNorm, GroupNorm, choose_groups, group_normalise
 from vasa_jax.nn.residual import Output, ResidualBlock
 from vasa_jax.nn.resize import average_pool, enlarge, max_pool, repeat
@@ -62,6 +62,22 @@ def test_blocks_keep_their_input_when_their_last_convolution_is_zero():
     params["conv_1"] = jax.tree.map(jnp.zeros_like, params["conv_1"])
     assert_allclose(jax.jit(ResidualBlock(4, 2).apply)({"params": params}, x), x)
     assert_allclose(jax.jit(Output(3, 2, zero=True).init_with_output)(KEY, x)[0], np.zeros((1, 4, 4, 3)))
+
+
+def test_blocks_start_near_their_skip_and_still_learn():
+    x = normal((2, 8, 8, 4))
+    block = ResidualBlock(4, 2)
+    params = jax.jit(block.init)(KEY, x)["params"]
+    apply = jax.jit(lambda p: block.apply({"params": p}, x))
+    assert jnp.abs(apply(params) - x).std() < 0.2
+    gradient = jax.jit(jax.grad(lambda p: jnp.square(apply(p)).sum()))(params)
+    assert all(jnp.abs(leaf).max() > 1e-4 for leaf in jax.tree.leaves(gradient))
+
+
+def test_a_skip_that_changes_the_width_starts_by_mixing_channels_cell_by_cell():
+    kernel = np.asarray(centre_uniform(2.0)(KEY, (3, 3, 3, 64, 128)))
+    assert_allclose(kernel[1, 1, 1].var(), 2 / 64, rtol=0.05)
+    assert np.count_nonzero(kernel) == np.count_nonzero(kernel[1, 1, 1])
 
 
 def test_resnets_have_the_published_sizes_without_classifier():

@@ -63,7 +63,7 @@ RARELY: dict[str, Any] = {
 }
 STAGE_1 = AutoencoderExperiment(
     model=AUTOENCODER,
-    objective=ObjectiveConfig(scales=2),
+    objective=ObjectiveConfig(scales=2, consistency=0.0, canonical=0.0),
     data=PortraitData(clips=8, validation_clips=2, size=32, frames=3, performed=1, threads=1),
     frames_per_sample=2,
     optimiser=OptimiserConfig(warmup=1),

@@ -49,6 +49,15 @@ def multi_scale_l1(
     return l1 / scales, gradient / scales
 
 
+def weighted_square(error: Float[Array, "b h w c"], weight: Float[Array, "b h w one"]) -> Float[Array, " b"]:
+    """Weighted mean square of an error (of pictures, or of changes between pictures), one number per sample.
+
+    Beside L1 for a reason: the slope of |e + d| in d is the sign of e as long as e, the blur of an untrained network,
+    is the larger, so a small change d of lips or lids tells nothing; that of (e + d)^2 always does.
+    """
+    return (weight * jnp.square(error)).sum((1, 2, 3)) / (weight.sum((1, 2, 3)) * error.shape[-1])
+
+
 def region_weight(regions: Float[Array, "b r 4"], size: int, extra: float) -> Float[Array, "b h w 1"]:
     """One plus `extra` inside soft ellipses (eyes, mouth).
 

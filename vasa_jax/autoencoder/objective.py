@@ -4,8 +4,9 @@ For frames 0 (source) and k = 1..n-1 (drivers) of a clip:
 
 1. every frame's pose and dynamics are encoded from its augmented picture;
 2. the source becomes a portrait: D's input volume V and identity code;
-3. reconstruction: D(V_0, id_0, pose_k, dyn_k) against frame k, multi-scale L1 and gradients, weighted at eyes and
-   mouth;
+3. reconstruction: D(V_0, id_0, pose_k, dyn_k) against frame k, multi-scale L1, gradients and squares, weighted at
+   eyes and mouth; and the change from one driver to the next against the true change, in which whatever is wrong with
+   the person cancels;
 4. where a record has them, the pose and the face-tracker labels (mouth and lid opening, gaze in the head) are
    regressed; the labels are the
    first numbers of the dynamics code, in units of LABEL_UNIT around LABEL_MEAN;
@@ -28,7 +29,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from vasa_jax.arrays import Motion, Portrait
+from vasa_jax.arrays import Motion
 from vasa_jax.autoencoder import augmentation, losses
 from vasa_jax.autoencoder.augmentation import AugmentationConfig
 from vasa_jax.autoencoder.config import AutoencoderConfig
@@ -51,7 +52,9 @@ class ObjectiveConfig:
     l1: float = 1.0  # multi-scale L1
     gradient: float = 1.0  # multi-scale L1 of finite differences
     scales: int = 4  # octaves of both
-    region_weight: float = 4.0  # extra weight of eyes and mouth in both
+    square: float = 1.0  # squared error
+    change: float = 1.0  # squared error of the change between drivers; needs two or more of them
+    region_weight: float = 4.0  # extra weight of eyes and mouth in all four
     pose: float = 0.05  # squared pose error, units of POSE_UNIT
     labels: float = 0.05  # squared label error, units of LABEL_UNIT
     rendered_labels: float = 0.02  # the same, of the rendered picture
@@ -64,6 +67,8 @@ class ObjectiveConfig:
         for name in (
             "l1",
             "gradient",
+            "square",
+            "change",
             "region_weight",
             "pose",
             "labels",
@@ -129,12 +134,14 @@ def loss(
     portrait = apply(frames[:, 0], motion_of(0), method="encode")
 
     drivers = n - 1
-    spread = lambda x: jnp.repeat(x, drivers, 0)  # noqa: E731
     driven = Motion(_merge(warp_pose[:, 1:]), _merge(warp_dynamics[:, 1:]))
-    picture = apply(Portrait(*map(spread, portrait)), driven, method="render").astype(jnp.float32)
+    picture = apply(portrait, driven, method="render").astype(jnp.float32)
     target = _merge(frames[:, 1:])
     weight = losses.region_weight(_merge(batch["regions"][:, 1:]), size, config.region_weight)
     l1, gradient = losses.multi_scale_l1(picture, target, weight, config.scales)
+    error = picture - target
+    following = lambda x: _merge(jnp.roll(x.reshape(b, drivers, *x.shape[1:]), -1, 1))  # noqa: E731
+    change = losses.weighted_square(error - following(error), jnp.maximum(weight, following(weight)))
 
     pose_error = losses.labelled_square_error(
         _merge(motion.pose), _merge(batch["pose"]), jnp.asarray(POSE_UNIT, jnp.float32)
@@ -152,6 +159,8 @@ def loss(
     terms = {
         "l1": l1,
         "gradient": gradient,
+        "square": losses.weighted_square(error, weight),
+        "change": change,
         "pose": pose_error,
         "labels": label_error,
         "rendered_labels": rendered_error,
@@ -165,7 +174,7 @@ def loss(
         terms["canonical"] = jnp.abs((portrait.volume - other.volume).astype(jnp.float32)).mean((1, 2, 3, 4))
     metrics = {name: term.mean() for name, term in terms.items()}
     total = jnp.stack([getattr(config, name) * value for name, value in metrics.items()]).sum()
-    squared = jnp.square(picture - target).mean((1, 2, 3))
+    squared = jnp.square(error).mean((1, 2, 3))
     metrics["psnr"] = (-10.0 * jnp.log10(squared + 1e-10)).mean()
     return total, metrics
 

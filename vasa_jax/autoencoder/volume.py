@@ -1,7 +1,9 @@
 """G3D: the U-Net that cleans the source's canonical volume, once a portrait (MegaPortraits section 3.1 and figure).
 
 Two levels below the volume: the first halves height and width (and doubles the depth, in the paper-size network), the
-second halves everything. Skips pass a residual block of their own and are added before each enlargement.
+second halves everything. Skips pass a residual block of their own and are added before each enlargement. The U-Net
+gives a correction that starts at zero, V + U(V): the paper's table has no such sum, which costs nothing and lets the
+volume through from the first step.
 """
 
 import flax.linen as nn
@@ -35,4 +37,4 @@ class CanonicalNetwork(nn.Module):
         x = block(enlarge(x, (2, 2, 2)), outer, "up_0") + block(first, outer, "skip_0")
         x = average_pool(enlarge(x, (1, 2, 2)), (depth, 1, 1))
         x = block(x, size.volume_channels, "last")
-        return Output(size.volume_channels, size.groups, dtype, name="output")(x)
+        return volume + Output(size.volume_channels, size.groups, dtype, zero=True, name="output")(x)

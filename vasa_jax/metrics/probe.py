@@ -4,7 +4,7 @@ Trained on true frames only, of people (the "probe" split) that no other network
 VASA-1 section 4 judges with estimators trained by others: what the mouth does, whether the eyes look where they should,
 how the head is turned.
 
-Two trunks of four strided convolutions: one reads the pose from the whole picture at half size, the other everything
+Two trunks of four strided convolutions: one reads the pose from the whole picture, the other everything
 else from the upright face crop at that pose (`geometry.picture.face_crop`), so that reading a mouth does not depend on
 where the head is. Training pictures are mirrored, recoloured and blurred at random, because generated frames are softer
 than true ones; the crop is jittered by as much as the pose trunk errs. Everything is drawn from fixed keys: the same
@@ -39,6 +39,8 @@ FACE_UNIT = (0.3, 0.3, 0.3, 0.3, 0.3)
 """Scales that the network's outputs are multiplied by: pose vector; mouth, two lids, gaze in the head (two angles)."""
 _MIRROR_POSE = (1.0, -1.0, -1.0, -1.0, 1.0, 1.0)
 _CHUNK = 64
+POSE_SIZE = 64
+"""The pose trunk sees pictures that are halved until their side is at most this."""
 DRAW = 4
 """Which of a person's random states the probe sees; `training.transfer` uses those before."""
 
@@ -47,8 +49,8 @@ DRAW = 4
 class ProbeConfig:
     """Sizes and training of the probe."""
 
-    size: int = 128  # side of the frames in pixels, even
-    crop: int = 80  # side of the face crop in pixels
+    size: int = 128  # side of the frames in pixels
+    crop: int = 96  # side of the face crop in pixels
     reach: float = 0.6  # half the side of the crop in canonical head units
     widths: tuple[int, ...] = (16, 32, 64, 96)  # channels of the strided convolutions of each trunk
     hidden: int = 128  # width of the layer before the outputs
@@ -58,8 +60,8 @@ class ProbeConfig:
     learning_rate: float = 2e-3  # peak of the cosine schedule
 
     def __post_init__(self):
-        if self.size % 2 or min(self.size, self.crop, self.people, self.steps, self.batch, *self.widths) < 1:
-            raise ValueError(f"{self}: sizes and counts must be positive and size even")
+        if min(self.size, self.crop, self.people, self.steps, self.batch, self.hidden, *self.widths) < 1:
+            raise ValueError(f"{self}: every size and count must be 1 or more")
 
 
 class Reading(NamedTuple):
@@ -113,7 +115,10 @@ class Probe(nn.Module):
             frames: (b, size, size, 3), 0..1.
             crop_pose: where to crop the face; None uses the pose just read.
         """
-        pose = self.pose_trunk(halve(frames)) * jnp.asarray(POSE_UNIT)[None]
+        whole = frames
+        while whole.shape[1] > POSE_SIZE and whole.shape[1] % 2 == 0:
+            whole = halve(whole)
+        pose = self.pose_trunk(whole) * jnp.asarray(POSE_UNIT)[None]
         crop = face_crop(frames, pose if crop_pose is None else crop_pose, self.config.crop, self.config.reach)
         return pose, self.face_trunk(crop) * jnp.asarray(FACE_UNIT)[None]
 

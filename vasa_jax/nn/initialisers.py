@@ -27,6 +27,18 @@ def scaled_uniform(scale: float = 1.0) -> Callable:
     return initialise
 
 
+def centre_uniform(scale: float = 1.0) -> Callable:
+    """An initialiser of convolutions: `scaled_uniform` at the centre tap, zero at the others, so that the layer starts
+    by mixing channels cell by cell."""
+
+    def initialise(key: jax.Array, shape: tuple[int, ...], dtype: DTypeLike = jnp.float32) -> jax.Array:
+        *taps, before, after = shape
+        centre = scaled_uniform(scale)(key, (*(1 for _ in taps), before, after), dtype)
+        return jnp.pad(centre, [*((size // 2, size // 2) for size in taps), (0, 0), (0, 0)])
+
+    return initialise
+
+
 def _hashed(key: jax.Array, count: int) -> jax.Array:
     """Float32 numbers, uniform in [-1, 1), one for each element."""
     words = jax.random.key_data(key).reshape(-1).astype(jnp.uint32)

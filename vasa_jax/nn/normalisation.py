@@ -44,15 +44,16 @@ def _spread(x: Float[Array, "b g"], times: int) -> Float[Array, "b c"]:
 
 
 class GroupNorm(nn.Module):
-    """Group normalisation with a learned scale (from 1) and shift (from 0) per channel."""
+    """Group normalisation with a learned scale (from `start`) and shift (from 0) per channel."""
 
     groups: int = 32  # at most; lowered to divide the width
+    start: float = 1.0
 
     @nn.compact
     def __call__(self, x: Float[Array, "b *space c"]) -> Float[Array, "b *space c"]:
         """Normalise a batch."""
         features = x.shape[-1]
-        scale = self.param("scale", nn.initializers.ones, (features,), jnp.float32)
+        scale = self.param("scale", nn.initializers.constant(self.start), (features,), jnp.float32)
         bias = self.param("bias", nn.initializers.zeros, (features,), jnp.float32)
         return group_normalise(x, choose_groups(features, self.groups), scale[None], bias[None])
 

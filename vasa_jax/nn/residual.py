@@ -4,6 +4,11 @@
 
 with 3x3(x3) convolutions; skip is the identity, or one more such convolution where the width changes. With a code, both
 norms are adaptive.
+
+A standardised kernel has its full length from the first step, so a deep stack of such blocks starts as a random mixer
+that colours hardly survive. Blocks without a code therefore start near their skip: the second norm scales by
+BRANCH_START, and a convolution on the skip starts at its centre tap alone (as SkipInit and Fixup start residual
+networks, De and Smith 2020, Zhang et al. 2019; with a ReLU after the norm an exact zero would never learn).
 """
 
 import flax.linen as nn
@@ -12,8 +17,11 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from vasa_jax.nn.convolution import Convolution
-from vasa_jax.nn.initialisers import scaled_uniform
+from vasa_jax.nn.initialisers import centre_uniform, scaled_uniform
 from vasa_jax.nn.normalisation import AdaptiveGroupNorm, GroupNorm
+
+BRANCH_START = 0.1
+"""First scale of the second norm of a block without a code."""
 
 
 class ResidualBlock(nn.Module):
@@ -32,12 +40,13 @@ class ResidualBlock(nn.Module):
         y = x
         for index in range(2):
             if code is None:
-                y = GroupNorm(self.groups, name=f"norm_{index}")(y)
+                y = GroupNorm(self.groups, BRANCH_START if index else 1.0, name=f"norm_{index}")(y)
             else:
                 y = AdaptiveGroupNorm(self.groups, name=f"norm_{index}")(y, code)
             y = Convolution(self.features, kernel, dtype=self.dtype, name=f"conv_{index}")(nn.relu(y))
         if x.shape[-1] != self.features:
-            x = Convolution(self.features, kernel, dtype=self.dtype, name="skip")(x)
+            skip = Convolution(self.features, kernel, dtype=self.dtype, kernel_init=centre_uniform(), name="skip")
+            x = skip(x)
         return x + y
 
 

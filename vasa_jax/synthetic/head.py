@@ -204,7 +204,8 @@ def hair_distance(p: Vector, identity: Identity) -> Array:
     top = top + 0.10 * identity.hair_parting * x * (1.0 - 0.5 * fringe)
     low = 1.3
     inside = length(x * (1.0 / (0.47 * wide)), (y - 0.5 * (top + low)) / (0.5 * (low - top))) - 1.0
-    window = jnp.maximum(0.47 * inside, z + 0.10)
+    depth = -0.10 + 1.2 * jnp.maximum(y - 0.42, 0.0)  # below the chin it opens further, for the neck
+    window = jnp.maximum(0.47 * inside, z - depth)
     return cut(shell, -window, 0.04) + bumps
 
 

@@ -10,7 +10,7 @@ lies a real sphere whose iris surrounds the gaze direction, behind the lips lie 
 found by following the ray. All colours are RGB in 0..1.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -29,15 +29,17 @@ PUPIL = (0.03, 0.03, 0.03)
 THROAT = (0.30, 0.07, 0.08)
 TONGUE = (0.80, 0.36, 0.38)
 
+Colours = tuple[Array, ...]  # three planes (h, w): red, green, blue
+
 
 class Stroke(NamedTuple):
     """One layer of paint, equation (1).
 
-    colour: RGB. shade: factor on the colour. amount: opacity 0..1.
+    colour: RGB. shade: factor on the colour, a plane or one number. amount: opacity 0..1.
     """
 
     colour: Float[Array, " 3"]
-    shade: Float[Array, "h w"]
+    shade: Float[Array, "h w"] | Float[Array, ""]
     amount: Float[Array, "h w"]
 
 
@@ -56,8 +58,8 @@ class Surface(NamedTuple):
 
 
 def stroke(colour: Array | tuple, amount: Array, shade: Array | float = 1.0) -> Stroke:
-    """A stroke with its shade spread over the picture."""
-    return Stroke(jnp.asarray(colour, jnp.float32), jnp.broadcast_to(shade, amount.shape), amount)
+    """A stroke from an RGB colour, an opacity and a shade."""
+    return Stroke(jnp.asarray(colour, jnp.float32), jnp.asarray(shade, jnp.float32), amount)
 
 
 def shadow(amount: Array) -> Stroke:
@@ -66,7 +68,7 @@ def shadow(amount: Array) -> Stroke:
 
 
 def seen(flag: Array, painter: Callable[..., tuple], *args: object) -> tuple:
-    """Run a painter where its part can be seen, else give fully transparent strokes.
+    """What a painter gives where its part can be seen, else zeros: strokes without opacity.
 
     Besides the time saved, the conditional ends XLA's fusions: on a CPU it would otherwise compute every opacity once
     more for each colour channel and each later stroke.
@@ -75,17 +77,26 @@ def seen(flag: Array, painter: Callable[..., tuple], *args: object) -> tuple:
     return jax.lax.cond(flag, lambda: painter(*args), lambda: empty)
 
 
-def lay(under: Sequence[Array], strokes: Sequence[Stroke]) -> list[Array]:
-    """Lay strokes over three colour planes, equation (1)."""
-    planes = list(under)
-    for colour, shade, amount in strokes:
-        planes = [c + amount * (k * shade - c) for c, k in zip(planes, colour, strict=True)]
-    return planes
+def lay(flag: Array, under: Colours, strokes: tuple[Stroke, ...]) -> Colours:
+    """Lay strokes over three colour planes, equation (1), if the flag says that they can be seen."""
+
+    def over() -> Colours:
+        planes = under
+        for colour, shade, amount in strokes:
+            planes = tuple(c + amount * (k * shade - c) for c, k in zip(planes, colour, strict=True))
+        return planes
+
+    return jax.lax.cond(flag, over, lambda: under)
 
 
 def soft(distance: Array, width: Array | float) -> Array:
     """Coverage 0..1 of a feature from its signed distance: 1 inside, a ramp of the given width at the edge."""
     return jnp.clip(0.5 - distance / width, 0.0, 1.0)
+
+
+def between(top: Array, y: Array, bottom: Array, width: Array) -> Array:
+    """Coverage 0..1 of a gap between two edges; nothing remains of it when they meet, unlike an edge's half."""
+    return jnp.maximum(soft(top - y, width) + soft(y - bottom, width) - 1.0, 0.0)
 
 
 def smooth(low: Array | float, high: Array | float, x: Array) -> Array:
@@ -189,7 +200,7 @@ def eye(
     upper, lower = lid_lines(s, eyes, lids)
     wide, _ = lid_lines(s, eyes, jnp.float32(1.0))
     beyond = jnp.abs(across) - eyes.half_width
-    opened = soft(jnp.maximum(jnp.maximum(upper - level, level - lower), beyond), surface.pixel) * front
+    opened = between(upper, level, lower, surface.pixel) * soft(beyond, surface.pixel) * front
     lid = soft(jnp.maximum(jnp.maximum(wide - 0.012 - level, level - lower), beyond), 2.0 * surface.pixel) * front
     crease = 0.30 * bump(level - wide + 0.020, 0.012) * soft(beyond, 0.04) * front
 
@@ -250,8 +261,7 @@ def lips(surface: Surface, identity: Identity, mouth: Mouth, depth: Array) -> tu
     outer_up = inner_up - mouth.upper * body * dip
     outer_low = inner_low + mouth.lower * body
     lip = soft(jnp.maximum(jnp.maximum(outer_up - y, y - outer_low), beyond), 1.4 * surface.pixel) * front
-    gap = jnp.maximum(jnp.maximum(inner_up - y, y - inner_low), side - mouth.half_width)
-    hole = soft(gap, surface.pixel) * front
+    hole = between(inner_up, y, inner_low, surface.pixel) * soft(side - mouth.half_width, surface.pixel) * front
     seam = soft(jnp.maximum(jnp.abs(y - 0.5 * (inner_up + inner_low)) - 0.004, beyond + 0.012), surface.pixel) * front
     on_low, on_up = (y - inner_low) / mouth.lower, (inner_up - y) / mouth.upper
     shade = 0.86 + 0.30 * bump(on_low - 0.40, 0.33) - 0.12 * jnp.clip(1.0 - on_up, 0.0, 1.0)

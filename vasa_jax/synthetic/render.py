@@ -89,35 +89,28 @@ def _draw(identity: Identity, state: State, size: int) -> Float[Array, "h w 3"]:
     eye_depth = head.surface_depth(identity, state, eyes.x, eyes.y) + 0.86 * eyes.radius
     mouth_depth = head.surface_depth(identity, state, jnp.zeros_like(mouth.middle), mouth.middle - 0.05)
 
-    def locks() -> tuple[paint.Stroke, ...]:
-        return paint.hair(surface, identity, paint.soft(hair(point) - skin(point), 1.2 * pixel))
-
-    def over() -> tuple[Array, Array, Array]:
-        solid = jnp.clip(1.0 - nearest / pixel, 0.0, 1.0) * paint.soft(along * ahead - depth - 0.02, 0.04)
-        return *_lighting(normal, ray, light, mane[0].amount), solid
-
+    base = tuple(p + c for p, c in zip(_turn(tuple(jnp.array([0.0, 0.30, 0.16])), rotation), centre, strict=True))
     ever, facing = centre[2] > 0.0, rotation[2, 2] > -0.5
-    scene = paint.seen(ever, scenery.background, u, v, identity)
-    base = tuple(p + c for p, c in zip(_turn(tuple(jnp.asarray((0.0, 0.30, 0.16))), rotation), centre, strict=True))
-    trunk, depth = paint.seen(ever, scenery.body, u, v, identity, centre, base, pixel)
-    mane = paint.seen(haired, locks)
-    face = (
-        *paint.seen(ever, paint.skin, surface, identity, state, eyes, mouth),
-        *paint.seen(identity.beard + identity.moustache > 0.0, paint.beard, surface, identity, mouth),
-        *paint.seen(facing, paint.brows, surface, identity, state, eyes),
-        *paint.seen(facing, paint.lips, surface, identity, mouth, mouth_depth),
-        *paint.seen(facing, paint.eye, surface, identity, state, eyes, eye_depth, gaze),
-        *mane,
-    )
-    hides = jnp.where(nearest < pixel, along, 1e3)
-    spectacles = paint.seen(identity.glasses > 0.0, paint.glasses, surface, identity, eyes, hides)
-    factor, shine, solid = paint.seen(ever, over)
+    blank = (jnp.zeros_like(u),) * 3
 
-    empty = [jnp.zeros_like(u)] * 3
+    scene = paint.lay(ever, blank, paint.seen(ever, scenery.background, u, v, identity))
+    trunk, depth = paint.seen(ever, scenery.body, u, v, identity, centre, base, pixel)
+    scene = paint.lay(ever, scene, trunk)
+
+    shaggy = identity.beard + identity.moustache > 0.0
+    mane = paint.seen(haired, lambda: (paint.soft(hair(point) - skin(point), 1.2 * pixel),))[0]
+    top = paint.lay(ever, blank, paint.seen(ever, paint.skin, surface, identity, state, eyes, mouth))
+    top = paint.lay(shaggy, top, paint.seen(shaggy, paint.beard, surface, identity, mouth))
+    top = paint.lay(facing, top, paint.seen(facing, paint.brows, surface, identity, state, eyes))
+    top = paint.lay(facing, top, paint.seen(facing, paint.lips, surface, identity, mouth, mouth_depth))
+    top = paint.lay(facing, top, paint.seen(facing, paint.eye, surface, identity, state, eyes, eye_depth, gaze))
+    top = paint.lay(haired, top, paint.seen(haired, paint.hair, surface, identity, mane))
+    factor, shine = paint.seen(ever, _lighting, normal, ray, light, mane)
     tint = (1.0 + 0.03 * identity.light_warmth, 1.0, 1.0 - 0.04 * identity.light_warmth)
-    top = [c * factor * k + shine for c, k in zip(paint.lay(empty, face), tint, strict=True)]
-    behind = paint.lay(empty, (*scene, *trunk))
-    planes = paint.lay([b + solid * (t - b) for b, t in zip(behind, top, strict=True)], spectacles)
+    solid = jnp.clip(1.0 - nearest / pixel, 0.0, 1.0) * paint.soft(along * ahead - depth - 0.02, 0.04)
+    planes = tuple(b + solid * (c * factor * k + shine - b) for b, c, k in zip(scene, top, tint, strict=True))
+    worn, hides = identity.glasses > 0.0, jnp.where(nearest < pixel, along, 1e3)
+    planes = paint.lay(worn, planes, paint.seen(worn, paint.glasses, surface, identity, eyes, hides))
     return jnp.clip(jnp.stack(planes, axis=-1), 0.0, 1.0)
 
 

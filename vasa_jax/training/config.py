@@ -69,11 +69,14 @@ class PortraitData(WorldData):
 
     frames: int = 12  # pictures a clip
     performed: int = 4  # how many of them are moments of a performance; the others are independent states
+    poses: int = 2  # head poses shared by the independent states, so that some pictures differ in expression alone
 
     def __post_init__(self):
         super().__post_init__()
         if self.frames < 2 or not 0 <= self.performed <= self.frames:
             raise ValueError(f"data: {self.frames=} must be 2 or more and {self.performed=} between 0 and it")
+        if self.poses < 1:
+            raise ValueError(f"data: {self.poses=} must be 1 or more")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -34,6 +34,8 @@ RENDER_BATCH = 24
 """Pictures in one call of the renderer or of stage 1."""
 PERFORMED_SECONDS = 3.0
 """Length of the performance whose moments stage 1 sees."""
+HEAD_POSE = ("rotation", "translation", "log_distance")
+"""Fields of a state that place the head."""
 NOT_CONTENT = ("path", "threads", "prefetch")
 """Fields of the data config that do not change the clips."""
 
@@ -102,7 +104,8 @@ def _make_split(data: WorldData, folder: Path, members: list[int], make: Make, b
 def make_portraits(data: PortraitData, chosen: list[int]) -> Iterator[bytes]:
     """Records of stage 1: `data.frames` pictures of each person, with pose, gaze, mouth, lids and regions a picture.
 
-    The last `data.performed` of them are moments of the person's performance, the others independent random states.
+    The last `data.performed` of them are moments of the person's performance, the others independent random states
+    with `data.poses` head poses among them.
     """
     people = max(1, RENDER_BATCH // data.frames)
     for first in range(0, len(chosen), people):
@@ -110,7 +113,9 @@ def make_portraits(data: PortraitData, chosen: list[int]) -> Iterator[bytes]:
         padded = (group * people)[:people]  # one shape, compiled once
         moments = [_moments(seed, data.performed) for seed in padded]
         performed = jax.tree.map(lambda *parts: np.stack(parts), *moments)
-        frames, truth = jax.device_get(_portraits(np.asarray(padded, np.uint32), performed, data.frames, data.size))
+        frames, truth = jax.device_get(
+            _portraits(np.asarray(padded, np.uint32), performed, data.frames, data.poses, data.size)
+        )
         for i, seed in enumerate(group):
             yield write_clip(frames[i], None, {k: v[i] for k, v in truth.items()} | {"identity": np.int64(seed)})
 
@@ -158,15 +163,19 @@ def _moments(seed: int, count: int) -> State:
     return jax.tree.map(lambda x: np.asarray(x)[moments], states)
 
 
-@partial(jax.jit, static_argnums=(2, 3))
-def _portraits(members: jax.Array, performed: State, count: int, size: int) -> tuple[jax.Array, dict[str, jax.Array]]:
+@partial(jax.jit, static_argnums=(2, 3, 4))
+def _portraits(
+    members: jax.Array, performed: State, count: int, poses: int, size: int
+) -> tuple[jax.Array, dict[str, jax.Array]]:
     """Pictures uint8 (p, count, size, size, 3) and labels (p, count, ...) of people by seed."""
     people = jax.vmap(lambda seed: sample_identity(jax.random.fold_in(jax.random.key(0), seed)))(members)
     independent = count - performed.jaw.shape[1]
 
     def draw(seed: jax.Array) -> State:
         root = jax.random.fold_in(jax.random.key(1), seed)
-        return jax.vmap(lambda i: random_state(jax.random.fold_in(root, i)))(jnp.arange(independent))
+        states = jax.vmap(lambda i: random_state(jax.random.fold_in(root, i)))(jnp.arange(independent))
+        pose = {name: getattr(states, name)[jnp.arange(independent) % poses] for name in HEAD_POSE}
+        return states._replace(**pose)
 
     states = jax.vmap(draw)(members)
     states = jax.tree.map(lambda a, b: jnp.concatenate([a, b], 1), states, performed)
