@@ -38,7 +38,7 @@ types: $(VENV)/.dev
 	$(BIN)/basedpyright --pythonpath $(BIN)/python
 
 tests: $(VENV)/.dev
-	$(BIN)/python -m pytest --durations=10
+	$(BIN)/python -m pytest --durations=10 --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 format: $(VENV)/.dev
 	$(BIN)/ruff check --fix .

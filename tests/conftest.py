@@ -13,6 +13,19 @@ jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
 
+SLOW_FIRST = ("tests/training/test_stages.py", "tests/autoencoder/", "tests/e2e/", "tests/metrics/")
+"""Where compilation takes minutes; started first, so that several workers end together."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Order files by SLOW_FIRST, keeping the order within each."""
+
+    def rank(item: pytest.Item) -> int:
+        return next((i for i, start in enumerate(SLOW_FIRST) if item.nodeid.startswith(start)), len(SLOW_FIRST))
+
+    items.sort(key=rank)
+
+
 @pytest.fixture(scope="session")
 def assets() -> Path:
     """The folder of real inputs (portraits, speech, models) that VASA_JAX_ASSETS names; skips without it."""

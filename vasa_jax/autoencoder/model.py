@@ -33,7 +33,7 @@ class Autoencoder(nn.Module):
         self.appearance = AppearanceEncoder(self.config)
         self.identity = IdentityEncoder(self.config)
         self.pose_encoder = MotionEncoder(self.config, POSE_DIM, scale=0.1)
-        self.dynamics_encoder = MotionEncoder(self.config, self.config.dynamics_dim, scale=2.0)
+        self.dynamics_encoder = MotionEncoder(self.config, self.config.dynamics_dim, scale=0.1)
         self.projection = nn.Dense(self.config.identity_channels, kernel_init=scaled_uniform(4.0))
         self.canonical_warp = WarpGenerator(self.config)
         self.canonical = CanonicalNetwork(self.config)

@@ -21,6 +21,10 @@ from vasa_jax.nn.convolution import Convolution
 from vasa_jax.nn.residual import Output, ResidualBlock
 from vasa_jax.nn.resize import enlarge
 
+FLOW_GAIN = 0.1
+"""Scale of the last convolution: its many inputs move together, and at full scale the first hundreds of Adam steps push
+the field into the tanh's flat ends, the same for every code."""
+
 
 class WarpGenerator(nn.Module):
     """A code map becomes a displacement field on the generator's own grid; it starts as zero everywhere."""
@@ -36,7 +40,8 @@ class WarpGenerator(nn.Module):
         style = code.mean((1, 2))
         for index, (width, factors) in enumerate(zip(size.warp_widths, size.warp_upsampling, strict=True)):
             x = enlarge(ResidualBlock(width, size.groups, dtype, name=f"block_{index}")(x, style), factors)
-        return jnp.tanh(Output(3, size.groups, jnp.float32, zero=True, name="output")(x.astype(jnp.float32)))
+        flow = Output(3, size.groups, jnp.float32, zero=True, name="output")(x.astype(jnp.float32))
+        return jnp.tanh(FLOW_GAIN * flow)
 
 
 def warp_to_canonical(
