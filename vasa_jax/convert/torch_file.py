@@ -88,8 +88,8 @@ class _Record:
         self.__dict__.update(attributes)
 
 
-Load = Callable[[tuple], np.ndarray]
-"""A persistent id, ("storage", type, key, location, count, ...), to the storage as a flat array."""
+Load = Callable[[str, str, int], np.ndarray]
+"""The kind of a storage, its key and its count of numbers to the storage as a flat array."""
 
 
 class _Reader(pickle.Unpickler):
@@ -109,9 +109,10 @@ class _Reader(pickle.Unpickler):
 
     def persistent_load(self, pid: Any) -> Any:
         """A storage."""
-        if not (isinstance(pid, tuple) and len(pid) >= 5 and pid[0] == "storage" and isinstance(pid[1], _Marker)):
-            raise _Refused(f"its pickle refers to {pid!r}, which is no storage")
-        return self._storage(pid)
+        match pid:
+            case ("storage", _Marker(name=kind), key, _, count) | ("storage", _Marker(name=kind), key, _, count, None):
+                return self._storage(kind, str(key), int(count))
+        raise _Refused(f"its pickle refers to {pid!r}, which is no storage of its own")
 
 
 def _allowed() -> dict[tuple[str, str], Any]:
@@ -206,7 +207,7 @@ def _view(storage: np.ndarray, offset: int, shape: tuple, strides: tuple) -> np.
     return np.lib.stride_tricks.as_strided(storage[offset:], shape, steps, writeable=False).copy()
 
 
-def _no_storage(pid: tuple) -> np.ndarray:
+def _no_storage(kind: str, key: str, count: int) -> np.ndarray:
     raise _Refused("a plain pickle refers to a torch storage")
 
 
@@ -224,7 +225,7 @@ def _read_zip(path: Path) -> Any:
             return _flat(archive.read(f"{root}data/{key}"), kind, count, order)
 
         with archive.open(root + "data.pkl") as file:
-            return _Reader(file, lambda pid: storage(pid[1].name, str(pid[2]), int(pid[4]))).load()
+            return _Reader(file, storage).load()
 
 
 def _is_legacy(data: bytes) -> bool:
@@ -243,10 +244,8 @@ def _read_legacy(data: bytes) -> Any:
     begin = file.tell()
     found: dict[str, tuple[str, int]] = {}
 
-    def note(pid: tuple) -> np.ndarray:
-        if len(pid) > 5 and pid[5] is not None:
-            raise _Refused("a storage that is a view of another")
-        found[str(pid[2])] = pid[1].name, int(pid[4])
+    def note(kind: str, key: str, count: int) -> np.ndarray:
+        found[key] = kind, count
         return np.zeros(0)
 
     # Storages lie behind the pickle that needs them: find them first, then read it again.
@@ -263,7 +262,7 @@ def _read_legacy(data: bytes) -> Any:
             raise ValueError(f"the storage {key} holds {stored} numbers, not {count}")
         storages[str(key)] = _flat(file.read(count * np.dtype(_STORAGES[kind]).itemsize), kind, count, order)
     file.seek(begin)
-    return _Reader(file, lambda pid: storages[str(pid[2])]).load()
+    return _Reader(file, lambda kind, key, count: storages[key]).load()
 
 
 _REBUILD = ("_rebuild_tensor_v2", "_rebuild_tensor", "_rebuild_parameter")
