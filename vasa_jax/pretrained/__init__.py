@@ -1,0 +1,1 @@
+"""Frozen helper networks with public weights, as Flax modules."""
