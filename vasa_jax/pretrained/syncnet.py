@@ -5,7 +5,7 @@ matching pairs lie close. The towers are those of the public `syncnet_v2` weight
 the search follow the scores that papers quote (S_D, S_C).
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -59,11 +59,11 @@ class SyncNet(nn.Module):
         """Features of five face crops each, BGR in 0..255."""
         n, _, height, width, _ = frames.shape
         x = jnp.moveaxis(frames, 1, 3).reshape(n, height, width, -1)
-        pools = {0: 0, 1: 1, 4: 0}  # layer: padding of the 3x3 max-pool behind it
+        pools: dict[int, Any] = {0: "VALID", 1: ((1, 1), (1, 1)), 4: "VALID"}  # padding of the max-pool behind a layer
         for index, (convolution, norm) in enumerate(zip(self.lip_convolutions, self.lip_norms, strict=True)):
             x = nn.relu(norm(convolution(x)))
             if index in pools:
-                x = nn.max_pool(x, (3, 3), (2, 2), padding=((pools[index],) * 2,) * 2)
+                x = nn.max_pool(x, (3, 3), (2, 2), padding=pools[index])
         return _head(self.lip_head, x)
 
     def audio(self, mfcc: Float[Array, "n 13 20 1"]) -> Float[Array, "n 1024"]:
@@ -110,7 +110,8 @@ def mfcc(samples: np.ndarray) -> np.ndarray:
     tiny = np.finfo(np.float64).eps
     energy = np.where(power.sum(1) == 0.0, tiny, power.sum(1))
     mel = power @ _mel_filters().T
-    cepstrum = scipy.fft.dct(np.log(np.where(mel == 0.0, tiny, mel)), axis=1, norm="ortho")[:, :_COEFFICIENTS]
+    logarithm = np.log(np.where(mel == 0.0, tiny, mel))
+    cepstrum = np.asarray(scipy.fft.dct(logarithm, axis=1, norm="ortho"))[:, :_COEFFICIENTS]
     lifter = 1.0 + 0.5 * _LIFTER * np.sin(np.pi * np.arange(_COEFFICIENTS) / _LIFTER)
     result = cepstrum * lifter
     result[:, 0] = np.log(energy)
