@@ -99,7 +99,9 @@ def save_release(
     fresh.mkdir(parents=True)
     for name, tree in tensors.items():
         stored = DTYPES["float32" if name in exact else dtype]
-        save_file({key: _storable(leaf, stored) for key, leaf in flatten(tree).items()}, fresh / f"{name}.safetensors")
+        file = fresh / f"{name}.safetensors"
+        save_file({key: _storable(leaf, stored) for key, leaf in flatten(tree).items()}, file)
+        file.chmod(0o644)  # the library writes for the owner alone; a release is for everyone
     (fresh / "config.json").write_text(json.dumps(dict(config), indent=2) + "\n")
     (fresh / "model_card.md").write_text(card)
     shutil.rmtree(folder, ignore_errors=True)
