@@ -34,6 +34,7 @@ def test_a_release_comes_back(tmp_path, dtype, error):
 def test_a_release_is_replaced_as_a_whole_and_nothing_else_ever_is(tmp_path):
     save_release(tmp_path / "r", {"v": 1}, {"a": TREE, "b": TREE}, "float32", "one")
     save_release(tmp_path / "r", {"v": 2}, {"a": TREE}, "float32", "two")
+    assert all(path.stat().st_mode & 0o044 == 0o044 for path in (tmp_path / "r").iterdir())  # others may read it
     assert load_release(tmp_path / "r").card == "two" and list(load_release(tmp_path / "r").tensors) == ["a"]
     (tmp_path / "home").mkdir()
     (tmp_path / "home" / "thesis.txt").write_text("dear")
