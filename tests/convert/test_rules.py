@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from vasa_jax.checkpoint import flatten, unflatten
 from vasa_jax.convert.rules import (
     CONVOLUTION_1D,
     CONVOLUTION_2D,
@@ -11,10 +12,8 @@ from vasa_jax.convert.rules import (
     SAME,
     Ignored,
     Rule,
-    flatten,
     to_flax,
     to_torch,
-    unflatten,
 )
 
 RULES = [

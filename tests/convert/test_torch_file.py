@@ -13,6 +13,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
+from vasa_jax.convert import torch_file
 from vasa_jax.convert.torch_file import read_torch_file
 
 
@@ -209,6 +210,15 @@ def test_what_a_file_does_to_a_name_does_not_last(tmp_path):
             pass
     (tmp_path / "n.pkl").write_bytes(pickle.dumps(argparse.Namespace(b=2), protocol=2))
     assert read_torch_file(tmp_path / "n.pkl") == {"b": 2}
+
+
+@pytest.mark.parametrize("name", ["_codecs\nencode", "numpy\ndtype", "numpy.core.numeric\n_frombuffer"])
+def test_functions_of_the_reader_are_out_of_reach(tmp_path, name):
+    state = b"(N}X\x0c\x00\x00\x00__defaults__(K\x01K\x02tst"  # what BUILD sets on the function that it gets
+    (tmp_path / "m.pkl").write_bytes(b"\x80\x02c" + name.encode() + b"\n" + state + b"b.")
+    read_torch_file(tmp_path / "m.pkl")
+    for function in (torch_file._encode, torch_file._dtype, torch_file._array):
+        assert function.__defaults__ is None
 
 
 @pytest.mark.parametrize(

@@ -64,19 +64,7 @@ class ObjectiveConfig:
     augmentation: AugmentationConfig = AugmentationConfig()
 
     def __post_init__(self):
-        for name in (
-            "l1",
-            "gradient",
-            "square",
-            "change",
-            "region_weight",
-            "pose",
-            "labels",
-            "rendered_labels",
-            "contrastive",
-            "consistency",
-            "canonical",
-        ):
+        for name in (field.name for field in dataclasses.fields(self) if field.type is float):
             if not 0.0 <= getattr(self, name) < float("inf"):
                 raise ValueError(f"objective.{name}={getattr(self, name)} must be a finite number, 0 or more")
         if self.scales < 1:

@@ -25,7 +25,7 @@ WEIGHT_NORM_SPELLINGS = {
 
 @dataclasses.dataclass(frozen=True)
 class Fold:
-    """A fold of the modules whose torch names it lists; `undo` needs a reference state dict's shapes only."""
+    """A fold of the modules whose torch names it lists; both functions change tensors in place, names by prefix."""
 
     modules: tuple[str, ...]
     do: Callable[[Tensors, str], None]

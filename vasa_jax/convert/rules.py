@@ -17,6 +17,8 @@ from typing import Any
 
 import numpy as np
 
+from vasa_jax.checkpoint import flatten, unflatten
+
 Tensors = dict[str, np.ndarray]
 
 
@@ -153,29 +155,6 @@ def to_torch(variables: Any, rules: list[Rule]) -> Tensors:
             result[key] = np.ascontiguousarray(rule.transform.to_torch(part))
     _complain(wrong)
     return result
-
-
-def flatten(tree: Any, prefix: str = "") -> dict[str, Any]:
-    """Leaves of a nested mapping by their path, parts joined by slashes."""
-    if not isinstance(tree, Mapping):
-        return {prefix: tree}
-    return {
-        path: leaf
-        for name, part in tree.items()
-        for path, leaf in flatten(part, f"{prefix}/{name}" if prefix else name).items()
-    }
-
-
-def unflatten(leaves: Mapping[str, Any]) -> dict[str, Any]:
-    """Inverts `flatten`."""
-    tree: dict[str, Any] = {}
-    for path, leaf in leaves.items():
-        *parents, name = path.split("/")
-        node = tree
-        for parent in parents:
-            node = node.setdefault(parent, {})
-        node[name] = leaf
-    return tree
 
 
 def _placeholders(name: str) -> list[str]:

@@ -130,8 +130,8 @@ def _allowed() -> dict[tuple[str, str], Any]:
         ("torch", "device"): lambda *parts: ":".join(map(str, parts)),
         ("argparse", "Namespace"): Record,
         ("numpy", "ndarray"): _Marker("ndarray"),
-        ("numpy", "dtype"): _dtype,
-        ("_codecs", "encode"): _encode,
+        ("numpy", "dtype"): lambda *a: _dtype(*a),
+        ("_codecs", "encode"): lambda *a: _encode(*a),
     }
     for name in _STORAGES:
         names["torch", name] = names["torch.storage", name] = _Marker(name)
@@ -139,7 +139,7 @@ def _allowed() -> dict[tuple[str, str], Any]:
     paths = ("PosixPath", "PurePosixPath", "WindowsPath", "PureWindowsPath", "Path")
     names |= {(m, p): lambda *parts: PurePosixPath(*parts) for m in ("pathlib", "pathlib._local") for p in paths}
     for core in ("numpy.core.numeric", "numpy._core.numeric"):
-        names[core, "_frombuffer"] = _array
+        names[core, "_frombuffer"] = lambda *a: _array(*a)
     for core in ("numpy.core.multiarray", "numpy._core.multiarray"):
         names[core, "_reconstruct"] = lambda *_: _Array()
         names[core, "scalar"] = lambda dtype, data: np.frombuffer(_bytes(data), dtype.value, 1)[0]

@@ -20,14 +20,11 @@ STEPS = 20
 FEATURES = 1024
 
 _RATE, _WINDOW, _STEP, _FFT, _FILTERS, _COEFFICIENTS, _LIFTER = 16_000, 400, 160, 512, 26, 13, 22
-_AUDIO = (
-    (64, 3, 1, None),
-    (192, 3, 1, ((3, 3), (1, 2))),
-    (384, 3, 1, None),
-    (256, 3, 1, None),
-    (256, 3, 1, ((3, 3), (2, 2))),
-)
-"""Features, kernel, padding, max-pool (window, strides) of the audio tower's first five layers."""
+_AUDIO_FEATURES = (64, 192, 384, 256, 256)
+Pools = dict[int, tuple[tuple[int, int], Any]]
+"""Layer to (strides, padding) of the 3x3 max-pool behind it."""
+_AUDIO_POOLS: Pools = {1: ((1, 2), "VALID"), 4: ((2, 2), "VALID")}
+_LIP_POOLS: Pools = {0: ((2, 2), "VALID"), 1: ((2, 2), ((1, 1), (1, 1))), 4: ((2, 2), "VALID")}
 
 
 class SyncNet(nn.Module):
@@ -35,8 +32,9 @@ class SyncNet(nn.Module):
 
     def setup(self):
         """Name the layers."""
-        self.audio_convolutions = [nn.Conv(f, (k, k), padding=p) for f, k, p, _ in _AUDIO] + [
-            nn.Conv(512, (5, 4), padding="VALID")
+        self.audio_convolutions = [
+            *(nn.Conv(features, (3, 3), padding=1) for features in _AUDIO_FEATURES),
+            nn.Conv(512, (5, 4), padding="VALID"),
         ]
         self.audio_norms = [_norm() for _ in range(6)]
         self.audio_head = (nn.Dense(512), _norm(), nn.Dense(FEATURES))
@@ -59,21 +57,12 @@ class SyncNet(nn.Module):
         """Features of five face crops each, BGR in 0..255."""
         n, _, height, width, _ = frames.shape
         x = jnp.moveaxis(frames, 1, 3).reshape(n, height, width, -1)
-        pools: dict[int, Any] = {0: "VALID", 1: ((1, 1), (1, 1)), 4: "VALID"}  # padding of the max-pool behind a layer
-        for index, (convolution, norm) in enumerate(zip(self.lip_convolutions, self.lip_norms, strict=True)):
-            x = nn.relu(norm(convolution(x)))
-            if index in pools:
-                x = nn.max_pool(x, (3, 3), (2, 2), padding=pools[index])
+        x = _tower(self.lip_convolutions, self.lip_norms, _LIP_POOLS, x)
         return _head(self.lip_head, x)
 
     def audio(self, mfcc: Float[Array, "n 13 20 1"]) -> Float[Array, "n 1024"]:
         """Features of 0.2 s of sound each, from `mfcc`."""
-        x = mfcc
-        pools = [pool for *_, pool in _AUDIO] + [None]
-        for convolution, norm, pool in zip(self.audio_convolutions, self.audio_norms, pools, strict=True):
-            x = nn.relu(norm(convolution(x)))
-            if pool:
-                x = nn.max_pool(x, *pool)
+        x = _tower(self.audio_convolutions, self.audio_norms, _AUDIO_POOLS, mfcc)
         return _head(self.audio_head, x)
 
 
@@ -169,6 +158,15 @@ def _mel_filters() -> np.ndarray:
 
 def _norm() -> nn.BatchNorm:
     return nn.BatchNorm(use_running_average=True, epsilon=1e-5)
+
+
+def _tower(convolutions: Any, norms: Any, pools: Pools, x: Array) -> Array:
+    for index, (convolution, norm) in enumerate(zip(convolutions, norms, strict=True)):
+        x = nn.relu(norm(convolution(x)))
+        if index in pools:
+            strides, padding = pools[index]
+            x = nn.max_pool(x, (3, 3), strides, padding)
+    return x
 
 
 def _head(layers: tuple, x: Array) -> Array:

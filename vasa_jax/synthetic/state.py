@@ -117,3 +117,8 @@ def random_state(key: Key[Array, ""]) -> State:
 def state_pose(state: State) -> Float[Array, "... 6"]:
     """Pose vector (pitch, yaw, roll [rad], tx, ty [crop units], log distance) of a state."""
     return jnp.concatenate([state.rotation, state.translation, state.log_distance[..., None]], axis=-1)
+
+
+def with_head_pose(state: State, other: State) -> State:
+    """A state whose head is placed as in another (rotation, translation, distance); expression and gaze stay."""
+    return state._replace(rotation=other.rotation, translation=other.translation, log_distance=other.log_distance)

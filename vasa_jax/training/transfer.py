@@ -27,7 +27,7 @@ from vasa_jax.autoencoder.model import Autoencoder
 from vasa_jax.synthetic.identity import Identity, sample_identity
 from vasa_jax.synthetic.render import labels, render
 from vasa_jax.synthetic.splits import seeds as seeds_of
-from vasa_jax.synthetic.state import State, random_state
+from vasa_jax.synthetic.state import State, random_state, with_head_pose
 
 BATCH = 16
 """People in one call of the network: counts that are multiples of it compile each function once."""
@@ -238,7 +238,7 @@ def world_pairs(seeds: tuple[int, ...], size: int) -> Pairs:
     """World frames behind `held_out_psnr` for a chunk of people; rendered once and kept."""
     people = people_of(seeds)
     source, driver = random_states(seeds, 2), random_states(seeds, 3)
-    posed = source._replace(rotation=driver.rotation, translation=driver.translation, log_distance=driver.log_distance)
+    posed = with_head_pose(source, driver)
     truth = {name: np.asarray(value) for name, value in labels(people, driver).items()}
     pictures = [photograph(people, state, size) for state in (source, driver, posed)]
     mouth = truth["mouth"].reshape(len(seeds))

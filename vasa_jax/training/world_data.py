@@ -27,15 +27,13 @@ from vasa_jax.synthetic.identity import sample_identity
 from vasa_jax.synthetic.performance import perform
 from vasa_jax.synthetic.render import labels, render
 from vasa_jax.synthetic.splits import seeds
-from vasa_jax.synthetic.state import State, random_state
+from vasa_jax.synthetic.state import State, random_state, with_head_pose
 from vasa_jax.training.config import PerformanceData, PortraitData, WorldData
 
 RENDER_BATCH = 24
 """Pictures in one call of the renderer or of stage 1."""
 PERFORMED_SECONDS = 3.0
 """Length of the performance whose moments stage 1 sees."""
-HEAD_POSE = ("rotation", "translation", "log_distance")
-"""Fields of a state that place the head."""
 NOT_CONTENT = ("path", "threads", "prefetch")
 """Fields of the data config that do not change the clips."""
 
@@ -174,8 +172,7 @@ def _portraits(
     def draw(seed: jax.Array) -> State:
         root = jax.random.fold_in(jax.random.key(1), seed)
         states = jax.vmap(lambda i: random_state(jax.random.fold_in(root, i)))(jnp.arange(independent))
-        pose = {name: getattr(states, name)[jnp.arange(independent) % poses] for name in HEAD_POSE}
-        return states._replace(**pose)
+        return with_head_pose(states, jax.tree.map(lambda x: x[jnp.arange(independent) % poses], states))
 
     states = jax.vmap(draw)(members)
     states = jax.tree.map(lambda a, b: jnp.concatenate([a, b], 1), states, performed)
