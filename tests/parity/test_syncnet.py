@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tests.parity import fixtures
-from vasa_jax.convert.networks import build, convert, to_torch
+from vasa_jax.convert import build, convert, to_torch
 from vasa_jax.pretrained.syncnet import find_offset
 
 GOLDEN = Path(__file__).with_name("golden_syncnet_seed1.npz")

@@ -1,0 +1,1 @@
+"""One table of rules a checkpoint family; each module has a mapping `NETWORKS` of names to networks."""
