@@ -3,8 +3,9 @@
 #
 #   make demo        a talking face: talk.mp4        make test        lint, types and tests: the gate to merge
 #   make setup       install all tools               make lint        ruff and basedpyright alone
-#   make train-demo  train both demo models again    make format      let ruff rewrite the files
-#   make lock        resolve requirements/ again     make clean       remove what the targets made, $(VENV) included
+#   make parity      compare with torch itself       make format      let ruff rewrite the files
+#   make train-demo  train both demo models again    make lock        resolve requirements/ again
+#   make clean       remove what the targets made, $(VENV) included
 #
 # Variables: PYTHON (an interpreter to use), VENV (default .venv), RUNS (where train-demo writes), UPGRADE=--upgrade (for lock).
 
@@ -13,9 +14,11 @@ RUNS ?= runs
 PYTHON ?=
 UPGRADE ?=
 BIN := $(VENV)/bin
-PIP_INSTALL := -m pip install --quiet --quiet --disable-pip-version-check --require-hashes
+PIP_INSTALL := -m pip install --quiet --quiet --disable-pip-version-check
+WORKERS := --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+TORCH := torch==2.13.0
 
-.PHONY: demo test setup lint types tests format train-demo lock clean
+.PHONY: demo test setup lint types tests parity format train-demo lock clean
 
 demo: $(VENV)/.core
 	@mkdir -p build; began=$$(date +%s); \
@@ -38,7 +41,10 @@ types: $(VENV)/.dev
 	$(BIN)/basedpyright --pythonpath $(BIN)/python
 
 tests: $(VENV)/.dev
-	$(BIN)/python -m pytest --durations=10 --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest --durations=10 --ignore tests/parity/against_torch $(WORKERS)
+
+parity: $(VENV)/.parity
+	$(BIN)/python -m pytest tests/parity/against_torch $(WORKERS)
 
 format: $(VENV)/.dev
 	$(BIN)/ruff check --fix .
@@ -62,7 +68,7 @@ define install
 	@lock=requirements/py$$($(BIN)/python -c 'import sys; print("%d%d" % sys.version_info[:2])')-$(1).txt; began=$$(date +%s); \
 	test -f $$lock || { echo "make: $(VENV) has a Python without a lock ($$lock): remove $(VENV) and try again" >&2; exit 1; }; \
 	echo "installing $$lock, about a minute"; \
-	$(BIN)/python $(PIP_INSTALL) -r $$lock || exit; \
+	$(BIN)/python $(PIP_INSTALL) --require-hashes -r $$lock || exit; \
 	for stamp in $(2); do echo $$(($$(date +%s) - began)) > $(VENV)/$$stamp; done
 endef
 
@@ -71,6 +77,10 @@ $(VENV)/.core: $(wildcard requirements/*-core.txt) | $(VENV)/.made
 
 $(VENV)/.dev: $(wildcard requirements/*-dev.txt) | $(VENV)/.made
 	$(call install,dev,.core .dev)
+
+$(VENV)/.parity: $(wildcard requirements/*-parity.txt) | $(VENV)/.dev
+	@echo "installing $(TORCH)"; $(BIN)/python $(PIP_INSTALL) $(TORCH)
+	$(call install,parity,.parity)
 
 $(BIN)/uv: | $(VENV)/.made
 	$(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check uv
@@ -90,6 +100,7 @@ lock: $(BIN)/uv
 		resolve $$version dev 28 "--extra dev --extra faces"; \
 		resolve $$version core 28 "$$held"; \
 		resolve $$version faces 28 "--extra faces $$held"; \
+		resolve $$version parity 28 "--extra parity $$held"; \
 		resolve $$version cuda 28 "--extra cuda $$held"; \
 		resolve $$version tpu 31 "--extra tpu $$held"; \
 	done

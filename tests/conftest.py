@@ -26,6 +26,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=rank)
 
 
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """The table of parity: errors that tests recorded under "parity", as fractions of the answer's range."""
+    reports = [report for kind in ("passed", "failed") for report in terminalreporter.stats.get(kind, [])]
+    rows = sorted(value for report in reports for name, value in report.user_properties if name == "parity")
+    if rows:
+        terminalreporter.section("parity with the original networks")
+        for network, error, bar in rows:
+            terminalreporter.line(f"{network:<48} largest error {error:.1e} of the range (bar {bar:.0e})")
+
+
 @pytest.fixture(scope="session")
 def assets() -> Path:
     """The folder of real inputs (portraits, speech, models) that VASA_JAX_ASSETS names; skips without it."""

@@ -18,7 +18,14 @@ ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 PACKAGE = sorted((ROOT / "vasa_jax").rglob("*.py"))
 PYTHONS = ("311", "312")
-LOCKED_EXTRAS = {"core": (), "faces": ("faces",), "cuda": ("cuda",), "tpu": ("tpu",), "dev": ("dev", "faces")}
+LOCKED_EXTRAS = {
+    "core": (),
+    "faces": ("faces",),
+    "parity": ("parity",),
+    "cuda": ("cuda",),
+    "tpu": ("tpu",),
+    "dev": ("dev", "faces"),
+}
 DISTRIBUTION = {"PIL": "pillow", "orbax": "orbax-checkpoint"}
 """Where the name to import is not the name to install."""
 

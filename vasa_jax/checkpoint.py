@@ -166,11 +166,8 @@ class Bundles:
     def restore(self, step: int, state: Any, iterator: grain.DatasetIterator) -> Any:
         """The state of the bundle of `step`; `state` gives structure, shapes and shardings, and `iterator` is moved
         to its position."""
-        here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-        placed = lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=getattr(x, "sharding", None) or here)  # noqa: E731
-        target = jax.tree.map(placed, state)
         items = ocp.args.Composite(
-            state=ocp.args.StandardRestore(target), iterator=grain.checkpoint.CheckpointRestore(iterator)
+            state=ocp.args.StandardRestore(state), iterator=grain.checkpoint.CheckpointRestore(iterator)
         )
         return self._manager.restore(step, args=items)["state"]
 

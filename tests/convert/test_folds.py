@@ -4,7 +4,15 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
-from vasa_jax.convert.folds import WEIGHT_NORM_SPELLINGS, fold, packed_attention, spectral_norm, unfold, weight_norm
+from vasa_jax.convert.folds import (
+    WEIGHT_NORM_SPELLINGS,
+    fold,
+    joined,
+    packed_attention,
+    spectral_norm,
+    unfold,
+    weight_norm,
+)
 
 
 def numbers(*shape, seed=0):
@@ -29,11 +37,33 @@ def test_spectral_norm_divides_by_the_stored_vectors_and_comes_back_with_the_sam
     assert set(folded) == {"a.weight", "a.bias"} and set(source) != set(folded)
     back = unfold(folded, [spectral_norm("a")])
     assert set(back) == set(source)
+    assert_allclose(np.linalg.norm(back["a.weight_v"]), 1.0, atol=1e-6)
     for part in ("u", "v"):
-        assert_allclose(np.linalg.norm(back[f"a.weight_{part}"]), 1.0, atol=1e-6)
         assert back[f"a.weight_{part}"].shape == source[f"a.weight_{part}"].shape
     again = fold(back, [spectral_norm("a")])
     assert np.abs(again["a.weight"] - folded["a.weight"]).max() < 1e-6 * np.abs(folded["a.weight"]).max()
+
+
+@pytest.mark.parametrize("length", [0.01, 100.0])
+def test_any_weight_can_be_given_back_as_spectral_norm(length):
+    weight = length * numbers(6, 5)
+    back = unfold({"a.weight": weight}, [spectral_norm("a")])
+    leading = np.linalg.svd(weight)[2][0]
+    assert abs(float(leading @ back["a.weight_v"])) > 0.99  # where training would go on from
+    assert_allclose(fold(back, [spectral_norm("a")])["a.weight"], weight, rtol=1e-6)
+
+
+def test_siblings_join_and_part_bit_for_bit():
+    source = {
+        f"n.{part}.{kind}": numbers(*shape, seed=i)
+        for i, part in enumerate(("gamma", "beta"))
+        for kind, shape in (("weight", (4, 3, 3, 3)), ("bias", (4,)))
+    }
+    entry = joined(("gamma", "beta"), "both", "n")
+    whole = fold(source, [entry])
+    assert {name: value.shape for name, value in whole.items()} == {"n.both.weight": (8, 3, 3, 3), "n.both.bias": (8,)}
+    for name, value in unfold(whole, [entry]).items():
+        np.testing.assert_array_equal(value, source[name])
 
 
 @pytest.mark.parametrize("spelling", WEIGHT_NORM_SPELLINGS)

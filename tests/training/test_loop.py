@@ -15,7 +15,7 @@ def stop_after(steps):
     return lambda done: "asked" if done >= steps else ""
 
 
-@pytest.mark.parametrize("parallel", ["jit", "pmap"])
+@pytest.mark.parametrize("parallel", ["jit", "pmap", "sharded"])
 def test_an_interrupted_run_ends_like_an_uninterrupted_one(tmp_path, parallel):
     experiment = dataclasses.replace(EXPERIMENT, parallel=parallel, save_every=100)
     whole = train(experiment, make_toy(), tmp_path / "whole", progress=False)

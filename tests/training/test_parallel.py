@@ -1,38 +1,97 @@
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.sharding import AxisType
 
 from tests.training.toy import EXPERIMENT, ROWS, init, loss
+from vasa_jax.training import sharding
 from vasa_jax.training.optimiser import make_optimiser
-from vasa_jax.training.parallel import make_strategy
+from vasa_jax.training.parallel import STRATEGIES, make_strategy
 from vasa_jax.training.state import create
 from vasa_jax.training.step import make_train_step, sample_keys
 
 
-def run(name, steps):
-    strategy = make_strategy(name, 16)
+def state_of(optimiser, dtype):
+    params, constants = jax.tree.map(lambda x: x.astype(dtype), init(jax.random.key(0)))
+    return create(params, constants, optimiser)
+
+
+def run(name, steps, dtype=jnp.float64, accumulate=1, fsdp=0):
+    strategy = make_strategy(name, 16, fsdp, accumulate)
     optimiser = make_optimiser(EXPERIMENT.optimiser, steps)
-    step = strategy.compile(make_train_step(loss, optimiser, 0.9, strategy.axis_name))
-    params, constants = jax.tree.map(lambda x: x.astype(jnp.float64), init(jax.random.key(0)))
-    state = strategy.place(create(params, constants, optimiser))
+    make = functools.partial(state_of, optimiser, dtype)
+    step = make_train_step(loss, optimiser, 0.9, strategy.axis_name, accumulate)
+    step = strategy.compile(step, jax.eval_shape(make))
+    state = strategy.create(make)
     key = strategy.place(jax.random.key_data(jax.random.key(5)))
     losses = []
     for i in range(steps):
-        rows = np.resize(ROWS.astype(np.float64), (16, 3)) * np.cos(i)
+        rows = np.resize(ROWS.astype(dtype), (16, 3)) * np.cos(i).astype(dtype)
         index = np.arange(16 * i, 16 * i + 16, dtype=np.uint32)
         state, metrics = step(state, strategy.place_batch({"x": rows, "y": rows[:, :2], "index": index}), key)
         losses.append(float(strategy.collect(metrics)["loss"]))
-    return jax.device_get(strategy.collect(state)), losses
+    return jax.device_get(strategy.stored(state)), losses
 
 
-def test_ten_steps_of_pmap_and_jit_agree_in_float64():
-    assert jax.device_count() == 8
+@pytest.fixture(scope="module")
+def reference():
     with jax.enable_x64(True):
-        (a, losses_a), (b, losses_b) = run("jit", 10), run("pmap", 10)
-    assert a.params["dense"]["kernel"].dtype == np.float64
+        return run("jit", 10)
+
+
+OTHERS = [
+    {"name": "pmap"},
+    {"name": "sharded"},
+    {"name": "sharded", "fsdp": 2},
+    *({"name": name, "accumulate": 2} for name in STRATEGIES),
+]
+
+
+@pytest.mark.parametrize("how", OTHERS, ids=lambda how: "-".join(map(str, how.values())))
+def test_ten_steps_of_every_strategy_agree_in_float64(reference, how, monkeypatch):
+    assert jax.device_count() == 8
+    monkeypatch.setattr(sharding, "SMALL", 1)
+    (a, losses_a), how = reference, dict(how)
+    with jax.enable_x64(True):
+        b, losses_b = run(how.pop("name"), 10, **how)
+    assert b.params["dense"]["kernel"].dtype == np.float64
     jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=0, atol=1e-9), a, b)
     np.testing.assert_allclose(losses_a, losses_b, rtol=1e-12)
+
+
+def test_a_state_is_split_along_its_longest_divisible_axis_and_small_arrays_are_whole():
+    mesh = jax.make_mesh((2, 4), ("data", sharding.AXIS), axis_types=(AxisType.Auto,) * 2)
+    shapes = {
+        "long": (64, 128),
+        "odd": (5, 1023, 4),
+        "equal": (256, 256),
+        "small": (4, 4),
+        "prime": (61, 67, 3),
+    }
+    state = {name: jax.ShapeDtypeStruct(shape, jnp.float32) for name, shape in shapes.items()}
+    placed = sharding.shard({"params": state, "constants": state}, mesh)
+    specs = {name: tuple(place.spec) for name, place in placed["params"].items()}
+    assert specs == {
+        "long": (None, "fsdp"),
+        "odd": (None, None, "fsdp"),
+        "equal": (None, "fsdp"),
+        "small": (),
+        "prime": (),
+    }
+    assert all(tuple(place.spec) == () for place in placed["constants"].values())
+    whole = sum(4 * int(np.prod(shape)) for shape in shapes.values())
+    split = sum(4 * int(np.prod(shapes[name])) for name in ("long", "odd", "equal"))
+    assert sharding.bytes_per_device(state, placed["params"]) == whole - split * 3 // 4
+
+
+def test_a_sharded_state_is_born_in_parts(monkeypatch):
+    monkeypatch.setattr(sharding, "SMALL", 1)
+    strategy = make_strategy("sharded", 8)
+    made = strategy.create(lambda: {"params": {"kernel": jnp.ones((16, 3))}})["params"]["kernel"]
+    assert {shard.data.shape for shard in made.addressable_shards} == {(2, 3)}
 
 
 def test_keys_depend_on_run_step_and_position_only():
@@ -45,5 +104,18 @@ def test_keys_depend_on_run_step_and_position_only():
 
 
 def test_an_unknown_strategy_is_refused():
-    with pytest.raises(ValueError, match="choose jit or pmap"):
+    with pytest.raises(ValueError, match="choose one of jit, pmap, sharded"):
         make_strategy("magic", 8)
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (("jit", 12), "batch_size=12 does not divide over 8 devices; make it a multiple of 8"),
+        (("jit", 24, 0, 2), "8 devices times accumulate=2; make it a multiple of 16"),
+        (("sharded", 8, 3), "fsdp=3 does not divide 8 devices"),
+    ],
+)
+def test_what_the_devices_cannot_share_is_refused(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        make_strategy(*arguments)

@@ -105,8 +105,9 @@ def ten_steps(name):
     optimiser = make_optimiser(experiment.optimiser, 10)
     wide = lambda tree: jax.tree.map(lambda x: jnp.asarray(x, jnp.float64), tree)  # noqa: E731
     params, constants = wide(task.init(jax.random.key(0)))
-    state = strategy.place(create(params, constants, optimiser))
-    step = strategy.compile(make_train_step(task.loss, optimiser, experiment.ema, strategy.axis_name))
+    state = strategy.create(lambda: create(params, constants, optimiser))
+    step = make_train_step(task.loss, optimiser, experiment.ema, strategy.axis_name)
+    step = strategy.compile(step, jax.eval_shape(lambda: create(params, constants, optimiser)))
     key = strategy.place(jax.random.key_data(jax.random.key(1)))
     rng, losses = np.random.default_rng(0), []
     for i in range(10):

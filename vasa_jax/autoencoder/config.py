@@ -79,9 +79,9 @@ class AutoencoderConfig:
             raise ValueError(f"{self.identity_image_size=} must be 32, 64 or a multiple of 128")
 
     @property
-    def compute_dtype(self) -> jnp.dtype:
-        """The dtype of features, as JAX spells it."""
-        return jnp.dtype(self.dtype)
+    def compute_dtype(self) -> jnp.dtype | None:
+        """The dtype of features as Linen takes it: None is that of inputs and parameters, float32 unless widened."""
+        return None if self.dtype == "float32" else jnp.dtype(self.dtype)
 
     @property
     def levels(self) -> int:

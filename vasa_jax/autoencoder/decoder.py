@@ -27,4 +27,5 @@ class Decoder(nn.Module):
         for index, width in enumerate(size.decoder_widths):
             x = repeat(x, (2, 2)) if index >= len(size.decoder_widths) - size.levels else x
             x = ResidualBlock(width, size.groups, dtype, name=f"up_{index}")(x)
-        return nn.sigmoid(Output(3, size.groups, dtype, name="output")(x).astype(jnp.float32))
+        x = Output(3, size.groups, dtype, name="output")(x)
+        return nn.sigmoid(x.astype(jnp.promote_types(x.dtype, jnp.float32)))

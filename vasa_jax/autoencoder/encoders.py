@@ -75,7 +75,7 @@ class IdentityEncoder(nn.Module):
         head = Convolution(
             size.identity_channels, (1, 1), standardised=False, kernel_init=scaled_uniform(), name="head"
         )
-        x = head(x.astype(jnp.float32))
+        x = head(x.astype(jnp.promote_types(x.dtype, jnp.float32)))
         return x * jax.lax.rsqrt(jnp.square(x).mean((1, 2, 3), keepdims=True) + 1e-6)
 
 
@@ -92,4 +92,4 @@ class MotionEncoder(nn.Module):
         size = self.config
         x = ResNet(size.motion_stages, size.motion_width, False, size.groups, size.compute_dtype, name="resnet")(image)
         head = nn.Dense(self.features, kernel_init=scaled_uniform(self.scale**2), name="head")
-        return head(x.astype(jnp.float32).mean((1, 2)))
+        return head(x.astype(jnp.promote_types(x.dtype, jnp.float32)).mean((1, 2)))

@@ -40,7 +40,8 @@ class WarpGenerator(nn.Module):
         style = code.mean((1, 2))
         for index, (width, factors) in enumerate(zip(size.warp_widths, size.warp_upsampling, strict=True)):
             x = enlarge(ResidualBlock(width, size.groups, dtype, name=f"block_{index}")(x, style), factors)
-        flow = Output(3, size.groups, jnp.float32, zero=True, name="output")(x.astype(jnp.float32))
+        x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+        flow = Output(3, size.groups, zero=True, name="output")(x)
         return jnp.tanh(FLOW_GAIN * flow)
 
 

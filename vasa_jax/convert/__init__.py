@@ -4,6 +4,6 @@ variables = vasa_jax.convert.convert("syncnet", tensors)
 tensors = vasa_jax.convert.to_torch("syncnet", variables)
 """
 
-from vasa_jax.convert.registry import build, convert, networks, to_torch
+from vasa_jax.convert.registry import add, build, convert, networks, to_torch
 
-__all__ = ["build", "convert", "networks", "to_torch"]
+__all__ = ["add", "build", "convert", "networks", "to_torch"]

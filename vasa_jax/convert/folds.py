@@ -5,6 +5,7 @@
 * Weight norm (Salimans and Kingma 2016): the weight is g v / |v|, in the old spelling (`weight_g`, `weight_v`) or the
   new one (`parametrizations.weight.original0`, `original1`).
 * Packed attention: `in_proj_weight` and `in_proj_bias` hold queries, keys and values one after the other.
+* Joined layers: two layers with the same input become one with both outputs.
 
 Unfolding gives a checkpoint that the original loads strictly: other numbers where a fold lost some, the same effective
 weights within rounding.
@@ -61,13 +62,12 @@ def spectral_norm(*modules: str) -> Fold:
     def undo(tensors: Tensors, at: str) -> None:
         weight = tensors.pop(f"{at}weight")
         matrix = weight.reshape(len(weight), -1).astype(np.float64)
-        left, values, right = np.linalg.svd(matrix, full_matrices=False)
-        # Unit vectors with u . W v = 1, so that the stored weight divided by its sigma is the weight itself.
-        scale = max(values[0], 1.0)
-        v = right[0]
-        u = left[:, 0] / scale
-        if len(values) > 1:
-            u = u + left[:, 1] * np.sqrt(1.0 - scale**-2)
+        u = np.ones(len(weight))
+        for _ in range(20):  # towards the leading singular vectors, where training would go on from
+            v = matrix.T @ u
+            v = v / np.linalg.norm(v)
+            u = matrix @ v
+            u = u / (u @ u)  # u . W v = 1: the stored weight divided by its sigma is the weight itself
         tensors[f"{at}weight_orig"] = weight
         tensors[f"{at}weight_u"], tensors[f"{at}weight_v"] = u.astype(weight.dtype), v.astype(weight.dtype)
 
@@ -91,6 +91,21 @@ def weight_norm(*modules: str, axis: int = 0, spelling: str = "old") -> Fold:
     def undo(tensors: Tensors, at: str) -> None:
         weight = tensors.pop(f"{at}weight")
         tensors[at + length_name], tensors[at + direction_name] = norm(weight).astype(weight.dtype), weight
+
+    return Fold(modules, do, undo)
+
+
+def joined(parts: tuple[str, ...], whole: str, *modules: str) -> Fold:
+    """Sibling layers of the same input, `parts`, to one layer `whole` with their outputs one after the other."""
+
+    def do(tensors: Tensors, at: str) -> None:
+        for kind in ("weight", "bias"):
+            tensors[f"{at}{whole}.{kind}"] = np.concatenate([tensors.pop(f"{at}{part}.{kind}") for part in parts])
+
+    def undo(tensors: Tensors, at: str) -> None:
+        for kind in ("weight", "bias"):
+            split = np.split(tensors.pop(f"{at}{whole}.{kind}"), len(parts))
+            tensors |= {f"{at}{part}.{kind}": np.ascontiguousarray(x) for part, x in zip(parts, split, strict=True)}
 
     return Fold(modules, do, undo)
 

@@ -17,15 +17,24 @@ class Network:
     """A module, inputs to shape it, and the way from its torch names."""
 
     build: Callable[[], nn.Module]
-    inputs: tuple[tuple[int, ...], ...]  # shapes of float32 inputs of `init`
+    inputs: tuple[Any, ...]  # of `init`: plain tuples are shapes of float32 arrays, the rest are abstract already
     rules: list[Rule]
     folds: list[Fold] = dataclasses.field(default_factory=list)
     ignored: list[Ignored] = dataclasses.field(default_factory=list)
+    inside: str | None = None  # where the tensors lie in a file that holds more than them
 
     def shapes(self) -> Any:
         """The tree of its variables, nothing allocated."""
-        inputs = [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in self.inputs]
+        inputs = [jax.ShapeDtypeStruct(x, jnp.float32) if type(x) is tuple else x for x in self.inputs]
         return jax.eval_shape(self.build().init, jax.random.key(0), *inputs)
+
+
+@dataclasses.dataclass(frozen=True)
+class Family:
+    """A network of many sizes, which share a table."""
+
+    default: Any  # the config where none is given
+    member: Callable[[Any], Network]  # config to network
 
 
 def batch_norm(torch: str, flax: str) -> list[Rule]:

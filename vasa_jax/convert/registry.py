@@ -1,7 +1,7 @@
 """The networks that the converter knows, by name.
 
-A fork adds a network with one more table: a module of `convert/tables` that says how to build it, which inputs shape it
-and how its names go over. `convert` and `to_torch` do the rest.
+A fork adds a network with one more table, by `add` or as a module of `convert/tables`: how to build it, which inputs
+shape it and how its names go over. `convert` and `to_torch` do the rest.
 """
 
 from collections.abc import Mapping
@@ -11,10 +11,16 @@ import flax.linen as nn
 import numpy as np
 
 from vasa_jax.convert import folds, rules
-from vasa_jax.convert.network import Network
-from vasa_jax.convert.tables import syncnet
+from vasa_jax.convert.network import Family, Network
+from vasa_jax.convert.tables import joyvasa, liveportrait, speech, syncnet, vasa
 
-_NETWORKS: dict[str, Network] = {**syncnet.NETWORKS}
+_NETWORKS: dict[str, Network | Family] = {
+    **joyvasa.NETWORKS,
+    **liveportrait.NETWORKS,
+    **speech.NETWORKS,
+    **syncnet.NETWORKS,
+    **vasa.NETWORKS,
+}
 
 
 def networks() -> list[str]:
@@ -22,28 +28,63 @@ def networks() -> list[str]:
     return sorted(_NETWORKS)
 
 
-def build(name: str) -> nn.Module:
-    """The Flax module of a network; raises ValueError for an unknown name."""
-    return _network(name).build()
+def add(name: str, network: Network | Family) -> None:
+    """Make a network known by a name; raises ValueError for a name that is taken."""
+    if name in _NETWORKS:
+        raise ValueError(f"the converter knows a network {name!r} already; choose another name")
+    _NETWORKS[name] = network
 
 
-def convert(name: str, tensors: Mapping[str, np.ndarray]) -> dict[str, Any]:
+def build(name: str, config: Any = None) -> nn.Module:
+    """The Flax module of a network. Arguments and errors as of `find`."""
+    return find(name, config).build()
+
+
+def convert(name: str, tensors: Mapping[str, np.ndarray], config: Any = None) -> dict[str, Any]:
     """Flax variables (collections `params`, `batch_stats`) from a torch state dict.
 
+    Args:
+        name: of the network.
+        tensors: torch's names to arrays.
+        config: its size, as for `find`.
+
     Raises:
-        ValueError: an unknown name, or tensors that do not fit: one message with every offender.
+        ValueError: as `find`, or tensors that do not fit: one message with every offender.
     """
-    network = _network(name)
+    network = find(name, config)
     return rules.to_flax(folds.fold(tensors, network.folds), network.rules, network.ignored, network.shapes())
 
 
 def to_torch(name: str, variables: Mapping[str, Any]) -> dict[str, np.ndarray]:
     """A state dict that the original loads, but for what the table ignores. Raises ValueError as `convert`."""
-    network = _network(name)
+    network = find(name)
     return folds.unfold(rules.to_torch(variables, network.rules), network.folds)
 
 
-def _network(name: str) -> Network:
+def find(name: str, config: Any = None) -> Network:
+    """What the converter knows of a network.
+
+    Args:
+        name: one of `networks()`.
+        config: the size of a network that has sizes (`vasa.autoencoder`: `AutoencoderConfig`, `vasa.motion`:
+            `MotionConfig`); None is that of the paper.
+
+    Raises:
+        ValueError: an unknown name, a config of another network, or one for a network of a single size.
+    """
     if name not in _NETWORKS:
         raise ValueError(f"there is no network {name!r}; the converter knows {', '.join(networks())}")
-    return _NETWORKS[name]
+    entry = _NETWORKS[name]
+    if isinstance(entry, Network):
+        if config is not None:
+            raise ValueError(f"the network {name!r} has one size: it takes no config")
+        return entry
+    if not isinstance(config, type(entry.default) | None):
+        raise ValueError(f"the network {name!r} takes a {type(entry.default).__name__}, no {type(config).__name__}")
+    return entry.member(entry.default if config is None else config)
+
+
+def default_config(name: str) -> Any:
+    """The config that `find` takes where none is given; None for a network of a single size, or an unknown one."""
+    entry = _NETWORKS.get(name)
+    return entry.default if isinstance(entry, Family) else None

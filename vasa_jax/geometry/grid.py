@@ -34,29 +34,65 @@ def grid_sample_3d(
     Raises:
         ValueError: n is not a multiple of b.
     """
+    depth, height, width = volume.shape[1:4]
+    z, y, x = (_clamped(grid[..., 2 - axis], size) for axis, size in enumerate((depth, height, width)))
+    return _interpolate(volume, z, y, x)
+
+
+def grid_sample_3d_zeros(
+    volume: Float[Array, "b d h w c"], grid: Float[Array, "n depth height width 3"]
+) -> Float[Array, "n depth height width c"]:
+    """As `grid_sample_3d`, in the other convention: -1 and 1 are the outer *edges* of the first and last cell, and
+    cells beyond them count as zero (torch's `align_corners=False`, `padding_mode="zeros"`).
+
+    Raises:
+        ValueError: n is not a multiple of b.
+    """
+    depth, height, width = volume.shape[1:4]
+    z, y, x = (_padded(grid[..., 2 - axis], size) for axis, size in enumerate((depth, height, width)))
+    return _interpolate(volume, z, y, x)
+
+
+Pair = tuple[tuple[Array, Array], tuple[Array, Array]]
+"""(index, weight) of the cells below and above a coordinate of one axis."""
+
+
+def _interpolate(volume: Array, z: Pair, y: Pair, x: Pair) -> Array:
+    """Equation 1: eight gathers of channel rows."""
     batch, depth, height, width, channels = volume.shape
-    if grid.shape[0] % batch:
-        raise ValueError(f"{grid.shape[0]} grids cannot be shared evenly by {batch} volumes: pass a multiple")
+    shape = z[0][0].shape
+    if shape[0] % batch:
+        raise ValueError(f"{shape[0]} grids cannot be shared evenly by {batch} volumes: pass a multiple")
     rows = volume.reshape(-1, channels)
-    owner = jnp.arange(grid.shape[0]) // (grid.shape[0] // batch) * depth
-    z0, z1, fz = _neighbours(grid[..., 2], depth)
-    y0, y1, fy = _neighbours(grid[..., 1], height)
-    x0, x1, fx = _neighbours(grid[..., 0], width)
-    total = jnp.zeros((*grid.shape[:-1], channels), jnp.promote_types(volume.dtype, jnp.float32))
-    for corner in itertools.product((0, 1), repeat=3):
-        z, y, x = (pair[side] for pair, side in zip(((z0, z1), (y0, y1), (x0, x1)), corner, strict=True))
-        wz, wy, wx = (f if side else 1.0 - f for f, side in zip((fz, fy, fx), corner, strict=True))
-        index = ((z + owner[:, None, None, None]) * height + y) * width + x
+    owner = (jnp.arange(shape[0]) // (shape[0] // batch) * depth)[:, None, None, None]
+    total = jnp.zeros((*shape, channels), jnp.promote_types(volume.dtype, jnp.float32))
+    for (iz, wz), (iy, wy), (ix, wx) in itertools.product(z, y, x):
+        index = ((iz + owner) * height + iy) * width + ix
         total = total + rows.at[index].get(mode="clip") * (wz * wy * wx)[..., None]
     return total.astype(volume.dtype)
 
 
-def _neighbours(coordinate: Float[Array, "*shape"], size: int) -> tuple[Array, Array, Float[Array, "*shape"]]:
-    """Indices of the cells below and above a coordinate in [-1, 1], and the weight of the upper one."""
-    position = jnp.clip((coordinate.astype(jnp.float32) + 1.0) * (0.5 * (size - 1)), 0.0, size - 1.0)
+def _clamped(coordinate: Float[Array, "*shape"], size: int) -> Pair:
+    """Cells around a coordinate in [-1, 1], the ends on the centres of the outer cells."""
+    coordinate = coordinate.astype(jnp.promote_types(coordinate.dtype, jnp.float32))
+    position = jnp.clip((coordinate + 1.0) * (0.5 * (size - 1)), 0.0, size - 1.0)
     below = jnp.clip(jnp.floor(position), 0.0, max(size - 2.0, 0.0))
+    index, share = below.astype(jnp.int32), position - below
+    return (index, 1.0 - share), (jnp.minimum(index + 1, size - 1), share)
+
+
+def _padded(coordinate: Float[Array, "*shape"], size: int) -> Pair:
+    """Cells around a coordinate, the ends on the outer edges; weights of cells that do not exist are zero."""
+    position = ((coordinate.astype(jnp.float32) + 1.0) * size - 1.0) * 0.5
+    below = jnp.floor(jnp.clip(position, -2.0, size * 1.0))
+    share = position - below
+
+    def cell(index: Array, weight: Array) -> tuple[Array, Array]:
+        exists = (index >= 0) & (index < size)
+        return jnp.clip(index, 0, size - 1), jnp.where(exists, weight, 0.0)
+
     index = below.astype(jnp.int32)
-    return index, jnp.minimum(index + 1, size - 1), position - below
+    return cell(index, 1.0 - share), cell(index + 1, share)
 
 
 def resize_linear(

@@ -19,6 +19,7 @@ from collections.abc import Callable
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from flax.linen.dtypes import promote_dtype
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
@@ -69,7 +70,7 @@ def convolve_3d(x: Float[Array, "b d h w c"], kernel: Float[Array, "kd kh kw c k
 
 
 def standardise(kernel: Float[Array, "*taps c k"]) -> Float[Array, "*taps c k"]:
-    """Equation 1, in float32: every output channel gets mean 0 and variance 2 / fan_in."""
+    """Equation 1, in the parameters' float32: every output channel gets mean 0 and variance 2 / fan_in."""
     axes = tuple(range(kernel.ndim - 1))
     centred = kernel - kernel.mean(axes, keepdims=True)
     variance = jnp.square(centred).mean(axes, keepdims=True)
@@ -79,7 +80,8 @@ def standardise(kernel: Float[Array, "*taps c k"]) -> Float[Array, "*taps c k"]:
 class Convolution(nn.Module):
     """A 2-D or 3-D convolution over the last `len(kernel_size) + 1` axes, padded to keep the size at stride 1.
 
-    Parameters are float32 (`kernel`, and `bias` if asked for); the product is computed in `dtype`.
+    Parameters start as float32 (`kernel`, and `bias` if asked for); the product is computed in `dtype`, None follows
+    input and parameters.
     """
 
     features: int
@@ -87,7 +89,7 @@ class Convolution(nn.Module):
     stride: int = 1  # 2-D only
     use_bias: bool = True
     standardised: bool = True
-    dtype: DTypeLike = jnp.float32
+    dtype: DTypeLike | None = None
     kernel_init: Callable = scaled_uniform(2.0)
 
     @nn.compact
@@ -96,7 +98,7 @@ class Convolution(nn.Module):
         kernel = self.param("kernel", self.kernel_init, (*self.kernel_size, x.shape[-1], self.features), jnp.float32)
         if self.standardised:
             kernel = standardise(kernel)
-        x, kernel = x.astype(self.dtype), kernel.astype(self.dtype)
+        x, kernel = promote_dtype(x, kernel, dtype=self.dtype)
         if len(self.kernel_size) == 2:
             y = convolve_2d(x, kernel, self.stride)
         elif self.stride == 1:
@@ -104,6 +106,6 @@ class Convolution(nn.Module):
         else:
             raise ValueError(f"{self.stride=} is not offered for 3-D convolutions: resize before or after")
         if self.use_bias:
-            bias = self.param("bias", nn.initializers.zeros, (self.features,), jnp.float32).astype(self.dtype)
+            bias = self.param("bias", nn.initializers.zeros, (self.features,), jnp.float32).astype(y.dtype)
             y = y + bias.reshape(*(1,) * (y.ndim - 1), -1)
         return y

@@ -1,8 +1,8 @@
 """Group normalisation, plain and adaptive (Wu and He 2018; MegaPortraits' warp generators use the adaptive kind).
 
 For each sample, over the positions and channels of a group: y = (x - mean) / sqrt(variance + eps) * scale + shift.
-Computed in float32 from one sum and one sum of squares per channel, folded into a single multiply-add, which XLA runs
-in two passes over the data on every platform.
+Computed in float32 at least from one sum and one sum of squares per channel, folded into a single multiply-add, which
+XLA runs in two passes over the data on every platform.
 """
 
 import flax.linen as nn
@@ -26,7 +26,7 @@ def group_normalise(
     """Normalise each group to mean 0 and variance 1, then scale and shift each channel; keeps x's dtype."""
     batch, channels = x.shape[0], x.shape[-1]
     space = tuple(range(1, x.ndim - 1))
-    wide = x.astype(jnp.float32)
+    wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
     sums = wide.sum(space), jnp.square(wide).sum(space)
     count = (x.size // (batch * channels)) * (channels // groups)
     mean, square = (s.reshape(batch, groups, -1).sum(-1) / count for s in sums)
@@ -70,6 +70,7 @@ class AdaptiveGroupNorm(nn.Module):
     def __call__(self, x: Float[Array, "b *space c"], code: Float[Array, "b k"]) -> Float[Array, "b *space c"]:
         """Normalise a batch under its codes."""
         features = x.shape[-1]
-        style = nn.Dense(2 * features, kernel_init=scaled_uniform(0.25), name="style")(code.astype(jnp.float32))
+        code = code.astype(jnp.promote_types(code.dtype, jnp.float32))
+        style = nn.Dense(2 * features, kernel_init=scaled_uniform(0.25), name="style")(code)
         scale, shift = jnp.split(style, 2, axis=-1)
         return group_normalise(x, choose_groups(features, self.groups), 1.0 + scale, shift)

@@ -12,7 +12,6 @@ networks, De and Smith 2020, Zhang et al. 2019; with a ReLU after the norm an ex
 """
 
 import flax.linen as nn
-import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
@@ -29,7 +28,7 @@ class ResidualBlock(nn.Module):
 
     features: int
     groups: int = 32
-    dtype: DTypeLike = jnp.float32
+    dtype: DTypeLike | None = None
 
     @nn.compact
     def __call__(
@@ -55,7 +54,7 @@ class Output(nn.Module):
 
     features: int
     groups: int = 32
-    dtype: DTypeLike = jnp.float32
+    dtype: DTypeLike | None = None
     zero: bool = False  # start the convolution at zero
 
     @nn.compact

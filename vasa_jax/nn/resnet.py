@@ -6,7 +6,7 @@ ResNet-50. Convolutions have no biases, as in the original. The first pooling ta
 """
 
 import flax.linen as nn
-import jax.numpy as jnp
+from flax.linen.dtypes import promote_dtype
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
@@ -22,7 +22,7 @@ class ResNetBlock(nn.Module):
     stride: int
     bottleneck: bool
     groups: int
-    dtype: DTypeLike
+    dtype: DTypeLike | None
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b height width k"]:
@@ -51,12 +51,13 @@ class ResNet(nn.Module):
     width: int = 64
     bottleneck: bool = False
     groups: int = 32
-    dtype: DTypeLike = jnp.float32
+    dtype: DTypeLike | None = None
 
     @nn.compact
     def __call__(self, image: Float[Array, "b h w 3"]) -> Float[Array, "b h32 w32 k"]:
         """Features of images in 0..1 whose sides are multiples of 32."""
-        x = 2.0 * image.astype(self.dtype) - 1.0
+        (image,) = promote_dtype(image, dtype=self.dtype)
+        x = 2.0 * image - 1.0
         x = Convolution(self.width, (7, 7), 2, use_bias=False, standardised=False, dtype=self.dtype, name="stem")(x)
         x = max_pool(nn.relu(GroupNorm(self.groups, name="stem_norm")(x)))
         for stage, blocks in enumerate(self.stages):

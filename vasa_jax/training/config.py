@@ -99,7 +99,9 @@ class Experiment:
     steps: int = 10_000  # length of the run and of the learning rate's schedule
     batch_size: int = 16  # samples a step, over all devices
     seed: int = 0  # of initialisation, data order and every random number in a step
-    parallel: Literal["jit", "pmap"] = "jit"  # how a step is spread over devices
+    parallel: Literal["jit", "pmap", "sharded"] = "jit"  # how a step is spread over devices
+    fsdp: int = 0  # devices that share one copy of the state, with --parallel sharded; 0 is all of them
+    accumulate: int = 1  # micro-batches that a step's batch is computed in, to save memory
     # of computation; auto is bfloat16 on accelerators and float32 on a CPU
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     ema: float = 0.999  # decay of the averaged parameters, which are what a release holds
@@ -110,9 +112,22 @@ class Experiment:
     keep: int = 2  # checkpoints kept
 
     def __post_init__(self):
-        for name in ("steps", "batch_size", "log_every", "pictures_every", "eval_every", "save_every", "keep"):
+        for name in (
+            "steps",
+            "batch_size",
+            "accumulate",
+            "log_every",
+            "pictures_every",
+            "eval_every",
+            "save_every",
+            "keep",
+        ):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)} must be 1 or more")
+        if self.batch_size % self.accumulate:
+            raise ValueError(f"{self.batch_size=} must be a multiple of {self.accumulate=}")
+        if self.fsdp < 0:
+            raise ValueError(f"fsdp={self.fsdp} must be 0 or more")
         if not 0.0 <= self.ema < 1.0:
             raise ValueError(f"ema={self.ema} must lie in [0, 1); 0 keeps the last parameters")
         if not 0 <= self.seed < 2**31:

@@ -80,16 +80,17 @@ def train(
     started = time.monotonic()
     workdir = Path(workdir)
     workdir.mkdir(parents=True, exist_ok=True)
-    strategy = make_strategy(experiment.parallel, experiment.batch_size)
+    strategy = make_strategy(experiment.parallel, experiment.batch_size, experiment.fsdp, experiment.accumulate)
     constants = task.prepare(workdir)
     optimiser = make_optimiser(experiment.optimiser, experiment.steps)
-    compiled = strategy.compile(make_train_step(task.loss, optimiser, experiment.ema, strategy.axis_name))
+    step = make_train_step(task.loss, optimiser, experiment.ema, strategy.axis_name, experiment.accumulate)
     key = strategy.place(jax.random.key_data(jax.random.key(experiment.seed)))
 
     def fresh() -> TrainState:
         params, _ = jax.jit(task.init)(jax.random.key(experiment.seed))
         return create(params, jax.tree.map(jnp.asarray, constants), optimiser)
 
+    compiled = strategy.compile(step, jax.eval_shape(fresh))
     iterator = iter(task.dataset(workdir, experiment.batch_size, experiment.seed))
     with (
         closing(iterator),
@@ -97,10 +98,9 @@ def train(
         Bundles(workdir, experiment.keep) as bundles,
         _Logs(workdir) as logs,
     ):
-        state = _start(experiment, bundles, iterator, fresh, logs)
+        state, first = _start(experiment, strategy, bundles, iterator, fresh, logs)
         (workdir / "config.json").write_text(configs.to_json(experiment))
-        first = done = int(state.step)
-        state = strategy.place(state)
+        done = first
         watch = _Watch(experiment, strategy, logs)
         keeper = _Keeper(experiment, task, strategy, bundles, logs, iterator, task.held_out(workdir))
         stopped, begun = "", time.monotonic()
@@ -120,16 +120,21 @@ def train(
                 watch.skip_pause()
         seconds = time.monotonic() - begun
         samples = (done - first) * experiment.batch_size
-        return Result(done, seconds, samples / seconds, digest(strategy.collect(state).params), stopped)
+        return Result(done, seconds, samples / seconds, digest(strategy.collect(state.params)), stopped)
 
 
 def _start(
-    experiment: Experiment, bundles: Bundles, iterator: Any, fresh: Callable[[], TrainState], logs: "_Logs"
-) -> TrainState:
-    """The state to go on from: the run's own last bundle, else a fresh one."""
+    experiment: Experiment,
+    strategy: Strategy,
+    bundles: Bundles,
+    iterator: Any,
+    fresh: Callable[[], TrainState],
+    logs: "_Logs",
+) -> tuple[TrainState, int]:
+    """The state to go on from, placed, and its step: the run's own last bundle, else a fresh one."""
     step = bundles.latest()
     if step is None:
-        return fresh()
+        return strategy.create(fresh), 0
     before = configs.from_json(json.dumps(bundles.config(step)), type(experiment))
     changed = configs.difference(before, experiment)
     if changed:
@@ -137,7 +142,7 @@ def _start(
     for name, (old, new) in changed.items():
         if name == "model" or name.startswith("model."):
             raise ValueError(f"{name}={new!r}, but the run in this workdir has {old!r}; choose another --workdir")
-    return bundles.restore(step, jax.eval_shape(fresh), iterator)
+    return strategy.adopt(bundles.restore(step, strategy.target(jax.eval_shape(fresh)), iterator)), step
 
 
 def _reason(caught: list[int], done: int, stop: Callable[[int], str], late: bool) -> str:
@@ -190,14 +195,17 @@ class _Keeper(NamedTuple):
         draw = finished or done % experiment.pictures_every == 0
         if not (save or score or draw):
             return
-        whole = self.strategy.collect(state)
         if save:
-            self.bundles.save(done, whole, self.iterator, json.loads(configs.to_json(experiment)))
+            stored = self.strategy.stored(state)
+            self.bundles.save(done, stored, self.iterator, json.loads(configs.to_json(experiment)))
+        if not (score or draw):
+            return
+        ema, constants = self.strategy.collect((state.ema, state.constants))
         if score:
-            scores = self.task.evaluate(whole.ema, whole.constants, self.held_out)
+            scores = self.task.evaluate(ema, constants, self.held_out)
             self.logs.scalars(done, {f"eval/{name}": value for name, value in scores.items()})
         if draw:
-            self.logs.pictures(done, self.task.pictures(whole.ema, whole.constants, self.held_out))
+            self.logs.pictures(done, self.task.pictures(ema, constants, self.held_out))
 
 
 class _Watch:

@@ -35,6 +35,7 @@ def make_train_step(
     optimiser: optax.GradientTransformation,
     ema: float,
     axis_name: str | None = None,
+    accumulate: int = 1,
 ) -> TrainStep:
     """The step of a task.
 
@@ -44,6 +45,8 @@ def make_train_step(
         ema: decay d of the averaged parameters; in the first steps min(d, (1 + step) / (10 + step)), so that the
             start is forgotten.
         axis_name: the mapped axis to average over; None where the batch is global.
+        accumulate: micro-batches, computed one after the other; sample i belongs to number i mod accumulate, so that
+            each is spread over all devices as the batch is.
 
     Returns:
         A pure function to (new state, metrics): those of the loss, `loss`, and `gradient_norm` before clipping.
@@ -52,11 +55,15 @@ def make_train_step(
     def train_step(state: TrainState, batch: Batch, key: Any) -> tuple[TrainState, Metrics]:
         keys = sample_keys(key, state.step, batch["index"])
 
-        def objective(params: Any) -> tuple[Float[Array, ""], Metrics]:
-            value, metrics = loss(params, state.constants, batch, keys, state.step)
+        def objective(params: Any, samples: Batch, keys: Any) -> tuple[Float[Array, ""], Metrics]:
+            value, metrics = loss(params, state.constants, samples, keys, state.step)
             return value, metrics | {"loss": value}
 
-        gradients, metrics = jax.grad(objective, has_aux=True)(state.params)
+        gradient = jax.grad(objective, has_aux=True)
+        if accumulate == 1:
+            gradients, metrics = gradient(state.params, batch, keys)
+        else:
+            gradients, metrics = _mean_over_parts(lambda part: gradient(state.params, *part), (batch, keys), accumulate)
         if axis_name is not None:
             gradients, metrics = jax.lax.pmean((gradients, metrics), axis_name)
         metrics["gradient_norm"] = optax.tree.norm(gradients)
@@ -69,3 +76,19 @@ def make_train_step(
         return TrainState(state.step + 1, params, average, opt, state.constants), metrics
 
     return train_step
+
+
+def _mean_over_parts(function: Callable[[Any], Any], samples: Any, parts: int) -> Any:
+    """The mean of a function's results over `parts` interleaved parts of the samples, one after the other."""
+
+    def split(x: Array) -> Array:
+        return jnp.moveaxis(x.reshape(x.shape[0] // parts, parts, *x.shape[1:]), 1, 0)
+
+    def body(total: Any, part: Any) -> tuple[Any, None]:
+        return jax.tree.map(jnp.add, total, function(part)), None
+
+    rows = jax.tree.map(split, samples)
+    shapes = jax.eval_shape(function, jax.tree.map(lambda x: x[0], rows))
+    zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
+    total, _ = jax.lax.scan(body, zeros, rows)
+    return jax.tree.map(lambda x: x / parts, total)

@@ -1,0 +1,104 @@
+"""The converter's door: a torch checkpoint to Flax variables in one .safetensors file, or back.
+
+    python -m vasa_jax.convert liveportrait.spade_generator spade_generator.pth generator.safetensors
+    python -m vasa_jax.convert liveportrait.spade_generator generator.safetensors back.safetensors --to-torch
+
+Flax leaves are named by their path (`params/fc/kernel`); `vasa_jax.checkpoint.unflatten` makes the tree again. Bad
+input ends with one line on stderr, exit code 2 and no file.
+"""
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+import numpy as np
+from safetensors.numpy import save_file
+
+from vasa_jax import config as configs
+from vasa_jax.checkpoint import flatten, unflatten
+from vasa_jax.convert.registry import convert, default_config, find, networks, to_torch
+from vasa_jax.convert.source import read_tensors
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        """Complain as everything else here does: one line."""
+        raise ValueError(f"{message}; see --help")
+
+
+def _parse(arguments: Sequence[str]) -> argparse.Namespace:
+    parser = _Parser(prog="python -m vasa_jax.convert", description="Convert a torch checkpoint to Flax, or back.")
+    parser.add_argument("name", help=f"the network: {', '.join(networks())}")
+    parser.add_argument("source", type=Path, help="a checkpoint (.safetensors, sharded too, or any torch file)")
+    parser.add_argument("out", type=Path, help="the file to write (.safetensors)")
+    parser.add_argument("--to-torch", action="store_true", help="source holds Flax variables; write torch's tensors")
+    parser.add_argument("--config", type=Path, help="of vasa.*: a release's config.json (default: the paper's size)")
+    return parser.parse_args(arguments)
+
+
+def _config(name: str, path: Path | None) -> Any:
+    """The size of a network from a release's config.json."""
+    default = default_config(name)
+    if path is None:
+        return default
+    if default is None:
+        raise ValueError(f"the network {name!r} has one size: leave --config out")
+    stage = name.removeprefix("vasa.")
+    try:
+        content = json.loads(path.read_text())[stage]
+    except (OSError, ValueError, KeyError, TypeError):
+        raise ValueError(f"--config {str(path)!r} is no config.json of a release with {stage!r}") from None
+    return configs.from_json(json.dumps(content), type(default))
+
+
+def _write(path: Path, tensors: dict[str, np.ndarray]) -> None:
+    """All or nothing."""
+    fresh = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        save_file({name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}, fresh)
+        fresh.chmod(0o644)  # the library writes for the owner alone
+        fresh.replace(path)
+    finally:
+        fresh.unlink(missing_ok=True)
+
+
+def run(arguments: Sequence[str]) -> str:
+    """Do what the flags say; returns a line for the user. Raises ValueError or OSError for bad input."""
+    options = _parse(arguments)
+    network = find(options.name)
+    config = _config(options.name, options.config)
+    if options.out.suffix != ".safetensors":
+        raise ValueError(f"{str(options.out)!r} must end in .safetensors")
+    if not options.out.parent.is_dir():
+        raise ValueError(f"{str(options.out.parent)!r} is no folder: make it first")
+    if options.to_torch:
+        leaves = read_tensors(options.source)
+        if not any(name.startswith("params/") for name in leaves):  # a release holds the parameters alone
+            leaves = {f"params/{name}": leaf for name, leaf in leaves.items()}
+        tensors = to_torch(options.name, unflatten(leaves))
+        _write(options.out, tensors)
+        return f"{options.out}: {len(tensors)} tensors of torch from {len(leaves)} leaves"
+    tensors = read_tensors(options.source, network.inside)
+    leaves = flatten(convert(options.name, tensors, config))
+    _write(options.out, leaves)
+    size = sum(leaf.size for leaf in leaves.values())
+    return f"{options.out}: {len(leaves)} leaves, {size / 1e6:.2f}M numbers, from {len(tensors)} tensors"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The door; returns the exit code."""
+    try:
+        line = run(sys.argv[1:] if arguments is None else arguments)
+    except (ValueError, OSError) as error:
+        print(f"convert: error: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    print(line)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
