@@ -86,3 +86,15 @@ def test_packed_attention_splits_and_packs_bit_for_bit():
     assert set(back) == set(source)
     for name, value in back.items():
         np.testing.assert_array_equal(value, source[name])
+
+
+def test_what_is_missing_is_left_to_the_accounting():
+    tensors = {"a.weight_orig": numbers(4, 3), "a.weight_u": unit(4, 1), "m.in_proj_bias": numbers(6)}
+    folded = fold(tensors, [spectral_norm("a"), packed_attention("m"), joined(("x", "y"), "z", "a"), weight_norm("w")])
+    assert {"a.weight_orig", "a.weight_u", "m.query.bias"} <= set(folded)
+    assert "a.weight" not in folded and "m.in_proj_bias" not in folded
+
+
+def test_a_zero_weight_has_no_spectral_norm():
+    with pytest.raises(ValueError, match="a.weight is zero"):
+        unfold({"a.weight": np.zeros((3, 2), np.float32)}, [spectral_norm("a")])

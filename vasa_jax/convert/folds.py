@@ -43,6 +43,13 @@ def unfold(tensors: Mapping[str, np.ndarray], folds: list[Fold]) -> Tensors:
     return _run(tensors, folds[::-1], lambda entry: entry.undo)
 
 
+def _take(tensors: Tensors, names: list[str]) -> list[np.ndarray] | None:
+    """The named tensors, removed; None, and nothing removed, where one is missing: the accounting of rules names it."""
+    if not all(name in tensors for name in names):
+        return None
+    return [tensors.pop(name) for name in names]
+
+
 def _run(tensors: Mapping[str, np.ndarray], folds: list[Fold], which: Callable[[Fold], Callable]) -> Tensors:
     result = dict(tensors)
     for entry in folds:
@@ -53,74 +60,83 @@ def _run(tensors: Mapping[str, np.ndarray], folds: list[Fold], which: Callable[[
 
 def spectral_norm(*modules: str) -> Fold:
     """`weight_orig`, `weight_u`, `weight_v` to `weight`."""
+    stored = ("weight_orig", "weight_u", "weight_v")
 
     def do(tensors: Tensors, at: str) -> None:
-        original, u, v = (tensors.pop(f"{at}weight_{part}") for part in ("orig", "u", "v"))
-        sigma = u.astype(np.float64) @ original.reshape(len(u), -1).astype(np.float64) @ v.astype(np.float64)
-        tensors[f"{at}weight"] = (original / sigma).astype(original.dtype)
+        if found := _take(tensors, [at + name for name in stored]):
+            original, u, v = found
+            sigma = u.astype(np.float64) @ original.reshape(len(u), -1).astype(np.float64) @ v.astype(np.float64)
+            tensors[f"{at}weight"] = original / sigma.astype(original.dtype)
 
     def undo(tensors: Tensors, at: str) -> None:
-        weight = tensors.pop(f"{at}weight")
-        matrix = weight.reshape(len(weight), -1).astype(np.float64)
-        u = np.ones(len(weight))
-        for _ in range(20):  # towards the leading singular vectors, where training would go on from
-            v = matrix.T @ u
-            v = v / np.linalg.norm(v)
-            u = matrix @ v
-            u = u / (u @ u)  # u . W v = 1: the stored weight divided by its sigma is the weight itself
-        tensors[f"{at}weight_orig"] = weight
-        tensors[f"{at}weight_u"], tensors[f"{at}weight_v"] = u.astype(weight.dtype), v.astype(weight.dtype)
+        if found := _take(tensors, [f"{at}weight"]):
+            (weight,) = found
+            matrix = weight.reshape(len(weight), -1).astype(np.float64)
+            if not matrix.any():
+                raise ValueError(f"{at}weight is zero, which has no spectral norm: the original cannot hold it")
+            u = matrix.sum(1) if matrix.sum(1).any() else np.arange(1.0, len(matrix) + 1)
+            for _ in range(20):  # towards the leading singular vectors, where training would go on from
+                v = matrix.T @ u
+                v = v / np.linalg.norm(v)
+                u = matrix @ v
+                u = u / (u @ u)  # u . W v = 1: the stored weight divided by its sigma is the weight itself
+            tensors[f"{at}weight_orig"] = weight
+            tensors[f"{at}weight_u"], tensors[f"{at}weight_v"] = u.astype(weight.dtype), v.astype(weight.dtype)
 
     return Fold(modules, do, undo)
 
 
 def weight_norm(*modules: str, axis: int = 0, spelling: str = "old") -> Fold:
     """Length and direction to `weight`; `axis` is the one whose slices have a length each (torch's `dim`)."""
-    length_name, direction_name = WEIGHT_NORM_SPELLINGS[spelling]
+    written = WEIGHT_NORM_SPELLINGS[spelling]
 
     def norm(weight: np.ndarray) -> np.ndarray:
+        """Rounded as it is stored, so that a direction divided by its own stored length is 1 exactly."""
         axes = tuple(i for i in range(weight.ndim) if i != axis)
-        return np.sqrt(np.square(weight.astype(np.float64)).sum(axes, keepdims=True))
+        return np.sqrt(np.square(weight.astype(np.float64)).sum(axes, keepdims=True)).astype(weight.dtype)
 
     def do(tensors: Tensors, at: str) -> None:
         for names in WEIGHT_NORM_SPELLINGS.values():  # a checkpoint may be in either spelling
-            if at + names[0] in tensors:
-                length, direction = (tensors.pop(at + name) for name in names)
-                tensors[f"{at}weight"] = (length * (direction / norm(direction))).astype(direction.dtype)
+            if found := _take(tensors, [at + name for name in names]):
+                length, direction = found
+                scale = length.astype(np.float64) / norm(direction).astype(np.float64)
+                tensors[f"{at}weight"] = (scale * direction).astype(direction.dtype)
 
     def undo(tensors: Tensors, at: str) -> None:
-        weight = tensors.pop(f"{at}weight")
-        tensors[at + length_name], tensors[at + direction_name] = norm(weight).astype(weight.dtype), weight
+        if found := _take(tensors, [f"{at}weight"]):
+            for name, value in zip(written, (norm(found[0]), found[0]), strict=True):
+                tensors[at + name] = value
 
     return Fold(modules, do, undo)
 
 
 def joined(parts: tuple[str, ...], whole: str, *modules: str) -> Fold:
     """Sibling layers of the same input, `parts`, to one layer `whole` with their outputs one after the other."""
-
-    def do(tensors: Tensors, at: str) -> None:
-        for kind in ("weight", "bias"):
-            tensors[f"{at}{whole}.{kind}"] = np.concatenate([tensors.pop(f"{at}{part}.{kind}") for part in parts])
-
-    def undo(tensors: Tensors, at: str) -> None:
-        for kind in ("weight", "bias"):
-            split = np.split(tensors.pop(f"{at}{whole}.{kind}"), len(parts))
-            tensors |= {f"{at}{part}.{kind}": np.ascontiguousarray(x) for part, x in zip(parts, split, strict=True)}
-
-    return Fold(modules, do, undo)
+    return _concatenated({f"{whole}.{kind}": [f"{part}.{kind}" for part in parts] for kind in _KINDS}, modules)
 
 
 def packed_attention(*modules: str) -> Fold:
     """`in_proj_weight` and `in_proj_bias` to `query`, `key`, `value`, each with `weight` and `bias`."""
     parts = ("query", "key", "value")
+    entry = _concatenated({f"in_proj_{kind}": [f"{part}.{kind}" for part in parts] for kind in _KINDS}, modules)
+    return Fold(modules, entry.undo, entry.do)
+
+
+_KINDS = ("weight", "bias")
+
+
+def _concatenated(wholes: Mapping[str, list[str]], modules: tuple[str, ...]) -> Fold:
+    """Several tensors to one, one after the other along the first axis, and back in equal parts."""
 
     def do(tensors: Tensors, at: str) -> None:
-        for kind in ("weight", "bias"):
-            for part, array in zip(parts, np.split(tensors.pop(f"{at}in_proj_{kind}"), 3), strict=True):
-                tensors[f"{at}{part}.{kind}"] = array
+        for whole, parts in wholes.items():
+            if found := _take(tensors, [at + part for part in parts]):
+                tensors[at + whole] = np.concatenate(found)
 
     def undo(tensors: Tensors, at: str) -> None:
-        for kind in ("weight", "bias"):
-            tensors[f"{at}in_proj_{kind}"] = np.concatenate([tensors.pop(f"{at}{part}.{kind}") for part in parts])
+        for whole, parts in wholes.items():
+            if found := _take(tensors, [at + whole]):
+                pieces = np.split(found[0], len(parts))
+                tensors |= {at + part: np.ascontiguousarray(x) for part, x in zip(parts, pieces, strict=True)}
 
     return Fold(modules, do, undo)
