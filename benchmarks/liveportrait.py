@@ -2,8 +2,8 @@
 
     python -m benchmarks.liveportrait [--platform cpu|gpu|tpu] [--networks warp generator] [--repeats 5]
 
-Prints, for each network, FLOPs (two a multiply-add) of the network as it is described and of our program, then
-ms of both (median, and 10th to 90th percentile), and where torch is installed those of a plain torch rewrite on the same
+Prints, for each network, FLOPs (two a multiply-add) of the network as it is described and of our program, then ms of
+both (median, and 10th to 90th percentile), and where torch is installed those of a plain torch rewrite on the same
 kind of device. The savings keep every output:
 
 * generator: 3x3 convolutions of enlarged features are done at their own size, both modulations of a norm in one

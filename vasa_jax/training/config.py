@@ -102,6 +102,7 @@ class Experiment:
     parallel: Literal["jit", "pmap", "sharded"] = "jit"  # how a step is spread over devices
     fsdp: int = 0  # devices that share one copy of the state, with --parallel sharded; 0 is all of them
     accumulate: int = 1  # micro-batches that a step's batch is computed in, to save memory
+    remat: bool = False  # keep only convolutions and products for the backward pass and compute the rest again
     # of computation; auto is bfloat16 on accelerators and float32 on a CPU
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     ema: float = 0.999  # decay of the averaged parameters, which are what a release holds

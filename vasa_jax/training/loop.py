@@ -83,7 +83,9 @@ def train(
     strategy = make_strategy(experiment.parallel, experiment.batch_size, experiment.fsdp, experiment.accumulate)
     constants = task.prepare(workdir)
     optimiser = make_optimiser(experiment.optimiser, experiment.steps)
-    step = make_train_step(task.loss, optimiser, experiment.ema, strategy.axis_name, experiment.accumulate)
+    step = make_train_step(
+        task.loss, optimiser, experiment.ema, strategy.axis_name, experiment.accumulate, experiment.remat
+    )
     key = strategy.place(jax.random.key_data(jax.random.key(experiment.seed)))
 
     def fresh() -> TrainState:

@@ -36,6 +36,7 @@ def make_train_step(
     ema: float,
     axis_name: str | None = None,
     accumulate: int = 1,
+    remat: bool = False,
 ) -> TrainStep:
     """The step of a task.
 
@@ -47,10 +48,13 @@ def make_train_step(
         axis_name: the mapped axis to average over; None where the batch is global.
         accumulate: micro-batches, computed one after the other; sample i belongs to number i mod accumulate, so that
             each is spread over all devices as the batch is.
+        remat: save memory by `recomputed`.
 
     Returns:
         A pure function to (new state, metrics): those of the loss, `loss`, and `gradient_norm` before clipping.
     """
+
+    loss = recomputed(loss) if remat else loss
 
     def train_step(state: TrainState, batch: Batch, key: Any) -> tuple[TrainState, Metrics]:
         keys = sample_keys(key, state.step, batch["index"])
@@ -76,6 +80,17 @@ def make_train_step(
         return TrainState(state.step + 1, params, average, opt, state.constants), metrics
 
     return train_step
+
+
+def recomputed(loss: Loss) -> Loss:
+    """The same loss with less memory: convolutions and matrix products keep their outputs for the backward pass, the
+    cheap rest (norms, activations, resizing, sampling) is computed again (Chen et al. 2016, arXiv 1604.06174).
+    """
+
+    def is_dear(primitive: Any, *_: Any, **__: Any) -> bool:
+        return primitive.name in ("conv_general_dilated", "dot_general")
+
+    return jax.checkpoint(loss, policy=is_dear)  # pyright: ignore[reportPrivateImportUsage]
 
 
 def _mean_over_parts(function: Callable[[Any], Any], samples: Any, parts: int) -> Any:
