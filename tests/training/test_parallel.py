@@ -122,7 +122,7 @@ def test_what_the_devices_cannot_share_is_refused(arguments, message):
 
 
 def test_recomputing_keeps_the_products_alone_and_gives_the_same_gradients():
-    """Ten layers of one product and three cheap functions each; what a gradient keeps are the leaves of its pullback."""
+    """Ten layers of one product and three cheap functions; what a gradient keeps are the leaves of its pullback."""
     x, kernel = jnp.ones((256, 64)), jax.random.normal(jax.random.key(0), (64, 64)) / 8
 
     def deep(params, constants, batch, keys, step):

@@ -31,7 +31,8 @@ from vasa_jax.training.optimiser import make_optimiser
 BAR = 1e-5
 TRAINING_BAR = 1e-9
 STEPS = 10
-OPTIMISER = OptimiserConfig(learning_rate=1e-3, final_learning_rate=1e-4, warmup=4, weight_decay=0.1)
+OPTIMISER = OptimiserConfig(learning_rate=1e-4, final_learning_rate=1e-5, warmup=4, weight_decay=0.1)
+"""At ten times the rate, a change of 1e-15 in the first weights moves the last losses of torch alone by 4e-8."""
 QUICK = {"xla_backend_optimization_level": 1, "xla_llvm_disable_expensive_passes": True}
 """Compiling is what takes time here. Level 0 would be quicker still, but gives NaN in gradients of maxima (jaxlib 0.10)."""
 MIRRORS = {"vasa.autoencoder": mirror_autoencoder.Autoencoder, "vasa.motion": mirror_motion.Denoiser}
@@ -92,6 +93,8 @@ def pictures(count, size, dtype=np.float32):
 def test_every_method_of_the_autoencoder_agrees(record_property):
     config = demo_autoencoder()
     variables = random_variables("vasa.autoencoder", config)
+    for x in variables["params"]["pose_encoder"]["head"].values():
+        x *= 0.2  # heads turn less than random numbers
     model, theirs = build("vasa.autoencoder", config), mirror("vasa.autoencoder", config, variables)
     image = pictures(2, config.image_size)
     crop = pictures(2, config.dynamics_size)[::-1].copy()
@@ -252,7 +255,7 @@ def train_both(name, config, our_loss, their_loss, batches, record_property):
     with jax.enable_x64(True):
         our_losses, trained = train_ours(our_loss, variables, batches)
     before, after = to_torch(name, variables), to_torch(name, trained)
-    moved = [np.abs(after[key] - x).max() > 1e-4 for key, x in before.items()]
+    moved = [np.abs(after[key] - x).max() > 1e-5 for key, x in before.items()]
     assert np.mean(moved) > 0.9  # the rest lies behind a ReLU that is shut
     errors = {key: float(np.abs(after[key] - x).max() / np.abs(x).max()) for key, x in tensors.items()}
     loss_error = max(abs(a - b) / abs(b) for a, b in zip(our_losses, their_losses, strict=True))
