@@ -12,7 +12,7 @@ import pytest
 from tests.motion.tiny import STATISTICS, TINY, batch, params
 from vasa_jax.arrays import Motion
 from vasa_jax.motion.conditions import Conditions, empty
-from vasa_jax.motion.config import MotionConfig
+from vasa_jax.motion.config import MotionConfig, demo_model
 from vasa_jax.motion.denoiser import Denoiser, initialise, predict
 from vasa_jax.motion.objective import conditions_of_batch
 from vasa_jax.nn.cost import count_macs, count_parameters
@@ -133,3 +133,18 @@ def test_raw_motion_enters_normalised(inputs):
     motion = Motion(raw["motion_pose"], raw["motion_dynamics"])
     np.testing.assert_allclose(clean[..., :6], (motion.pose[:, 3:] - 1) / 2, atol=1e-6)
     np.testing.assert_allclose(conditions.previous_motion[..., 6:], motion.dynamics[:, :3], atol=1e-6)
+
+
+def test_a_fresh_network_hears_each_frame_at_its_own_moment():
+    """What sound changes in the answer is largest at its own frame: alignment need not be discovered in training."""
+    config = demo_model()
+    fresh, noisy = initialise(config, jax.random.key(0)), jax.random.normal(jax.random.key(1), (1, 50, 38))
+    conditions = empty(config, 1)
+    sound = 2.0 * jax.random.normal(jax.random.key(2), conditions.audio.shape) - 4.0
+    conditions = conditions._replace(audio=sound, audio_mask=jnp.ones((1, 50), bool))
+    run = jax.jit(lambda sound: predict(config, fresh, noisy, jnp.full(1, 900.0), conditions._replace(audio=sound)))
+    before = run(sound)
+    for frame in (3, 24, 49):
+        change = jnp.abs(run(sound.at[:, frame].add(4.0)) - before).mean((0, 2))
+        assert int(change.argmax()) == frame
+        assert change[frame] > 2.0 * jnp.sort(change)[-2]

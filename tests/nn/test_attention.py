@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from vasa_jax.nn.attention import Encoder, SelfAttention
+from vasa_jax.nn.attention import Encoder, SelfAttention, queries_are_keys
 from vasa_jax.nn.embedding import sinusoids
 
 
@@ -33,6 +33,13 @@ def test_the_stack_keeps_one_leading_axis_of_layers_and_tokens_are_a_set():
     run = jax.jit(module.apply)
     order = jnp.array([3, 0, 4, 1, 2])
     np.testing.assert_allclose(run(variables, x[:, order]), run(variables, x)[:, order], atol=1e-5)
+
+
+def test_a_fresh_layer_has_equal_queries_and_keys_and_other_values():
+    query, key, value = np.split(np.asarray(queries_are_keys(jax.random.key(0), (64, 192))), 3, axis=1)
+    np.testing.assert_array_equal(query, key)
+    assert abs(np.corrcoef(query.ravel(), value.ravel())[0, 1]) < 0.1
+    np.testing.assert_allclose([part.var() * 64 for part in (query, value)], 1.0, rtol=0.1)
 
 
 def test_heads_must_divide_the_width():

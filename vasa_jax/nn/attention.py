@@ -11,7 +11,18 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float
+
+
+def queries_are_keys(key: Array, shape: tuple[int, int], dtype: DTypeLike = jnp.float32) -> Array:
+    """LeCun's initialisation of a kernel (c, 3 c), with equal parts for queries and keys.
+
+    A fresh layer then looks at tokens like its own: where position embeddings are large, at those of its own moment.
+    With independent parts it looks everywhere alike, and a motion token finds the sound of its frame late or never.
+    """
+    twice, value = jnp.split(nn.initializers.lecun_normal()(key, (shape[0], shape[1] // 3 * 2), dtype), 2, 1)
+    return jnp.concatenate([twice, twice, value], 1)
 
 
 class SelfAttention(nn.Module):
@@ -30,7 +41,7 @@ class SelfAttention(nn.Module):
         if c % self.num_heads:
             raise ValueError(f"width {c} must be a multiple of num_heads={self.num_heads}")
         size = c // self.num_heads
-        qkv = nn.Dense(3 * c, dtype=self.dtype, name="qkv")(x)
+        qkv = nn.Dense(3 * c, dtype=self.dtype, kernel_init=queries_are_keys, name="qkv")(x)
         query, key, value = jnp.moveaxis(qkv.reshape(b, n, 3, self.num_heads, size), 2, 0)
         precise = jnp.promote_types(qkv.dtype, jnp.float32)
         logits = jnp.einsum("bqhc,bkhc->bhqk", query * size**-0.5, key, preferred_element_type=precise)
