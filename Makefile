@@ -15,8 +15,6 @@ PYTHON ?=
 UPGRADE ?=
 BIN := $(VENV)/bin
 PIP_INSTALL := -m pip install --quiet --quiet --disable-pip-version-check
-# Compiled programs are kept between workers and runs.
-COMPILED := JAX_COMPILATION_CACHE_DIR=$${JAX_COMPILATION_CACHE_DIR:-$(CURDIR)/.cache/jax}
 WORKERS := --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 TORCH := torch==2.13.0
 
@@ -43,10 +41,10 @@ types: $(VENV)/.dev
 	$(BIN)/basedpyright --pythonpath $(BIN)/python
 
 tests: $(VENV)/.dev
-	$(COMPILED) $(BIN)/python -m pytest --durations=10 --ignore tests/parity/against_torch $(WORKERS)
+	$(BIN)/python -m pytest --durations=10 --ignore tests/parity/against_torch $(WORKERS)
 
 parity: $(VENV)/.parity
-	$(COMPILED) $(BIN)/python -m pytest --durations=5 tests/parity/against_torch $(WORKERS)
+	$(BIN)/python -m pytest --durations=5 tests/parity/against_torch $(WORKERS)
 
 format: $(VENV)/.dev
 	$(BIN)/ruff check --fix .

@@ -68,6 +68,17 @@ def unflatten(leaves: Mapping[str, Any]) -> dict[str, Any]:
     return tree
 
 
+def write_tensors(path: Path, tensors: Mapping[str, np.ndarray]) -> None:
+    """Write a .safetensors file, readable by everyone; it appears under its name when it is whole, or not at all."""
+    fresh = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        save_file({name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}, fresh)
+        fresh.chmod(0o644)  # the library writes for the owner alone
+        fresh.replace(path)
+    finally:
+        fresh.unlink(missing_ok=True)
+
+
 def save_release(
     folder: str | Path,
     config: Mapping[str, Any],
@@ -99,9 +110,8 @@ def save_release(
     fresh.mkdir(parents=True)
     for name, tree in tensors.items():
         stored = DTYPES["float32" if name in exact else dtype]
-        file = fresh / f"{name}.safetensors"
-        save_file({key: _storable(leaf, stored) for key, leaf in flatten(tree).items()}, file)
-        file.chmod(0o644)  # the library writes for the owner alone; a release is for everyone
+        leaves = {key: _storable(leaf, stored) for key, leaf in flatten(tree).items()}
+        write_tensors(fresh / f"{name}.safetensors", leaves)
     (fresh / "config.json").write_text(json.dumps(dict(config), indent=2) + "\n")
     (fresh / "model_card.md").write_text(card)
     shutil.rmtree(folder, ignore_errors=True)
@@ -125,7 +135,7 @@ def load_release(folder: str | Path) -> Release:
 
 def _storable(leaf: Any, dtype: Any) -> np.ndarray:
     leaf = np.asarray(leaf)
-    return np.ascontiguousarray(leaf.astype(dtype) if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf)
+    return leaf.astype(dtype) if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf
 
 
 def _loaded(leaf: np.ndarray) -> np.ndarray:

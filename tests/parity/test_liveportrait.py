@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 
 from tests.parity import fixtures
+from tests.parity.agreement import agree
 from vasa_jax.checkpoint import flatten
 from vasa_jax.convert import build, convert, networks, to_torch
 from vasa_jax.convert.folds import fold
 from vasa_jax.convert.registry import find
 
 GOLDEN = Path(__file__).with_name("golden_liveportrait_seed1.npz")
-BAR = 1e-5
 NAMES = [name for name in networks() if name.startswith("liveportrait.")]
 
 
@@ -31,13 +31,6 @@ def answer(name, *inputs):
         return jax.tree.map(np.asarray, jax.jit(build(name).apply)(variables, *(jnp.asarray(x) for x in inputs)))
 
 
-def agree(record_property, name, ours, golden):
-    """Record the largest error in units of the answer's range, and hold it to the bar."""
-    error = float(np.abs(ours - golden).max() / np.ptp(golden))
-    record_property("parity", (name, error, BAR))
-    assert error <= BAR
-
-
 def test_appearance_volume(golden, record_property):
     image = fixtures.image(1).transpose(0, 2, 3, 1)
     volume = answer("liveportrait.appearance_feature_extractor", image).transpose(0, 4, 1, 2, 3)
@@ -51,10 +44,7 @@ def test_motion_heads(golden, record_property):
     wanted = {name.removeprefix("motion_"): x for name, x in golden.items() if name.startswith("motion_")}
     assert set(heads) == set(wanted)
     for name, x in wanted.items():
-        scale = max(float(np.ptp(x)), float(np.abs(x).max()))  # one number has no range
-        error = float(np.abs(heads[name] - x).max() / scale)
-        record_property("parity", (f"liveportrait motion {name}", error, BAR))
-        assert error <= BAR
+        agree(record_property, f"liveportrait motion {name}", heads[name], x)
 
 
 def test_warping(golden, record_property):

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from tests.parity import fixtures
+from tests.parity.agreement import agree
 from vasa_jax.convert import build, convert, to_torch
 from vasa_jax.pretrained.syncnet import find_offset
 
 GOLDEN = Path(__file__).with_name("golden_syncnet_seed1.npz")
-BAR = 1e-5
 
 
 @pytest.fixture(scope="module")
@@ -36,9 +36,7 @@ def answers():
 @pytest.mark.parametrize("tower", ["lip", "audio"])
 def test_both_towers_give_the_original_features(answers, tower, record_property):
     _, _, ours, golden = answers
-    error = np.abs(ours[tower] - golden[tower]).max() / np.ptp(golden[tower])
-    record_property("parity", (f"syncnet {tower}", float(error), BAR))
-    assert error < BAR
+    agree(record_property, f"syncnet {tower}", ours[tower], golden[tower])
 
 
 def test_the_search_gives_the_original_scores(answers):

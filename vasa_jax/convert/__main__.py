@@ -9,17 +9,13 @@ input ends with one line on stderr, exit code 2 and no file.
 
 import argparse
 import json
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-import numpy as np
-from safetensors.numpy import save_file
-
 from vasa_jax import config as configs
-from vasa_jax.checkpoint import flatten, unflatten
+from vasa_jax.checkpoint import flatten, unflatten, write_tensors
 from vasa_jax.convert.registry import convert, default_config, find, networks, to_torch
 from vasa_jax.convert.source import read_tensors
 
@@ -41,10 +37,10 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
 
 
 def _config(name: str, path: Path | None) -> Any:
-    """The size of a network from a release's config.json."""
-    default = default_config(name)
+    """The size of a network from a release's config.json; None, which is the default, where none is named."""
     if path is None:
-        return default
+        return None
+    default = default_config(name)
     if default is None:
         raise ValueError(f"the network {name!r} has one size: leave --config out")
     stage = name.removeprefix("vasa.")
@@ -53,17 +49,6 @@ def _config(name: str, path: Path | None) -> Any:
     except (OSError, ValueError, KeyError, TypeError):
         raise ValueError(f"--config {str(path)!r} is no config.json of a release with {stage!r}") from None
     return configs.from_json(json.dumps(content), type(default))
-
-
-def _write(path: Path, tensors: dict[str, np.ndarray]) -> None:
-    """All or nothing."""
-    fresh = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        save_file({name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}, fresh)
-        fresh.chmod(0o644)  # the library writes for the owner alone
-        fresh.replace(path)
-    finally:
-        fresh.unlink(missing_ok=True)
 
 
 def run(arguments: Sequence[str]) -> str:
@@ -80,11 +65,11 @@ def run(arguments: Sequence[str]) -> str:
         if not any(name.startswith("params/") for name in leaves):  # a release holds the parameters alone
             leaves = {f"params/{name}": leaf for name, leaf in leaves.items()}
         tensors = to_torch(options.name, unflatten(leaves))
-        _write(options.out, tensors)
+        write_tensors(options.out, tensors)
         return f"{options.out}: {len(tensors)} tensors of torch from {len(leaves)} leaves"
     tensors = read_tensors(options.source, network.inside)
     leaves = flatten(convert(options.name, tensors, config))
-    _write(options.out, leaves)
+    write_tensors(options.out, leaves)
     size = sum(leaf.size for leaf in leaves.values())
     return f"{options.out}: {len(leaves)} leaves, {size / 1e6:.2f}M numbers, from {len(tensors)} tensors"
 

@@ -52,6 +52,11 @@ def layer(torch: str, flax: str, transform: Transform = LINEAR) -> list[Rule]:
     return [Rule(f"{torch}.weight", f"params/{flax}/kernel", transform), Rule(f"{torch}.bias", f"params/{flax}/bias")]
 
 
+def counters(*norms: str) -> list[Ignored]:
+    """What batch norms store beside their statistics."""
+    return [Ignored(f"{norm}.num_batches_tracked", "counts training steps") for norm in norms]
+
+
 def layer_norm(torch: str, flax: str) -> list[Rule]:
     """Scale and shift of a layer norm or a group norm."""
     return [Rule(f"{torch}.weight", f"params/{flax}/scale"), Rule(f"{torch}.bias", f"params/{flax}/bias")]

@@ -83,7 +83,8 @@ def _clamped(coordinate: Float[Array, "*shape"], size: int) -> Pair:
 
 def _padded(coordinate: Float[Array, "*shape"], size: int) -> Pair:
     """Cells around a coordinate, the ends on the outer edges; weights of cells that do not exist are zero."""
-    position = ((coordinate.astype(jnp.float32) + 1.0) * size - 1.0) * 0.5
+    coordinate = coordinate.astype(jnp.promote_types(coordinate.dtype, jnp.float32))
+    position = ((coordinate + 1.0) * size - 1.0) * 0.5
     below = jnp.floor(jnp.clip(position, -2.0, size * 1.0))
     share = position - below
 

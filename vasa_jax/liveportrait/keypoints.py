@@ -13,20 +13,18 @@ All functions take any leading axes.
 """
 
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import scipy.spatial
-from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 from vasa_jax.geometry.rotation import rotation_matrix
 
 LIPS = (6, 12, 14, 17, 19, 20)
 """Keypoints of the lips."""
-EYES = (11, 13, 15, 16, 18)
-"""Keypoints of the eyes."""
 
 _BINS, _BIN_DEGREES, _OFFSET_DEGREES = 66, 3.0, 97.5
 
@@ -38,16 +36,15 @@ class HeadMotion(NamedTuple):
     number has no effect.
     """
 
-    rotation: ArrayLike
-    expression: ArrayLike
-    scale: ArrayLike
-    translation: ArrayLike
+    rotation: Any
+    expression: Any
+    scale: Any
+    translation: Any
 
 
 def head_pose_degrees(bins: Float[Array, "*batch 66"]) -> Float[Array, " *batch"]:
     """An angle from the 66 outputs of its head: the expected bin, 3 degrees each, from -97.5 to 97.5."""
-    scores = jnp.exp(bins - bins.max(-1, keepdims=True))
-    expected = (scores * jnp.arange(_BINS).reshape((1,) * (bins.ndim - 1) + (-1,))).sum(-1) / scores.sum(-1)
+    expected = (jax.nn.softmax(bins) * jnp.arange(_BINS).reshape((1,) * (bins.ndim - 1) + (-1,))).sum(-1)
     return expected * _BIN_DEGREES - _OFFSET_DEGREES
 
 
@@ -73,14 +70,14 @@ def relative_motion(
 
     Keypoints in `absolute` take the driving expression itself (LIPS, where the driver is speech and has no first face).
     """
-    rotations = (jnp.asarray(driving.rotation), jnp.swapaxes(jnp.asarray(first.rotation), -1, -2), source.rotation)
-    turned = _product(_product(rotations[0], rotations[1]), jnp.asarray(rotations[2]))
-    expression = jnp.asarray(source.expression) + (jnp.asarray(driving.expression) - jnp.asarray(first.expression))
+    source, driving, first = (HeadMotion(*map(jnp.asarray, motion)) for motion in (source, driving, first))
+    turned = _product(_product(driving.rotation, jnp.swapaxes(first.rotation, -1, -2)), source.rotation)
+    expression = source.expression + (driving.expression - first.expression)
     if absolute:
         index = jnp.asarray(absolute)
-        expression = expression.at[..., index, :].set(jnp.asarray(driving.expression)[..., index, :])
-    scale = jnp.asarray(source.scale) * jnp.asarray(driving.scale) / jnp.asarray(first.scale)
-    translation = jnp.asarray(source.translation) + (jnp.asarray(driving.translation) - jnp.asarray(first.translation))
+        expression = expression.at[..., index, :].set(driving.expression[..., index, :])
+    scale = source.scale * driving.scale / first.scale
+    translation = source.translation + (driving.translation - first.translation)
     return HeadMotion(turned, expression, scale, translation.at[..., 2].set(0.0))
 
 

@@ -92,7 +92,8 @@ def train(
         params, _ = jax.jit(task.init)(jax.random.key(experiment.seed))
         return create(params, jax.tree.map(jnp.asarray, constants), optimiser)
 
-    compiled = strategy.compile(step, jax.eval_shape(fresh))
+    shapes = jax.eval_shape(fresh)
+    compiled = strategy.compile(step, shapes)
     iterator = iter(task.dataset(workdir, experiment.batch_size, experiment.seed))
     with (
         closing(iterator),
@@ -100,7 +101,7 @@ def train(
         Bundles(workdir, experiment.keep) as bundles,
         _Logs(workdir) as logs,
     ):
-        state, first = _start(experiment, strategy, bundles, iterator, fresh, logs)
+        state, first = _start(experiment, strategy, bundles, iterator, fresh, shapes, logs)
         (workdir / "config.json").write_text(configs.to_json(experiment))
         done = first
         watch = _Watch(experiment, strategy, logs)
@@ -131,6 +132,7 @@ def _start(
     bundles: Bundles,
     iterator: Any,
     fresh: Callable[[], TrainState],
+    shapes: TrainState,
     logs: "_Logs",
 ) -> tuple[TrainState, int]:
     """The state to go on from, placed, and its step: the run's own last bundle, else a fresh one."""
@@ -144,7 +146,7 @@ def _start(
     for name, (old, new) in changed.items():
         if name == "model" or name.startswith("model."):
             raise ValueError(f"{name}={new!r}, but the run in this workdir has {old!r}; choose another --workdir")
-    return strategy.adopt(bundles.restore(step, strategy.target(jax.eval_shape(fresh)), iterator)), step
+    return strategy.adopt(bundles.restore(step, strategy.target(shapes), iterator)), step
 
 
 def _reason(caught: list[int], done: int, stop: Callable[[int], str], late: bool) -> str:

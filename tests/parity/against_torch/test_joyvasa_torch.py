@@ -10,22 +10,17 @@ import transformers
 from torch.nn import functional
 
 from tests.parity import fixtures
+from tests.parity.agreement import agree
 from vasa_jax.convert import build, convert, to_torch
 from vasa_jax.joyvasa import POSITION_MODES, sample
 from vasa_jax.pretrained.speech import pad_audio, resize
 
 NAME = "joyvasa.motion_generator"
-BAR, BAR_OF_A_SAMPLE = 1e-5, 1e-4
+BAR_OF_A_SAMPLE = 1e-4
 MODELS = {
     "hubert": (transformers.HubertModel, transformers.HubertConfig),
     "wav2vec2": (transformers.Wav2Vec2Model, transformers.Wav2Vec2Config),
 }
-
-
-def agree(record_property, name, ours, theirs, bar=BAR):
-    error = float(np.abs(np.asarray(ours) - theirs).max() / np.ptp(theirs))
-    record_property("parity", (f"{name} against torch", error, bar))
-    assert error <= bar, name
 
 
 def tensor(array):

@@ -8,9 +8,8 @@ import torch
 
 from tests.parity import fixtures
 from tests.parity.against_torch import liveportrait as oracle
+from tests.parity.agreement import BAR, agree
 from vasa_jax.convert import build, convert, to_torch
-
-BAR = 1e-5
 
 
 def inputs(network, seed):
@@ -41,19 +40,20 @@ ORACLES = {
 def test_seeds_without_golden_answers(network, seed, record_property):
     name = f"liveportrait.{network}"
     state = fixtures.state_dict(name, seed)
-    given = inputs(network, seed)
+    variables, given = convert(name, state), inputs(network, seed)
     with torch.no_grad():
-        wanted = ORACLES[network](oracle.tensors(state), *(torch.from_numpy(x) for x in given))
-        again = ORACLES[network](oracle.tensors(to_torch(name, convert(name, state))), *map(torch.from_numpy, given))
+        wanted, again = (
+            ORACLES[network](oracle.tensors(tensors), *map(torch.from_numpy, given))
+            for tensors in (state, to_torch(name, variables))
+        )
     with jax.default_matmul_precision("highest"):
-        ours = jax.jit(build(name).apply)(convert(name, state), *(jnp.asarray(channels_last(x)) for x in given))
+        ours = jax.jit(build(name).apply)(variables, *(jnp.asarray(channels_last(x)) for x in given))
     if not isinstance(wanted, dict):
         wanted, again, ours = {"": wanted}, {"": again}, {"": ours}
     for part, x in wanted.items():
-        x, mine, returned = x.numpy(), np.asarray(ours[part]), again[part].numpy()
-        scale = max(float(np.ptp(x)), float(np.abs(x).max()) if x.size == 1 else 0.0)
-        x = x if part == "deformation" else channels_last(x)  # the deformation comes with its points last
-        error = float(np.abs(mine - x).max() / scale)
-        record_property("parity", (f"liveportrait {network} {part} seed {seed}".replace("  ", " "), error, BAR))
-        assert error <= BAR
-        assert np.abs(returned - wanted[part].numpy()).max() <= BAR * scale
+        x, returned = x.numpy(), again[part].numpy()
+        label = f"liveportrait {network} {part} seed {seed}".replace("  ", " ")
+        # The deformation comes with its points last.
+        agree(record_property, label, ours[part], x if part == "deformation" else channels_last(x))
+        scale = np.ptp(x) if x.size > 1 else np.abs(x).max()
+        assert np.abs(returned - x).max() <= BAR * scale

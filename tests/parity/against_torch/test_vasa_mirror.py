@@ -14,6 +14,7 @@ from jax.flatten_util import ravel_pytree
 
 from tests.motion.tiny import TINY as TINY_MOTION
 from tests.parity.against_torch import mirror_autoencoder, mirror_motion
+from tests.parity.agreement import agree
 from tests.training.tiny import AUTOENCODER as TINY_AUTOENCODER
 from vasa_jax.arrays import EMOTIONS, Motion
 from vasa_jax.autoencoder.config import demo_model as demo_autoencoder
@@ -28,7 +29,6 @@ from vasa_jax.nn import convolution
 from vasa_jax.training.config import OptimiserConfig
 from vasa_jax.training.optimiser import make_optimiser
 
-BAR = 1e-5
 TRAINING_BAR = 1e-9
 STEPS = 10
 OPTIMISER = OptimiserConfig(learning_rate=1e-4, final_learning_rate=1e-5, warmup=4, weight_decay=0.1)
@@ -72,15 +72,6 @@ def first(x):
 
 def last(x):
     return np.moveaxis(x.detach().numpy(), 1, -1)
-
-
-def agree(record_property, name, ours, theirs):
-    """The largest error, as a fraction of the range, is noted and below the bar."""
-    ours = np.asarray(ours)
-    assert ours.shape == theirs.shape, name
-    error = float(np.abs(ours - theirs).max() / np.ptp(theirs))
-    record_property("parity", (name, error, BAR))
-    assert error < BAR, name
 
 
 def pictures(count, size, dtype=np.float32):

@@ -3,8 +3,8 @@
 from functools import partial
 
 from vasa_jax.convert.folds import joined, spectral_norm
-from vasa_jax.convert.network import Network, batch_norm, layer, layer_norm
-from vasa_jax.convert.rules import CONVOLUTION_2D, CONVOLUTION_3D, Ignored, Rule
+from vasa_jax.convert.network import Network, batch_norm, counters, layer, layer_norm
+from vasa_jax.convert.rules import CONVOLUTION_2D, CONVOLUTION_3D, Rule
 from vasa_jax.liveportrait.appearance import AppearanceFeatureExtractor
 from vasa_jax.liveportrait.generator import SpadeGenerator
 from vasa_jax.liveportrait.motion_extractor import HEADS, MotionExtractor
@@ -95,25 +95,19 @@ NETWORKS = {
         AppearanceFeatureExtractor,
         (_IMAGE,),
         _appearance(),
-        ignored=[
-            Ignored(f"{norm}.num_batches_tracked", "counts training steps")
-            for norm in ("first.norm", "down_blocks.{i}.norm", "resblocks_3d.{i}.norm1", "resblocks_3d.{i}.norm2")
-        ],
+        ignored=counters("first.norm", "down_blocks.{i}.norm", "resblocks_3d.{i}.norm1", "resblocks_3d.{i}.norm2"),
     ),
     "liveportrait.motion_extractor": Network(MotionExtractor, (_IMAGE,), _motion()),
     "liveportrait.warping_module": Network(
         WarpingModule,
         ((1, 16, 64, 64, 32), (1, 21, 3), (1, 21, 3)),
         _warping(),
-        ignored=[
-            Ignored(f"{norm}.num_batches_tracked", "counts training steps")
-            for norm in (
-                "third.norm",
-                "dense_motion_network.norm",
-                "dense_motion_network.hourglass.decoder.norm",
-                "dense_motion_network.hourglass.{part}.{blocks}.{i}.norm",
-            )
-        ],
+        ignored=counters(
+            "third.norm",
+            "dense_motion_network.norm",
+            "dense_motion_network.hourglass.decoder.norm",
+            "dense_motion_network.hourglass.{part}.{blocks}.{i}.norm",
+        ),
     ),
     "liveportrait.spade_generator": Network(
         SpadeGenerator,

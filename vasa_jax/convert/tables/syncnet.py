@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from vasa_jax.convert.network import Network, batch_norm, layer
-from vasa_jax.convert.rules import CONVOLUTION_2D, Ignored, Rule, Transform
+from vasa_jax.convert.network import Network, batch_norm, counters, layer
+from vasa_jax.convert.rules import CONVOLUTION_2D, Rule, Transform
 from vasa_jax.pretrained.syncnet import FRAMES, STEPS, SyncNet
 
 PLANAR = Transform("planar", lambda x: x[:, :, 0].transpose(2, 3, 1, 0), lambda x: x.transpose(3, 2, 0, 1)[:, :, None])
@@ -44,6 +44,6 @@ NETWORKS = {
         SyncNet,
         ((1, FRAMES, 224, 224, 3), (1, 13, STEPS, 1)),
         _syncnet(),
-        ignored=[Ignored("{tower}.{i}.num_batches_tracked", "counts training steps")],
+        ignored=counters("{tower}.{i}"),
     ),
 }
