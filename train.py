@@ -1,8 +1,9 @@
 """The training door: `python train.py CONFIG --workdir DIR [--steps N] [--seed S] [--any.config-field VALUE ...]`.
 
 CONFIG is a Python file of `configs/` and comes first; every field of the experiment that it returns can be overlaid
-by a flag (`--help` lists them). The same command goes on where an interrupted run stopped. `--dry-run` builds
-everything abstractly and prints sizes.
+by a flag (`--help` lists them). The same command goes on where an interrupted run stopped; `--resume` and
+`--init-from` start from another run or a release (see `vasa_jax.training.start`). `--distributed` joins a cluster.
+`--dry-run` builds everything abstractly and prints sizes.
 """
 
 import dataclasses
@@ -13,6 +14,7 @@ from typing import Annotated, Any
 import tyro
 
 from vasa_jax.config import load
+from vasa_jax.training.start import Start
 
 USAGE = "usage: python train.py CONFIG --workdir DIR [--steps N] [--seed S] [--dry-run]; CONFIG --help lists every flag"
 
@@ -32,6 +34,16 @@ def parse(arguments: list[str]) -> Any:
             ("workdir", Annotated[str, tyro.conf.arg(help="folder of the run: data, checkpoints, logs")], ""),
             ("dry_run", Annotated[bool, tyro.conf.arg(help="print sizes and train nothing")], False),
             ("time_limit", Annotated[float, tyro.conf.arg(help="seconds; then stop with a checkpoint")], float("inf")),
+            ("start", Annotated[Start, tyro.conf.arg(name="")], Start()),
+            ("wandb", Annotated[str, tyro.conf.arg(help="project of Weights & Biases to log to as well")], ""),
+            ("distributed", Annotated[bool, tyro.conf.arg(help="join the cluster that JAX finds")], False),
+            (
+                "coordinator",
+                Annotated[str, tyro.conf.arg(help="HOST:PORT of process 0, to join a cluster by hand")],
+                "",
+            ),
+            ("processes", Annotated[int, tyro.conf.arg(help="of the cluster, with --coordinator")], 0),
+            ("process", Annotated[int, tyro.conf.arg(help="number of this one, from 0, with --coordinator")], -1),
         ],
         frozen=True,
     )
@@ -51,17 +63,25 @@ def main(arguments: list[str]) -> int:
             raise ValueError("workdir is empty: name a folder for the run with --workdir")
         import jax
 
-        from vasa_jax.training.loop import NonFiniteError, train
+        from vasa_jax.training import cluster
+        from vasa_jax.training.logs import NonFiniteError
+        from vasa_jax.training.loop import train
+        from vasa_jax.training.start import with_stage_1
         from vasa_jax.training.tasks import make_task
 
+        if run.distributed or run.coordinator or run.processes or run.process >= 0:
+            cluster.join(run.coordinator, run.processes, run.process)
         cache = jax.config.jax_compilation_cache_dir  # pyright: ignore[reportAttributeAccessIssue]
         if cache is None:  # a run that goes on need not compile again
             jax.config.update("jax_compilation_cache_dir", str(Path(run.workdir).absolute() / "compiled"))
+        experiment = with_stage_1(run.experiment, run.start)
         try:
-            result = train(run.experiment, make_task(run.experiment), Path(run.workdir), run.time_limit)
+            result = train(experiment, make_task(experiment), run.workdir, run.start, run.time_limit, wandb=run.wandb)
         except NonFiniteError as error:
             print(f"train.py: stopped: {error}", file=sys.stderr)
             return 1
+        finally:
+            cluster.leave()
     except ValueError as error:
         print(f"train.py: error: {error}", file=sys.stderr)
         return 2

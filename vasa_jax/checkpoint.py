@@ -1,8 +1,8 @@
 """Two formats on disk: the bundle a run resumes from, and the release that anyone loads.
 
-* A **bundle** is one Orbax step folder with three items: the train state, the position of the Grain iterator and the
-  config as JSON. It is written asynchronously to a temporary folder and renamed when complete, so a half-written
-  bundle is never seen; the last `keep` stay.
+* A **bundle** is one Orbax step folder with two items, the train state and the config as JSON; the number of its step
+  is also the position in the data. It is written asynchronously to a temporary folder and renamed when complete, so a
+  half-written bundle is never seen; the last `keep` stay.
 * A **release** is a folder that needs no Orbax: `config.json`, one `NAME.safetensors` per named tree of tensors (keys
   of the tree joined by "/"), and `model_card.md`. Nothing in it is executed. It is the format of the weights that
   come with the package.
@@ -15,7 +15,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import grain
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -145,10 +144,18 @@ def _loaded(leaf: np.ndarray) -> np.ndarray:
 class Bundles:
     """The bundles of one run, under `WORKDIR/checkpoints`; a context manager that waits for writes on leaving."""
 
-    def __init__(self, workdir: str | Path, keep: int = 2):
-        """Open (and make) the folder; `keep` bundles stay. Left-overs of an interrupted write are removed."""
-        options = ocp.CheckpointManagerOptions(max_to_keep=keep, cleanup_tmp_directories=True)
-        self._manager = ocp.CheckpointManager(Path(workdir).absolute() / "checkpoints", options=options)
+    def __init__(self, workdir: str | Path, keep: int = 2, read_only: bool = False):
+        """Open (and make) the folder; `keep` bundles stay. Left-overs of an interrupted write are removed, unless the
+        folder is only read."""
+        options = ocp.CheckpointManagerOptions(
+            max_to_keep=None if read_only else keep,
+            cleanup_tmp_directories=not read_only,
+            create=not read_only,
+            read_only=read_only,
+        )
+        handlers = {"state": ocp.StandardCheckpointHandler(), "config": ocp.JsonCheckpointHandler()}
+        folder = Path(workdir).absolute() / "checkpoints"
+        self._manager = ocp.CheckpointManager(folder, item_handlers=handlers, options=options)
 
     def __enter__(self) -> "Bundles":
         return self
@@ -160,26 +167,42 @@ class Bundles:
         """The step of the newest complete bundle, or None."""
         return self._manager.latest_step()
 
-    def save(self, step: int, state: Any, iterator: grain.DatasetIterator, config: Mapping[str, Any]) -> None:
-        """Start writing a bundle; the arrays are copied before this returns, so that the next step may reuse them."""
-        items = ocp.args.Composite(
-            state=ocp.args.StandardSave(state),
-            iterator=grain.checkpoint.CheckpointSave(iterator),
-            config=ocp.args.JsonSave(dict(config)),
-        )
+    def has(self, step: int) -> bool:
+        """Whether there is a complete bundle of this step."""
+        return step in self._manager.all_steps()
+
+    def save(self, step: int, state: Any, config: Mapping[str, Any]) -> None:
+        """Start writing a bundle; the arrays are copied before this returns, so that the next step may reuse them. All
+        processes call this together."""
+        items = ocp.args.Composite(state=ocp.args.StandardSave(state), config=ocp.args.JsonSave(dict(config)))
         self._manager.save(step, args=items, force=True)
 
     def config(self, step: int) -> dict[str, Any]:
         """The config saved with the bundle of `step`."""
         return self._manager.restore(step, args=ocp.args.Composite(config=ocp.args.JsonRestore()))["config"]
 
-    def restore(self, step: int, state: Any, iterator: grain.DatasetIterator) -> Any:
-        """The state of the bundle of `step`; `state` gives structure, shapes and shardings, and `iterator` is moved
-        to its position."""
-        items = ocp.args.Composite(
-            state=ocp.args.StandardRestore(state), iterator=grain.checkpoint.CheckpointRestore(iterator)
-        )
-        return self._manager.restore(step, args=items)["state"]
+    def restore(self, step: int, state: Any = None) -> Any:
+        """The state of the bundle of `step`.
+
+        Args:
+            step: of a bundle that is there.
+            state: gives structure, shapes and shardings; None restores nested dictionaries by field name.
+
+        Raises:
+            ValueError: where the bundle holds arrays of other names or shapes, naming one.
+        """
+        if state is None:
+            return self._manager.restore(step, args=ocp.args.Composite(state=ocp.args.StandardRestore()))["state"]
+        there = flatten(self._manager.item_metadata(step)["state"])
+        saved = {name: tuple(leaf.shape) for name, leaf in there.items()}
+        wanted = {name: tuple(leaf.shape) for name, leaf in flatten(state).items()}
+        for name in sorted(saved.keys() | wanted.keys()):
+            if saved.get(name) != wanted.get(name):
+                raise ValueError(
+                    f"the checkpoint of step {step} has {name} {saved.get(name, 'missing')}, this run "
+                    f"{wanted.get(name, 'missing')}; choose another --workdir"
+                )
+        return self._manager.restore(step, args=ocp.args.Composite(state=ocp.args.StandardRestore(state)))["state"]
 
 
 def read_bundle(workdir: str | Path) -> tuple[int, dict[str, Any], dict[str, Any]]:
@@ -196,10 +219,8 @@ def read_bundle(workdir: str | Path) -> tuple[int, dict[str, Any], dict[str, Any
         raise ValueError(
             f"{str(workdir)!r} holds no run: it has no checkpoints; train it first with train.py --workdir"
         )
-    with ocp.CheckpointManager(folder, options=ocp.CheckpointManagerOptions(read_only=True)) as manager:
-        step = manager.latest_step()
+    with Bundles(workdir, read_only=True) as bundles:
+        step = bundles.latest()
         if step is None:
             raise ValueError(f"{str(workdir)!r} holds no complete checkpoint yet; wait for the first or train longer")
-        items = ocp.args.Composite(state=ocp.args.StandardRestore(), config=ocp.args.JsonRestore())
-        restored = manager.restore(step, args=items)
-    return step, restored["config"], jax.tree.map(np.asarray, restored["state"])
+        return step, bundles.config(step), jax.tree.map(np.asarray, bundles.restore(step))

@@ -8,7 +8,11 @@ import pytest
 
 from tests.training.toy import EXPERIMENT, ToyExperiment, make_toy
 from vasa_jax.checkpoint import read_bundle
-from vasa_jax.training.loop import NonFiniteError, train
+from vasa_jax.training.config import OptimiserConfig
+from vasa_jax.training.lock import locked
+from vasa_jax.training.logs import NonFiniteError
+from vasa_jax.training.loop import train
+from vasa_jax.training.start import Start
 
 
 def stop_after(steps):
@@ -68,12 +72,68 @@ def test_the_log_can_be_watched(tmp_path):
     assert json.loads((tmp_path / "config.json").read_text())["batch_size"] == 8
 
 
-def test_another_model_in_the_same_workdir_is_refused(tmp_path):
-    fields = {field.name: getattr(EXPERIMENT, field.name) for field in dataclasses.fields(EXPERIMENT)}
-    experiment = ToyExperiment(**fields)
-    train(experiment, make_toy(), tmp_path, stop=stop_after(1), progress=False)
-    with pytest.raises(ValueError, match="model=5, but the run in this workdir has 4"):
-        train(dataclasses.replace(experiment, model=5), make_toy(), tmp_path, progress=False)
+def test_what_was_logged_after_the_checkpoint_is_dropped(tmp_path):
+    experiment = dataclasses.replace(EXPERIMENT, steps=6, log_every=1, save_every=4)
+    train(experiment, make_toy(), tmp_path, progress=False, stop=stop_after(4))
+    with (tmp_path / "log.jsonl").open("a") as log:
+        log.write('{"step": 5, "train/loss": 7.0}\n{"step": 5, "trai')  # killed in the middle of a line
+    train(experiment, make_toy(), tmp_path, progress=False)
+    lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    logged = [(line["step"], line["train/loss"]) for line in lines if "train/loss" in line]
+    assert [step for step, _ in logged] == [1, 2, 3, 4, 5, 6] and all(loss != 7.0 for _, loss in logged)
+
+
+def test_a_run_tells_its_speed_its_wait_and_its_memory(tmp_path):
+    train(EXPERIMENT, make_toy(), tmp_path, progress=False)
+    line = next(line for line in map(json.loads, (tmp_path / "log.jsonl").open()) if "train/loss" in line)
+    assert line["train/steps_per_second"] > 0 and 0 <= line["train/data_wait"] <= 1
+    assert line["train/samples_per_second"] == pytest.approx(8 * line["train/steps_per_second"], rel=1e-4)
+    # A product of (8, 3) and (3, 2), and of its gradient; the input needs none.
+    flops = 2 * (8 * 3 * 2) * 2
+    assert line["train/teraflops_per_second"] == pytest.approx(flops * line["train/steps_per_second"] / 1e12, rel=1e-4)
+    assert 0.01 < line["train/host_gib"] < 100 and line["train/data_skipped"] == 0
+    assert line["train/gradient_norm/dense"] == pytest.approx(line["train/gradient_norm"], rel=1e-5)
+
+
+def toy(**fields):
+    return ToyExperiment(**{f.name: getattr(EXPERIMENT, f.name) for f in dataclasses.fields(EXPERIMENT)} | fields)
+
+
+@pytest.mark.parametrize(
+    "fields, message",
+    [
+        (
+            {"model": 5},
+            "model 4 -> 5; repeat the old values, choose another --workdir, or allow it with --allow-config",
+        ),
+        ({"seed": 1, "log_every": 1}, "seed 0 -> 1, log_every 2 -> 1"),
+        ({"optimiser": OptimiserConfig(learning_rate=0.5, warmup=2)}, "optimiser.learning_rate 0.01 -> 0.5"),
+    ],
+)
+def test_another_config_in_the_same_workdir_is_refused_and_shown(tmp_path, fields, message):
+    train(toy(), make_toy(), tmp_path, stop=stop_after(1), progress=False)
+    with pytest.raises(ValueError, match=message):
+        train(toy(**fields), make_toy(), tmp_path, progress=False)
+
+
+def test_a_change_that_is_named_is_allowed_and_logged(tmp_path):
+    train(toy(), make_toy(), tmp_path, stop=stop_after(2), progress=False)
+    optimiser = OptimiserConfig(learning_rate=0.5, warmup=2)
+    longer = toy(steps=6, optimiser=optimiser)
+    with pytest.raises(ValueError, match="optimiser.learning_rate 0.01 -> 0.5") as error:
+        train(longer, make_toy(), tmp_path, Start(allow_config_change=("steps",)), progress=False)
+    assert "steps 4 -> 6" not in str(error.value)
+    with pytest.raises(ValueError, match="allow_config_change='speed' is no field"):
+        train(longer, make_toy(), tmp_path, Start(allow_config_change=("speed",)), progress=False)
+    result = train(longer, make_toy(), tmp_path, Start(allow_config_change=("steps", "optimiser")), progress=False)
+    assert result.step == 6 and "0.01 -> 0.5" in (tmp_path / "log.jsonl").read_text()
+    assert train(longer, make_toy(), tmp_path, progress=False).digest == result.digest  # allowed once, then saved
+
+
+def test_two_runs_in_one_workdir_are_refused(tmp_path):
+    with locked(tmp_path), pytest.raises(ValueError, match=f"is in use by process {os.getpid()} on "):
+        train(EXPERIMENT, make_toy(), tmp_path, progress=False)
+    assert train(EXPERIMENT, make_toy(), tmp_path, progress=False).step == 4
 
 
 def test_a_batch_that_devices_cannot_share_is_refused(tmp_path):

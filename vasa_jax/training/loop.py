@@ -1,37 +1,40 @@
 """The loop: batches in, steps, logs, checkpoints; and the exact way back after an interruption.
 
-A run starts from its own last bundle if there is one, else from scratch. A bundle holds the state, the position in
-the data and the config, and every random key comes from the step's number, so an interrupted run ends where an
-uninterrupted one does, bit for bit on a CPU. Losses are fetched every `log_every` steps, one number a step, so that a
-non-finite one is named exactly and never saved.
+Where a run starts from is said in `start`. A checkpoint holds the state and the config; its position in the data is the
+number of its step, and every random key comes from that number too, so an interrupted run ends where an uninterrupted
+one does, bit for bit on a CPU. Losses are fetched every `log_every` steps, one number a step, so that a non-finite one
+is named exactly and never saved. On many hosts all processes run this loop side by side; the first alone makes data and
+writes logs, and all stop at the same step.
 """
 
+import functools
 import json
+import os
 import signal
 import time
-from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
-from tensorboardX import SummaryWriter
 from tqdm import tqdm
 
 from vasa_jax import config as configs
 from vasa_jax.checkpoint import Bundles
-from vasa_jax.training.config import Experiment
-from vasa_jax.training.optimiser import learning_rate, make_optimiser
+from vasa_jax.data.pipeline import Prefetch
+from vasa_jax.nn.cost import count_macs
+from vasa_jax.training import cluster
+from vasa_jax.training.config import Experiment, MotionExperiment
+from vasa_jax.training.lock import locked
+from vasa_jax.training.logs import Logs, Watch
+from vasa_jax.training.optimiser import check_patterns, is_frozen, make_optimiser
 from vasa_jax.training.parallel import Strategy, make_strategy
+from vasa_jax.training.start import Start, check_config, load_parameters, overlay, take_parameters
 from vasa_jax.training.state import TrainState, create, digest
 from vasa_jax.training.step import make_train_step
 from vasa_jax.training.task import Task
-
-AHEAD = 2
-"""Steps that may be queued on the device before the loop waits."""
 
 
 class Result(NamedTuple):
@@ -41,7 +44,7 @@ class Result(NamedTuple):
     seconds: duration of this start, from the first step (compilation included) to the last.
     samples_per_second: samples of this start over that time.
     digest: SHA-256 of the parameters, see `state.digest`.
-    stopped: why it ended before its last step ("signal", "time limit"), or "" where it did not.
+    stopped: why it ended before its last step ("SIGTERM", "time limit"), or "" where it did not.
     """
 
     step: int
@@ -51,113 +54,180 @@ class Result(NamedTuple):
     stopped: str
 
 
-class NonFiniteError(ArithmeticError):
-    """A loss or gradient is NaN or infinite; the message names the step."""
-
-
 def train(
     experiment: Experiment,
     task: Task,
     workdir: str | Path,
+    start: Start = Start(),  # noqa: B008 (frozen)
     time_limit: float = float("inf"),
     stop: Callable[[int], str] = lambda step: "",
     progress: bool = True,
+    wandb: str = "",
 ) -> Result:
     """Train a task to `experiment.steps`, or until asked to stop, and save.
 
     Args:
-        experiment: the config; its own copy goes into every bundle and `WORKDIR/config.json`.
+        experiment: the config; its own copy goes into every checkpoint and `WORKDIR/config.json`.
         task: what is trained, as from `tasks.make_task`.
-        workdir: gets `checkpoints/`, `log.jsonl`, TensorBoard events, `config.json` and, unless shared, `data/`.
-        time_limit: seconds after which the run stops cleanly, with a bundle.
+        workdir: gets `checkpoints/`, `samples/`, `log.jsonl`, TensorBoard events, `config.json` and, unless shared,
+            `data/`. On many hosts it is the same folder for all.
+        start: what to start from where the workdir has no checkpoint.
+        time_limit: seconds after which the run stops cleanly, with a checkpoint.
         stop: asked with the number of steps done; anything but "" stops cleanly and is the reason reported.
         progress: show a progress bar on stderr.
+        wandb: project of Weights & Biases to log to as well; "" is none.
 
     Raises:
-        NonFiniteError: at the first non-finite loss or gradient; nothing is saved after the last good bundle.
-        ValueError: for a batch that the devices cannot share, or a workdir of another model.
+        NonFiniteError: at the first non-finite loss or gradient; nothing is saved after the last good checkpoint.
+        ValueError: for a batch that the devices cannot share, a workdir in use, a config that is not the checkpoint's,
+            or a source in `start` that does not fit.
     """
     started = time.monotonic()
     workdir = Path(workdir)
-    workdir.mkdir(parents=True, exist_ok=True)
-    strategy = make_strategy(experiment.parallel, experiment.batch_size, experiment.fsdp, experiment.accumulate)
-    constants = task.prepare(workdir)
-    optimiser = make_optimiser(experiment.optimiser, experiment.steps)
-    step = make_train_step(
-        task.loss, optimiser, experiment.ema, strategy.axis_name, experiment.accumulate, experiment.remat
-    )
-    key = strategy.place(jax.random.key_data(jax.random.key(experiment.seed)))
-
-    def fresh() -> TrainState:
-        params, _ = jax.jit(task.init)(jax.random.key(experiment.seed))
-        return create(params, jax.tree.map(jnp.asarray, constants), optimiser)
-
-    shapes = jax.eval_shape(fresh)
-    compiled = strategy.compile(step, shapes)
-    iterator = iter(task.dataset(workdir, experiment.batch_size, experiment.seed))
-    with (
-        closing(iterator),
-        _catch_signals() as caught,
-        Bundles(workdir, experiment.keep) as bundles,
-        _Logs(workdir) as logs,
-    ):
-        state, first = _start(experiment, strategy, bundles, iterator, fresh, shapes, logs)
-        (workdir / "config.json").write_text(configs.to_json(experiment))
-        done = first
-        watch = _Watch(experiment, strategy, logs)
-        keeper = _Keeper(experiment, task, strategy, bundles, logs, iterator, task.held_out(workdir))
-        stopped, begun = "", time.monotonic()
-        with _bar(experiment.steps, first, progress) as bar:
-            while done < experiment.steps and not stopped:
-                batch = strategy.place_batch(next(iterator))
-                with jax.transfer_guard("disallow"):
-                    state, metrics = compiled(state, batch, key)
-                done += 1
-                watch.add(done, metrics)
-                bar.update()
-                stopped = _reason(caught, done, stop, time.monotonic() - started > time_limit)
-                last = bool(stopped) or done == experiment.steps
-                if last or done % experiment.log_every == 0 or done % experiment.save_every == 0:
-                    bar.set_postfix_str(watch.flush(done))
-                keeper.after(done, state, last)
-                watch.skip_pause()
+    first_process = cluster.is_first()
+    with ExitStack() as stack:
+        if first_process:
+            workdir.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(locked(workdir))
+        cluster.meet("workdir")
+        strategy = make_strategy(experiment.parallel, experiment.batch_size, experiment.fsdp, experiment.accumulate)
+        if first_process:
+            task.prepare(workdir)
+        cluster.meet("data")
+        run = _Run(experiment, task, workdir, strategy, task.prepare(workdir))
+        bundles = stack.enter_context(Bundles(workdir, experiment.keep))
+        state, first, remark = run.begin(start, bundles)
+        logs = stack.enter_context(Logs(workdir, first, run.config, wandb, silent=not first_process))
+        if remark:
+            logs.note(first, remark)
+        if first_process:
+            _write(workdir / "config.json", configs.to_json(experiment))
+        batches = task.dataset(
+            workdir, experiment.batch_size, experiment.seed, first, jax.process_index(), jax.process_count()
+        )
+        placed = stack.enter_context(closing(Prefetch(batches, strategy.place_batch)))
+        caught = stack.enter_context(_catch_signals())
+        watch = Watch(experiment, strategy, logs, run.flops())
+        keeper = _Keeper(experiment, task, strategy, bundles, logs, run.config, task.held_out(workdir))
+        key = strategy.place(jax.device_get(jax.random.key_data(jax.random.key(experiment.seed))))
+        done, stopped, begun = first, "", time.monotonic()
+        bar = stack.enter_context(_bar(experiment.steps, first, progress and first_process))
+        while done < experiment.steps and not stopped:
+            batch = next(placed)
+            with jax.transfer_guard("disallow"):
+                state, metrics = run.step(state, batch, key)
+            done += 1
+            watch.add(done, metrics)
+            bar.update()
+            logged = done % experiment.log_every == 0
+            stopped = _reason(caught, done, stop, time.monotonic() - started > time_limit, logged)
+            last = bool(stopped) or done == experiment.steps
+            if last or logged or done % experiment.save_every == 0:
+                bar.set_postfix_str(watch.flush(done, placed.waited, placed.skipped))
+            keeper.after(done, state, last)
+            watch.skip_pause()
         seconds = time.monotonic() - begun
         samples = (done - first) * experiment.batch_size
         return Result(done, seconds, samples / seconds, digest(strategy.collect(state.params)), stopped)
 
 
-def _start(
-    experiment: Experiment,
-    strategy: Strategy,
-    bundles: Bundles,
-    iterator: Any,
-    fresh: Callable[[], TrainState],
-    shapes: TrainState,
-    logs: "_Logs",
-) -> tuple[TrainState, int]:
-    """The state to go on from, placed, and its step: the run's own last bundle, else a fresh one."""
-    step = bundles.latest()
-    if step is None:
-        return strategy.create(fresh), 0
-    before = configs.from_json(json.dumps(bundles.config(step)), type(experiment))
-    changed = configs.difference(before, experiment)
-    if changed:
-        logs.note(step, {name: f"{old!r} -> {new!r}" for name, (old, new) in changed.items()})
-    for name, (old, new) in changed.items():
-        if name == "model" or name.startswith("model."):
-            raise ValueError(f"{name}={new!r}, but the run in this workdir has {old!r}; choose another --workdir")
-    return strategy.adopt(bundles.restore(step, strategy.target(shapes), iterator)), step
+class _Run:
+    """What a run is before its first step: the compiled step, the shapes of its state, and a state to begin with."""
+
+    def __init__(self, experiment: Experiment, task: Task, workdir: Path, strategy: Strategy, constants: Any):
+        self._experiment, self._task, self._workdir, self._strategy = experiment, task, workdir, strategy
+        self._constants = jax.device_get(constants)
+        self._optimiser = make_optimiser(experiment.optimiser, experiment.steps)
+        self.config = json.loads(configs.to_json(experiment))
+        self.shapes = jax.eval_shape(self._make, {}, self._constants)
+        check_patterns(experiment.optimiser, self.shapes.params)
+        step = self._train_step(strategy.axis_name, experiment.accumulate, experiment.remat)
+        self.step = strategy.compile(step, self.shapes)
+
+    def _train_step(self, axis_name: str | None, accumulate: int, remat: bool) -> Any:
+        experiment = self._experiment
+        return make_train_step(
+            self._task.loss,
+            self._optimiser,
+            experiment.ema,
+            axis_name,
+            accumulate,
+            remat,
+            functools.partial(is_frozen, experiment.optimiser),
+            self._task.blocks,
+        )
+
+    def _make(self, taken: Any, constants: Any) -> TrainState:
+        params, _ = self._task.init(jax.random.key(self._experiment.seed))
+        return create(overlay(params, taken), jax.tree.map(jnp.asarray, constants), self._optimiser)
+
+    def flops(self) -> float:
+        """Floating-point operations of one step, forward and backward, products and convolutions alone."""
+        key = jax.ShapeDtypeStruct((2,), jnp.uint32)
+        batch = self._task.batch_spec(self._experiment.batch_size)
+        return 2.0 * count_macs(self._train_step(None, 1, False), self.shapes, batch, key)
+
+    def begin(self, start: Start, bundles: Bundles) -> tuple[TrainState, int, dict[str, str]]:
+        """The state to go on from, its step, and remarks for the log; the order is that of `start`."""
+        step = bundles.latest()
+        if step is not None:
+            state, changed = self._restored(bundles, step, start)
+            return state, step, changed
+        if start.resume:
+            folder, number = _checkpoint_of(start.resume)
+            with Bundles(folder, read_only=True) as others:
+                step = others.latest() if number is None else number
+                if step is None or not others.has(step):
+                    raise ValueError(f"resume={start.resume!r} holds no complete checkpoint; name a run's workdir")
+                state, changed = self._restored(others, step, start)
+            return state, step, changed | {"resumed": start.resume}
+        taken = {}
+        if start.init_from and not self._takes_stage_1_alone(start):
+            params = self.shapes.params
+            loaded = load_parameters(start.init_from, self._experiment)
+            taken = take_parameters(loaded, params, self._task.blocks(params), start.fresh, start.init_from)
+        remark = {"init_from": f"{start.init_from}: {len(taken)} arrays"} if start.init_from else {}
+        return self._strategy.create(self._make, taken, self._constants), 0, remark
+
+    def _takes_stage_1_alone(self, start: Start) -> bool:
+        """Whether `init_from` names the stage 1 that stage 2 stands on, and holds no stage 2."""
+        is_stage_2 = isinstance(self._experiment, MotionExperiment) and self._experiment.autoencoder == start.init_from
+        return is_stage_2 and not load_parameters(start.init_from, self._experiment)
+
+    def _restored(self, bundles: Bundles, step: int, start: Start) -> tuple[TrainState, dict[str, str]]:
+        changed = check_config(bundles.config(step), self._experiment, start.allow_config_change)
+        return self._strategy.adopt(bundles.restore(step, self._strategy.target(self.shapes))), changed
 
 
-def _reason(caught: list[int], done: int, stop: Callable[[int], str], late: bool) -> str:
-    if caught:
-        return signal.Signals(caught[0]).name
-    return "time limit" if late else stop(done)
+def _checkpoint_of(path: str) -> tuple[Path, int | None]:
+    """A run's workdir and a step, of DIR or DIR/checkpoints/STEP."""
+    folder = Path(path)
+    if folder.parent.name == "checkpoints" and folder.name.isdigit():
+        return folder.parent.parent, int(folder.name)
+    return folder, None
+
+
+def _write(path: Path, text: str) -> None:
+    """Write a file whole, or not at all."""
+    fresh = path.with_name(f".{path.name}.{os.getpid()}")
+    fresh.write_text(text)
+    fresh.replace(path)
+
+
+def _reason(caught: list[int], done: int, stop: Callable[[int], str], late: bool, logged: bool) -> str:
+    """Why to stop now, or "". Processes agree: on SIGTERM at every step, on the rest where all of them log."""
+    if cluster.asked_to_stop(done):
+        return "SIGTERM"
+    reason = signal.Signals(caught[0]).name if caught else "time limit" if late else stop(done)
+    if jax.process_count() == 1:
+        return reason
+    return (reason or "asked by process 0") if logged and cluster.agree(bool(reason)) else ""
 
 
 @contextmanager
 def _catch_signals() -> Iterator[list[int]]:
-    """Collect SIGTERM and SIGINT instead of dying from the first; a second SIGINT interrupts as usual."""
+    """Collect SIGTERM and SIGINT instead of dying from the first; a second SIGINT interrupts as usual. In a cluster JAX
+    itself listens for SIGTERM."""
     caught: list[int] = []
 
     def remember(number: int, frame: object) -> None:
@@ -165,8 +235,9 @@ def _catch_signals() -> Iterator[list[int]]:
             raise KeyboardInterrupt
         caught.append(number)
 
+    mine = (signal.SIGINT,) if jax.process_count() > 1 else (signal.SIGTERM, signal.SIGINT)
     try:
-        old = {number: signal.signal(number, remember) for number in (signal.SIGTERM, signal.SIGINT)}
+        old = {number: signal.signal(number, remember) for number in mine}
     except ValueError:  # not the main thread: signals are not ours to catch
         old = {}
     try:
@@ -181,27 +252,23 @@ def _bar(steps: int, first: int, shown: bool) -> tqdm:
 
 
 class _Keeper(NamedTuple):
-    """What is due now and then: evaluation, pictures, a bundle."""
+    """What is due now and then: evaluation, pictures and videos, a checkpoint."""
 
     experiment: Experiment
     task: Task
     strategy: Strategy
     bundles: Bundles
-    logs: "_Logs"
-    iterator: Any
+    logs: Logs
+    config: dict[str, Any]
     held_out: Any
 
     def after(self, done: int, state: Any, last: bool) -> None:
         """Do what is due after `done` steps; `last` says that the run ends here, complete or not."""
         experiment, finished = self.experiment, done == self.experiment.steps
-        save = (last or done % experiment.save_every == 0) and self.bundles.latest() != done
         score = finished or done % experiment.eval_every == 0
         draw = finished or done % experiment.pictures_every == 0
-        if not (save or score or draw):
-            return
-        if save:
-            stored = self.strategy.stored(state)
-            self.bundles.save(done, stored, self.iterator, json.loads(configs.to_json(experiment)))
+        if (last or done % experiment.save_every == 0) and self.bundles.latest() != done:
+            self.bundles.save(done, self.strategy.stored(state), self.config)
         if not (score or draw):
             return
         ema, constants = self.strategy.collect((state.ema, state.constants))
@@ -210,76 +277,4 @@ class _Keeper(NamedTuple):
             self.logs.scalars(done, {f"eval/{name}": value for name, value in scores.items()})
         if draw:
             self.logs.pictures(done, self.task.pictures(ema, constants, self.held_out))
-
-
-class _Watch:
-    """Metrics of the steps since the last flush, on the device until then."""
-
-    def __init__(self, experiment: Experiment, strategy: Strategy, logs: "_Logs"):
-        self._experiment, self._strategy, self._logs = experiment, strategy, logs
-        self._pending: deque[tuple[int, Any]] = deque()
-        self._since = time.monotonic()
-
-    def add(self, done: int, metrics: Any) -> None:
-        """Note the metrics of the step that made it `done` steps, and wait for the step `AHEAD` before it."""
-        self._pending.append((done, metrics))
-        if len(self._pending) > AHEAD:
-            jax.block_until_ready(self._pending[-1 - AHEAD][1])
-
-    def skip_pause(self) -> None:
-        """Start the clock of steps/s anew where nothing is pending: logging, evaluation and saving are no steps."""
-        if not self._pending:
-            self._since = time.monotonic()
-
-    def flush(self, done: int) -> str:
-        """Log the means and return a short text; raises NonFiniteError naming the first bad step."""
-        rows = [(step, jax.device_get(self._strategy.collect(metrics))) for step, metrics in self._pending]
-        for step, row in rows:
-            bad = [name for name in ("loss", "gradient_norm") if not np.isfinite(row[name])]
-            if bad:
-                values = ", ".join(f"{name}={float(value):.4g}" for name, value in sorted(row.items()))
-                raise NonFiniteError(
-                    f"not finite at step {step}: {', '.join(bad)} ({values}); the last checkpoint is from before it: "
-                    "lower optimiser.learning_rate or mend the data"
-                )
-        if not rows:
-            return ""
-        elapsed = max(time.monotonic() - self._since, 1e-9)
-        means = {name: float(np.mean([row[name] for _, row in rows])) for name in rows[0][1]}
-        rate = float(learning_rate(self._experiment.optimiser, self._experiment.steps, done - 1))
-        speed = {"learning_rate": rate, "steps_per_second": len(rows) / elapsed}
-        speed["samples_per_second"] = speed["steps_per_second"] * self._experiment.batch_size
-        self._logs.scalars(done, {f"train/{name}": value for name, value in (means | speed).items()})
-        self._pending.clear()
-        self._since = time.monotonic()
-        return f"loss={means['loss']:.4f}"
-
-
-class _Logs:
-    """TensorBoard events under `WORKDIR/events` and the same scalars, one JSON object a line, in
-    `WORKDIR/log.jsonl`."""
-
-    def __init__(self, workdir: Path):
-        self._writer = SummaryWriter(str(workdir / "events"))
-        self._lines = (workdir / "log.jsonl").open("a")
-
-    def __enter__(self) -> "_Logs":
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self._writer.close()
-        self._lines.close()
-
-    def scalars(self, step: int, values: dict[str, float]) -> None:
-        for name, value in values.items():
-            self._writer.add_scalar(name, float(value), step)
-        self.note(step, {name: float(f"{float(value):.6g}") for name, value in values.items()})
-
-    def pictures(self, step: int, pictures: dict[str, Any]) -> None:
-        for name, picture in pictures.items():
-            self._writer.add_image(name, np.asarray(picture, np.float32), step, dataformats="HWC")
-        self._writer.flush()
-
-    def note(self, step: int, values: dict[str, Any]) -> None:
-        self._lines.write(json.dumps({"step": step, "time": round(time.time(), 1)} | values) + "\n")
-        self._lines.flush()
+            self.logs.videos(done, self.task.videos(ema, constants, self.held_out))

@@ -4,6 +4,8 @@ With step i of n, warm-up w, rates r and f:  rate(i) = min(1, (i + 1) / w) (f + 
 2).
 """
 
+import re
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -11,6 +13,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int
 
+from vasa_jax.checkpoint import flatten
 from vasa_jax.training.config import OptimiserConfig
 
 
@@ -29,9 +32,38 @@ def decayed(params: Any) -> Any:
     return jax.tree_util.tree_map_with_path(is_kernel, params)
 
 
+def is_frozen(config: OptimiserConfig, name: str) -> bool:
+    """Whether a parameter of this name (`autoencoder/decoder/up_0/conv_0/kernel`) is never changed."""
+    return any(re.fullmatch(pattern, name) for pattern in config.freeze)
+
+
+def by_name(function: Callable[[str, Any], Any], tree: Any) -> Any:
+    """Map (name, leaf) over a tree, names as `checkpoint.flatten` gives them."""
+    return jax.tree.unflatten(jax.tree.structure(tree), [function(*item) for item in flatten(tree).items()])
+
+
+def check_patterns(config: OptimiserConfig, params: Any) -> None:
+    """Raise ValueError for a pattern of `freeze` or `rates` that matches no parameter, or where all are frozen."""
+    names = list(flatten(params))
+    for field, patterns in (("freeze", config.freeze), ("rates", [pattern for pattern, _ in config.rates])):
+        for pattern in patterns:
+            if not any(re.fullmatch(pattern, name) for name in names):
+                raise ValueError(f"optimiser.{field}={pattern!r} matches no parameter; names look like {names[0]!r}")
+    if all(is_frozen(config, name) for name in names):
+        raise ValueError(f"optimiser.freeze={config.freeze!r} leaves nothing to train; name fewer patterns")
+
+
 def make_optimiser(config: OptimiserConfig, steps: int) -> optax.GradientTransformation:
-    """Clip, then AdamW at `learning_rate`; its state counts its own steps, in agreement with the train state."""
-    return optax.chain(
+    """Clip, then AdamW at `learning_rate`, times the factor of the first of `config.rates` that matches.
+
+    Its state counts its own steps, in agreement with the train state. Frozen parameters are not updated, have no
+    moments and do not count in the norm.
+    """
+
+    def factor(name: str, update: Any) -> Any:
+        return next((rate * update for pattern, rate in config.rates if re.fullmatch(pattern, name)), update)
+
+    trained = optax.chain(
         optax.clip_by_global_norm(config.clip),
         optax.adamw(
             lambda step: learning_rate(config, steps, jnp.asarray(step)),
@@ -40,4 +72,9 @@ def make_optimiser(config: OptimiserConfig, steps: int) -> optax.GradientTransfo
             weight_decay=config.weight_decay,
             mask=decayed,
         ),
+        optax.stateless(lambda updates, params: by_name(factor, updates)),
     )
+    if not config.freeze:
+        return trained
+    kind = lambda name, _: "frozen" if is_frozen(config, name) else "trained"  # noqa: E731
+    return optax.partition({"trained": trained, "frozen": optax.set_to_zero()}, lambda params: by_name(kind, params))

@@ -1,4 +1,4 @@
-"""Three ways to spread one step over devices (design section 2).
+"""Three ways to spread one step over devices, on one host or many (design section 2).
 
 * `jit`: a mesh of Auto axes, the batch split over its axis "data", the state replicated, the mean over the global
   batch.
@@ -6,7 +6,8 @@
 * `sharded`: as `jit` on a mesh (data, fsdp), the batch split over both axes and the state split over the second by the
   table of `sharding`; it is born split and never whole on one device.
 
-They agree to rounding. A `Strategy` only places and compiles; it knows no task.
+They agree to rounding. A `Strategy` only places and compiles; it knows no task. On many hosts the mesh spans all of
+them, every process gives its own rows of a batch, and a checkpoint is written by all together.
 """
 
 import dataclasses
@@ -16,7 +17,7 @@ from typing import Any
 import jax
 import numpy as np
 from flax import jax_utils
-from jax.sharding import AxisType, NamedSharding, PartitionSpec, SingleDeviceSharding
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from vasa_jax.training import sharding
 from vasa_jax.training.step import TrainStep
@@ -31,18 +32,19 @@ class Strategy:
 
     axis_name: what the step must average over, or None.
     compile: a train step and the shapes of its state to the compiled step, which gives up its state's memory.
-    create: a function that makes a state to the state where the compiled step wants it.
+    create: a function that makes a state, and its arguments (equal on all processes), to the state where the compiled
+        step wants it.
     target: shapes of a state to shapes with shardings, as a checkpoint is to be read.
     adopt: a state read so to where the compiled step wants it.
     stored: a placed state as a checkpoint is to hold it.
-    place: a key, or any arrays that every device needs whole, likewise.
-    place_batch: NumPy arrays with a leading batch axis, likewise.
-    collect: placed arrays to one whole copy on the first device.
+    place: NumPy arrays that every device needs whole, equal on all processes, to where the compiled step wants them.
+    place_batch: this process's NumPy rows of a global batch, likewise.
+    collect: placed arrays to one whole copy on this process's first device; all processes must ask together.
     """
 
     axis_name: str | None
     compile: Callable[[TrainStep, Any], Any]
-    create: Callable[[Callable[[], Any]], Any]
+    create: Callable[..., Any]
     target: Callable[[Any], Any]
     adopt: Callable[[Any], Any]
     stored: Callable[[Any], Any]
@@ -69,95 +71,81 @@ def make_strategy(name: str, batch_size: int, fsdp: int = 0, accumulate: int = 1
         parts = f"{devices} devices" + (f" times {accumulate=}" if accumulate > 1 else "")
         raise ValueError(f"{batch_size=} does not divide over {parts}; make it a multiple of {devices * accumulate}")
     if name == "pmap":
-        return _pmap(devices, batch_size)
+        return _pmap()
     if name == "jit":
         mesh = jax.make_mesh((devices,), (AXIS,), axis_types=(AxisType.Auto,))
-        return _jit(mesh, PartitionSpec(AXIS))
+        return _on_mesh(mesh, lambda shapes: _everywhere(shapes, mesh))
     if name == "sharded":
         parts = fsdp or devices
         if devices % parts:
             raise ValueError(f"{fsdp=} does not divide {devices} devices; choose a divisor, or 0 for all")
-        axes = (AXIS, sharding.AXIS)
-        mesh = jax.make_mesh((devices // parts, parts), axes, axis_types=(AxisType.Auto,) * 2)
-        return _sharded(mesh, PartitionSpec(axes))
+        mesh = jax.make_mesh((devices // parts, parts), (AXIS, sharding.AXIS), axis_types=(AxisType.Auto,) * 2)
+        return _on_mesh(mesh, lambda shapes: sharding.shard(shapes, mesh))
     raise ValueError(f"parallel={name!r} is unknown; choose one of {', '.join(STRATEGIES)}")
 
 
-def _first_device(tree: Any) -> Any:
-    return jax.device_put(tree, jax.local_devices()[0])
+def _everywhere(tree: Any, mesh: Any) -> Any:
+    """Shardings that keep a whole copy of every array on every device."""
+    return jax.tree.map(lambda _: NamedSharding(mesh, PartitionSpec()), tree)
 
 
-def _on_first_device(shapes: Any) -> Any:
-    """Shapes of arrays on the first device."""
-    here = SingleDeviceSharding(jax.local_devices()[0])
-    return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=here), shapes)
-
-
-def _jit(mesh: Any, batch: PartitionSpec) -> Strategy:
-    replicated, split = NamedSharding(mesh, PartitionSpec()), NamedSharding(mesh, batch)
-
-    def place(tree: Any) -> Any:
-        return jax.device_put(tree, replicated, may_alias=False)
-
-    return Strategy(
-        axis_name=None,
-        compile=lambda step, state: jax.jit(
-            step, in_shardings=(replicated, split, replicated), out_shardings=(replicated, replicated), donate_argnums=0
-        ),
-        create=lambda make: place(make()),
-        target=_on_first_device,
-        adopt=place,
-        stored=_first_device,
-        place=place,
-        place_batch=lambda batch: jax.device_put(batch, split),
-        collect=_first_device,
+def _with(shapes: Any, shardings: Any) -> Any:
+    return jax.tree.map(
+        lambda leaf, place: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place), shapes, shardings
     )
 
 
-def _sharded(mesh: Any, batch: PartitionSpec) -> Strategy:
-    replicated, split = NamedSharding(mesh, PartitionSpec()), NamedSharding(mesh, batch)
+def _here(tree: Any) -> Any:
+    """This process's first copy of replicated arrays."""
+    return jax.tree.map(lambda x: x.addressable_data(0), tree)
 
-    def compiled(step: TrainStep, state: Any) -> Any:
-        places = sharding.shard(state, mesh)
-        return jax.jit(
-            step, in_shardings=(places, split, replicated), out_shardings=(places, replicated), donate_argnums=0
-        )
 
-    def target(shapes: Any) -> Any:
-        return jax.tree.map(
-            lambda leaf, place: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place),
-            shapes,
-            sharding.shard(shapes, mesh),
-        )
-
+def _on_mesh(mesh: Any, places: Callable[[Any], Any]) -> Strategy:
+    """A step under `jit` on a mesh, its state where `places` says, its batch split over all axes."""
+    replicated, split = NamedSharding(mesh, PartitionSpec()), NamedSharding(mesh, PartitionSpec(mesh.axis_names))
+    gather = jax.jit(lambda tree: tree, out_shardings=replicated)
     return Strategy(
         axis_name=None,
-        compile=compiled,
-        create=lambda make: jax.jit(make, out_shardings=sharding.shard(jax.eval_shape(make), mesh))(),
-        target=target,
+        compile=lambda step, shapes: jax.jit(
+            step,
+            in_shardings=(places(shapes), split, replicated),
+            out_shardings=(places(shapes), replicated),
+            donate_argnums=0,
+        ),
+        create=lambda make, *arguments: jax.jit(make, out_shardings=places(jax.eval_shape(make, *arguments)))(
+            *arguments
+        ),
+        target=lambda shapes: _with(shapes, places(shapes)),
         adopt=lambda state: state,
         stored=lambda state: state,
         place=lambda tree: jax.device_put(tree, replicated),
-        place_batch=lambda batch: jax.device_put(batch, split),
-        collect=_first_device,
+        place_batch=lambda rows: jax.tree.map(lambda x: jax.make_array_from_process_local_data(split, x), rows),
+        collect=lambda tree: _here(gather(tree)),
     )
 
 
-def _pmap(devices: int, batch_size: int) -> Strategy:
-    mesh = jax.make_mesh((devices,), (AXIS,), axis_types=(AxisType.Auto,))
-    split = NamedSharding(mesh, PartitionSpec(AXIS))
+def _pmap() -> Strategy:
+    """One replica a device. Checkpoints hold one copy, as an array of all processes."""
+    mesh = jax.make_mesh((jax.device_count(),), (AXIS,), axis_types=(AxisType.Auto,))
+    replicated = NamedSharding(mesh, PartitionSpec())
+    here = jax.sharding.Mesh(np.asarray(jax.local_devices()), (AXIS,))
+    split = NamedSharding(here, PartitionSpec(AXIS))
 
     def by_device(x: Any) -> Any:
-        return np.reshape(x, (devices, batch_size // devices, *np.shape(x)[1:]))
+        return np.reshape(x, (jax.local_device_count(), -1, *np.shape(x)[1:]))
+
+    def stored(state: Any) -> Any:
+        one = jax.device_get(jax_utils.unreplicate(state))
+        return jax.tree.map(lambda x: jax.make_array_from_process_local_data(replicated, x), one)
 
     return Strategy(
         axis_name=AXIS,
-        compile=lambda step, state: jax.pmap(step, axis_name=AXIS, donate_argnums=0),
-        create=lambda make: jax_utils.replicate(make()),
-        target=_on_first_device,
-        adopt=jax_utils.replicate,
-        stored=jax_utils.unreplicate,
+        compile=lambda step, shapes: jax.pmap(step, axis_name=AXIS, donate_argnums=0),
+        create=lambda make, *arguments: jax_utils.replicate(jax.jit(make)(*arguments)),
+        target=lambda shapes: _with(shapes, _everywhere(shapes, mesh)),
+        adopt=lambda state: jax_utils.replicate(_here(state)),
+        stored=stored,
         place=jax_utils.replicate,
-        place_batch=lambda batch: jax.device_put(jax.tree.map(by_device, batch), split),
+        place_batch=lambda rows: jax.device_put(jax.tree.map(by_device, rows), split),
         collect=jax_utils.unreplicate,
     )

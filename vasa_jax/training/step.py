@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int, UInt32
 
+from vasa_jax.training.optimiser import by_name
 from vasa_jax.training.state import TrainState
 
 Batch = dict[str, Any]
@@ -37,6 +38,8 @@ def make_train_step(
     axis_name: str | None = None,
     accumulate: int = 1,
     remat: bool = False,
+    frozen: Callable[[str], bool] = lambda name: False,
+    blocks: Callable[[Any], dict[str, Any]] = lambda params: {},
 ) -> TrainStep:
     """The step of a task.
 
@@ -49,9 +52,12 @@ def make_train_step(
         accumulate: micro-batches, computed one after the other; sample i belongs to number i mod accumulate, so that
             each is spread over all devices as the batch is.
         remat: save memory by `recomputed`.
+        frozen: says of a parameter's name whether it has no gradient; its backward pass is not computed.
+        blocks: parameters to parts of them by name, see `Task.blocks`.
 
     Returns:
-        A pure function to (new state, metrics): those of the loss, `loss`, and `gradient_norm` before clipping.
+        A pure function to (new state, metrics): those of the loss, `loss`, and `gradient_norm` before clipping, of all
+        and of each block.
     """
 
     loss = recomputed(loss) if remat else loss
@@ -60,6 +66,7 @@ def make_train_step(
         keys = sample_keys(key, state.step, batch["index"])
 
         def objective(params: Any, samples: Batch, keys: Any) -> tuple[Float[Array, ""], Metrics]:
+            params = by_name(lambda name, x: jax.lax.stop_gradient(x) if frozen(name) else x, params)
             value, metrics = loss(params, state.constants, samples, keys, state.step)
             return value, metrics | {"loss": value}
 
@@ -71,6 +78,7 @@ def make_train_step(
         if axis_name is not None:
             gradients, metrics = jax.lax.pmean((gradients, metrics), axis_name)
         metrics["gradient_norm"] = optax.tree.norm(gradients)
+        metrics |= {f"gradient_norm/{name}": optax.tree.norm(block) for name, block in blocks(gradients).items()}
         updates, opt = optimiser.update(gradients, state.opt, state.params)
         params = optax.apply_updates(state.params, updates)
         decay = jnp.minimum(ema, (1.0 + state.step) / (10.0 + state.step))

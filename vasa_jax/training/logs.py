@@ -1,0 +1,225 @@
+"""What a run tells: scalars, pictures and videos, to TensorBoard, to `log.jsonl`, and to Weights & Biases if asked."""
+
+import hashlib
+import json
+import resource
+import sys
+import time
+from collections import deque
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from tensorboardX import SummaryWriter
+
+from vasa_jax.arrays import FPS
+from vasa_jax.media.video import VideoWriter
+from vasa_jax.training.config import Experiment
+from vasa_jax.training.optimiser import learning_rate
+from vasa_jax.training.parallel import Strategy
+
+AHEAD = 2
+"""Steps that may be queued on the device before the loop waits."""
+PEAK_TFLOPS = {
+    "TPU v4": 275.0,
+    "TPU v5 lite": 197.0,
+    "TPU v5e": 197.0,
+    "TPU v5": 459.0,
+    "TPU v5p": 459.0,
+    "TPU v6 lite": 918.0,
+    "NVIDIA H100 80GB HBM3": 989.0,
+    "NVIDIA H200": 989.0,
+    "NVIDIA A100-SXM4-80GB": 312.0,
+    "NVIDIA GeForce RTX 4090": 165.2,
+}
+"""Dense bfloat16 peak of a device, by JAX's `device_kind`, in 1e12 FLOP/s (makers' data sheets)."""
+
+
+class NonFiniteError(ArithmeticError):
+    """A loss or gradient is NaN or infinite; the message names the step."""
+
+
+class Video(NamedTuple):
+    """A sample video.
+
+    frames: uint8 (t, h, w, 3), 25 a second.
+    audio: float32 (n,) at 16 kHz in -1..1, or None.
+    """
+
+    frames: np.ndarray
+    audio: np.ndarray | None
+
+
+class Logs:
+    """TensorBoard events under `WORKDIR/events`, the same scalars, one JSON object a line, in `WORKDIR/log.jsonl`,
+    videos in `WORKDIR/samples`; a context manager.
+
+    What an earlier start logged after `first`, the step that this one goes on from, is dropped: those steps are done
+    again. A silent log (of any process but the first) writes nothing.
+    """
+
+    def __init__(
+        self, workdir: Path, first: int, config: dict[str, Any], wandb: str = "", silent: bool = False
+    ) -> None:
+        """Open the files; `wandb` is a project of Weights & Biases, or "". Raises ValueError where it is not
+        installed."""
+        self._workdir, self._silent, self._wandb = workdir, silent, None
+        if silent:
+            return
+        if wandb:
+            self._wandb = _start_wandb(wandb, workdir, config)
+        path = workdir / "log.jsonl"
+        kept = [line for line in path.read_text().splitlines() if _step_of(line) <= first] if path.exists() else []
+        fresh = path.with_suffix(".fresh")
+        fresh.write_text("".join(f"{line}\n" for line in kept))
+        fresh.replace(path)
+        self._lines = path.open("a")
+        self._writer = SummaryWriter(str(workdir / "events"), purge_step=first + 1 if first else None)
+
+    def __enter__(self) -> "Logs":
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        if self._silent:
+            return
+        self._writer.close()
+        self._lines.close()
+        if self._wandb:
+            self._wandb.finish(exit_code=0 if exception[0] is None else 1)
+
+    def scalars(self, step: int, values: dict[str, float]) -> None:
+        """Log named numbers of a step."""
+        if self._silent:
+            return
+        for name, value in values.items():
+            self._writer.add_scalar(name, float(value), step)
+        if self._wandb:
+            self._wandb.log({name: float(value) for name, value in values.items()}, step=step)
+        self.note(step, {name: float(f"{float(value):.6g}") for name, value in values.items()})
+
+    def pictures(self, step: int, pictures: dict[str, Any]) -> None:
+        """Log named pictures (h, w, 3), 0..1."""
+        if self._silent:
+            return
+        for name, picture in pictures.items():
+            picture = np.asarray(picture, np.float32)
+            self._writer.add_image(name, picture, step, dataformats="HWC")
+            if self._wandb:
+                import wandb
+
+                self._wandb.log({name: wandb.Image(picture)}, step=step)
+        self._writer.flush()
+
+    def videos(self, step: int, videos: dict[str, Video]) -> None:
+        """Write named videos to `WORKDIR/samples/NAME-STEP.mp4`."""
+        if self._silent:
+            return
+        for name, video in videos.items():
+            path = self._workdir / "samples" / f"{name}-{step:08d}.mp4"
+            path.parent.mkdir(exist_ok=True)
+            with VideoWriter(path, FPS, video.frames.shape[1:3], audio=video.audio) as writer:
+                for frame in video.frames:
+                    writer.write(frame)
+            if self._wandb:
+                import wandb
+
+                self._wandb.log({name: wandb.Video(str(path))}, step=step)
+
+    def note(self, step: int, values: dict[str, Any]) -> None:
+        """Write one line of JSON values, to `log.jsonl` alone."""
+        if self._silent:
+            return
+        self._lines.write(json.dumps({"step": step, "time": round(time.time(), 1)} | values) + "\n")
+        self._lines.flush()
+
+
+def _step_of(line: str) -> float:
+    try:
+        return float(json.loads(line)["step"])
+    except (ValueError, KeyError, TypeError):  # half a line, where a run was killed
+        return float("inf")
+
+
+def _start_wandb(project: str, workdir: Path, config: dict[str, Any]) -> Any:
+    try:
+        import wandb
+    except ImportError as error:
+        raise ValueError("wandb is not installed: pip install 'vasa-jax[wandb]', or leave --wandb out") from error
+    identity = hashlib.sha256(str(workdir.absolute()).encode()).hexdigest()[:16]
+    return wandb.init(project=project, name=workdir.name, id=identity, resume="allow", dir=str(workdir), config=config)
+
+
+class Watch:
+    """Metrics of the steps since the last flush, on the device until then."""
+
+    def __init__(self, experiment: Experiment, strategy: Strategy, logs: Logs, flops: float):
+        """`flops`: of one step over all devices, forward and backward, without recomputation."""
+        self._experiment, self._strategy, self._logs, self._flops = experiment, strategy, logs, flops
+        self._pending: deque[tuple[int, Any]] = deque()
+        self._since = time.monotonic()
+        self._waited = 0.0
+
+    def add(self, done: int, metrics: Any) -> None:
+        """Note the metrics of the step that made it `done` steps, and wait for the step `AHEAD` before it."""
+        self._pending.append((done, metrics))
+        if len(self._pending) > AHEAD:
+            jax.block_until_ready(self._pending[-1 - AHEAD][1])
+
+    def skip_pause(self) -> None:
+        """Start the clock of steps/s anew where nothing is pending: logging, evaluation and saving are no steps."""
+        if not self._pending:
+            self._since = time.monotonic()
+
+    def flush(self, done: int, waited: float, skipped: int) -> str:
+        """Log the means and return a short text; raises NonFiniteError naming the first bad step.
+
+        Args:
+            done: steps done.
+            waited: seconds spent waiting for data since the run's start.
+            skipped: corrupt records replaced since the run's start.
+        """
+        rows = [(step, jax.device_get(self._strategy.collect(metrics))) for step, metrics in self._pending]
+        for step, row in rows:
+            bad = [name for name in ("loss", "gradient_norm") if not np.isfinite(row[name])]
+            if bad:
+                values = ", ".join(f"{name}={float(value):.4g}" for name, value in sorted(row.items()))
+                raise NonFiniteError(
+                    f"not finite at step {step}: {', '.join(bad)} ({values}); the last checkpoint is from before it: "
+                    "lower optimiser.learning_rate or mend the data"
+                )
+        if not rows:
+            return ""
+        elapsed = max(time.monotonic() - self._since, 1e-9)
+        means = {name: float(np.mean([row[name] for _, row in rows])) for name in rows[0][1]}
+        speed = len(rows) / elapsed
+        values = means | {
+            "learning_rate": float(learning_rate(self._experiment.optimiser, self._experiment.steps, done - 1)),
+            "steps_per_second": speed,
+            "samples_per_second": speed * self._experiment.batch_size,
+            "data_wait": min((waited - self._waited) / elapsed, 1.0),
+            "data_skipped": skipped,
+            "teraflops_per_second": speed * self._flops / 1e12,
+            **_utilisation(speed * self._flops),
+            **_memory(),
+        }
+        self._logs.scalars(done, {f"train/{name}": value for name, value in values.items()})
+        self._pending.clear()
+        self._since, self._waited = time.monotonic(), waited
+        return f"loss={means['loss']:.4f}"
+
+
+def _utilisation(flops: float) -> dict[str, float]:
+    """Share of the devices' bfloat16 peak, where it is known, at this many FLOP/s over all."""
+    peak = PEAK_TFLOPS.get(jax.devices()[0].device_kind)
+    return {"model_flop_utilisation": flops / (peak * 1e12 * jax.device_count())} if peak else {}
+
+
+def _memory() -> dict[str, float]:
+    """Largest memory in use so far, GiB: of this process, and of its first device where it tells."""
+    unit = 1024 if sys.platform != "darwin" else 1
+    memory = {"host_gib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**30}
+    statistics = jax.local_devices()[0].memory_stats() or {}
+    if "peak_bytes_in_use" in statistics:
+        memory["device_gib"] = statistics["peak_bytes_in_use"] / 2**30
+    return memory

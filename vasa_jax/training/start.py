@@ -1,0 +1,158 @@
+"""Where a run starts from. The first of these that is there wins:
+
+1. the run's own last complete checkpoint: the same command goes on where it stopped;
+2. `resume`: the checkpoint of another run, whole: state, position in the data, config;
+3. `init_from`: parameters alone, of a release or of a run (its averages); a new optimiser, step 0;
+4. scratch.
+
+1 and 2 want the config that the checkpoint was written with, but for fields that `allow_config_change` names.
+"""
+
+import dataclasses
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from vasa_jax import config as configs
+from vasa_jax.checkpoint import flatten, load_release, read_bundle
+from vasa_jax.training.config import AutoencoderExperiment, Experiment, MotionExperiment
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Start:
+    """What a run may start from besides its own checkpoint."""
+
+    resume: str = ""  # go on from the last checkpoint of this other run, or from DIR/checkpoints/STEP
+    init_from: str = ""  # start at step 0 from the parameters of this release or run
+    fresh: tuple[str, ...] = ()  # with init_from: patterns of parameter names that start from scratch all the same
+    allow_config_change: tuple[str, ...] = ()  # config fields that may differ from the checkpoint's
+
+    def __post_init__(self):
+        if self.resume and self.init_from:
+            raise ValueError(f"resume={self.resume!r} and init_from={self.init_from!r}: choose one of them")
+        if self.fresh and not self.init_from:
+            raise ValueError(f"fresh={self.fresh!r} means nothing without init_from")
+        for pattern in self.fresh:
+            try:
+                re.compile(pattern)
+            except re.error as error:
+                raise ValueError(f"fresh={pattern!r} is no regular expression: {error}") from error
+
+
+def check_config(saved: Mapping[str, Any], experiment: Experiment, allowed: tuple[str, ...]) -> dict[str, str]:
+    """Compare a checkpoint's config with the run's.
+
+    Args:
+        saved: the config of the checkpoint, JSON values.
+        experiment: of the run.
+        allowed: fields that may differ, as dotted paths; a path allows all below it.
+
+    Returns:
+        What changed, and was allowed: dotted path to "old -> new".
+
+    Raises:
+        ValueError: for a change that is not allowed, naming each; for an allowed field that does not exist.
+    """
+    try:
+        before = configs.from_json(json.dumps(saved), type(experiment))
+    except ValueError as error:
+        raise ValueError(f"the checkpoint is of another kind of run: {error}; choose another --workdir") from error
+    for name in allowed:
+        value: Any = experiment
+        for part in name.split("."):
+            if part not in {field.name for field in dataclasses.fields(value)}:
+                raise ValueError(f"allow_config_change={name!r} is no field of the config; --help lists them")
+            value = getattr(value, part)
+    changed = {name: f"{old!r} -> {new!r}" for name, (old, new) in configs.difference(before, experiment).items()}
+    refused = [name for name in changed if not any(name == a or name.startswith(f"{a}.") for a in allowed)]
+    if refused:
+        listed = ", ".join(f"{name} {changed[name]}" for name in refused)
+        raise ValueError(
+            f"the config differs from the checkpoint's: {listed}; repeat the old values, choose another --workdir, or "
+            f"allow it with --allow-config-change {' '.join(refused)}"
+        )
+    return changed
+
+
+def with_stage_1(experiment: Experiment, start: Start) -> Experiment:
+    """Stage 1 into stage 2: a stage 2 experiment that names no autoencoder takes that of `init_from`."""
+    if isinstance(experiment, MotionExperiment) and start.init_from and not experiment.autoencoder:
+        return dataclasses.replace(experiment, autoencoder=start.init_from)
+    return experiment
+
+
+def load_parameters(source: str, experiment: Experiment) -> dict[str, np.ndarray]:
+    """The parameters of a release or a run that fit this kind of experiment, by name; empty where there are none.
+
+    A release of both stages serves both; a run's averaged parameters are taken. Names are those of `checkpoint.flatten`
+    on the task's parameters.
+
+    Raises:
+        ValueError: where the source is neither.
+    """
+    if (Path(source) / "checkpoints").is_dir():
+        _, saved, state = read_bundle(source)
+        is_mine = set(saved) <= {field.name for field in dataclasses.fields(experiment)}
+        return flatten(state["ema"]) if is_mine else {}
+    tensors = load_release(source).tensors
+    if isinstance(experiment, AutoencoderExperiment):
+        return flatten({"autoencoder": tensors["autoencoder"]}) if "autoencoder" in tensors else {}
+    if isinstance(experiment, MotionExperiment) and "motion" in tensors:
+        return flatten(tensors["motion"])
+    return {}
+
+
+def take_parameters(
+    loaded: Mapping[str, np.ndarray], shapes: Any, released: Any, fresh: tuple[str, ...], source: str
+) -> dict[str, np.ndarray]:
+    """Which of the loaded parameters a model takes.
+
+    Args:
+        loaded: name to array, from `load_parameters`.
+        shapes: of the model's parameters.
+        released: the part of `shapes` that a release holds, see `Task.blocks`; the rest may be missing.
+        fresh: patterns of whole names that are to start from scratch.
+        source: for messages.
+
+    Returns:
+        Name to array, in the type of the model.
+
+    Raises:
+        ValueError: for a parameter that the source lacks or has in another shape and no pattern names, for a pattern
+            that names nothing, and where nothing fits.
+    """
+    wanted = flatten(shapes)
+    idle = [pattern for pattern in fresh if not any(re.fullmatch(pattern, name) for name in wanted)]
+    if idle:
+        raise ValueError(f"fresh={idle[0]!r} matches no parameter; names look like {next(iter(wanted))!r}")
+    needed = {id(leaf) for leaf in jax.tree.leaves(released)}
+    taken, wrong = {}, []
+    for name, leaf in wanted.items():
+        if any(re.fullmatch(pattern, name) for pattern in fresh):
+            continue
+        if name not in loaded:
+            if id(leaf) in needed:
+                wrong.append(f"{name} is missing")
+        elif np.shape(loaded[name]) != tuple(leaf.shape):
+            wrong.append(f"{name} is {np.shape(loaded[name])} there and {tuple(leaf.shape)} here")
+        else:
+            taken[name] = np.asarray(loaded[name], leaf.dtype)
+    if wrong or not taken:
+        reasons = "; ".join(wrong[:5]) + (f"; and {len(wrong) - 5} more" if len(wrong) > 5 else "")
+        raise ValueError(
+            f"{source!r} does not fill this model: {reasons or 'nothing fits'}; name what is to start from "
+            "scratch with --fresh PATTERN"
+        )
+    return taken
+
+
+def overlay(params: Any, taken: Mapping[str, Any]) -> Any:
+    """Parameters with the leaves that `taken` names replaced; pure."""
+    leaves = [jnp.asarray(taken.get(name, leaf)) for name, leaf in flatten(params).items()]
+    return jax.tree.unflatten(jax.tree.structure(params), leaves)
