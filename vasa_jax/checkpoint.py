@@ -1,7 +1,7 @@
 """Two formats on disk: the bundle a run resumes from, and the release that anyone loads.
 
-* A **bundle** is one Orbax step folder with three items: the train state, the position of the Grain iterator and the
-  config as JSON. It is written asynchronously to a temporary folder and renamed when complete, so a half-written
+* A **bundle** is one Orbax step folder with two items: the train state, whose step is the position in the data too, and
+  the config as JSON. It is written asynchronously to a temporary folder and renamed when complete, so a half-written
   bundle is never seen; the last `keep` stay.
 * A **release** is a folder that needs no Orbax: `config.json`, one `NAME.safetensors` per named tree of tensors (keys
   of the tree joined by "/"), and `model_card.md`. Nothing in it is executed. It is the format of the weights that
@@ -15,7 +15,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import grain
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -160,11 +159,10 @@ class Bundles:
         """The step of the newest complete bundle, or None."""
         return self._manager.latest_step()
 
-    def save(self, step: int, state: Any, iterator: grain.DatasetIterator, config: Mapping[str, Any]) -> None:
+    def save(self, step: int, state: Any, config: Mapping[str, Any]) -> None:
         """Start writing a bundle; the arrays are copied before this returns, so that the next step may reuse them."""
         items = ocp.args.Composite(
             state=ocp.args.StandardSave(state),
-            iterator=grain.checkpoint.CheckpointSave(iterator),
             config=ocp.args.JsonSave(dict(config)),
         )
         self._manager.save(step, args=items, force=True)
@@ -173,12 +171,9 @@ class Bundles:
         """The config saved with the bundle of `step`."""
         return self._manager.restore(step, args=ocp.args.Composite(config=ocp.args.JsonRestore()))["config"]
 
-    def restore(self, step: int, state: Any, iterator: grain.DatasetIterator) -> Any:
-        """The state of the bundle of `step`; `state` gives structure, shapes and shardings, and `iterator` is moved
-        to its position."""
-        items = ocp.args.Composite(
-            state=ocp.args.StandardRestore(state), iterator=grain.checkpoint.CheckpointRestore(iterator)
-        )
+    def restore(self, step: int, state: Any) -> Any:
+        """The state of the bundle of `step`; `state` gives structure, shapes and shardings."""
+        items = ocp.args.Composite(state=ocp.args.StandardRestore(state))
         return self._manager.restore(step, args=items)["state"]
 
 

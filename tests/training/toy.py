@@ -60,7 +60,7 @@ def make_toy(bad_at: int | None = None) -> Task:
             "index": jax.ShapeDtypeStruct((size,), jnp.uint32),
         },
         prepare=lambda workdir: {"shift": np.full(2, 0.1, np.float32)},
-        dataset=lambda workdir, batch_size, seed: make_dataset(rows, sample, batch_size, seed),
+        dataset=lambda workdir, *order: make_dataset(rows, sample, *order),
         held_out=lambda workdir: {"x": ROWS[:2]},
         evaluate=lambda params, constants, batch: {"kernel": float(jnp.abs(params["dense"]["kernel"]).mean())},
         pictures=lambda params, constants, batch: {"grey": np.full((4, 4, 3), 0.5, np.float32)},

@@ -3,6 +3,6 @@
 `records` says what a clip is as bytes; `pipeline` turns shards of clips into batches in a reproducible order.
 """
 
-from vasa_jax.data.records import read_clip, write_clip
+from vasa_jax.data.records import CorruptRecordError, read_clip, write_clip, write_shard
 
-__all__ = ["read_clip", "write_clip"]
+__all__ = ["CorruptRecordError", "read_clip", "write_clip", "write_shard"]

@@ -1,20 +1,34 @@
-"""From shards to batches: one global shuffle, and an order that is a pure function of (seed, position).
+"""From shards to batches on the device: one global shuffle, and an order that is a pure function of (seed, step).
 
-Position i of the endless stream is record `shuffle(seed, epoch)[i mod n]`, read by `sample(data, rng)` with a
+Position i of the endless stream is record `shuffle(seed, epoch)[i mod n]`, read by `read(record, rng)` with a
 generator keyed by (seed, i); every sample carries its position as `index`, from which the step derives all its
-randomness (design section 2). The iterator's state is the number of batches consumed, so a saved position resumes
-exactly, however many threads read ahead.
+randomness (design section 2). Global step s takes the positions s b .. (s + 1) b - 1, and process p of P the p-th P-th
+of them. So the only state of the data is the number of steps consumed: a run goes on exactly, with any number of
+processes and threads.
+
+A record that cannot be read is replaced by the next one in the shuffled order (with the generator of its own
+position), so that the order stays a pure function of (seed, step) and of the files. Such records are counted, each
+once, and named in a warning; more of them than a limit stop the run.
 """
 
-from collections.abc import Callable
+import itertools
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import grain
 import numpy as np
 
+from vasa_jax.data.records import CorruptRecordError
+
 Sample = dict[str, Any]
 """Name to array, without batch axis."""
+T = TypeVar("T")
+LOGGER = logging.getLogger(__name__)
 
 
 def find_shards(folder: str | Path) -> list[str]:
@@ -27,36 +41,228 @@ def find_shards(folder: str | Path) -> list[str]:
     return shards
 
 
+class Shards:
+    """The records of some shards as one sequence of bytes, which knows where each of them stands."""
+
+    def __init__(self, paths: list[str]):
+        """Open the files; raises ValueError naming one that is no ArrayRecord file."""
+        self._paths = paths
+        try:
+            self._records: Any = grain.sources.ArrayRecordDataSource(paths)
+        except RuntimeError:
+            for path in paths:
+                _count(path)
+            raise
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    def __getitem__(self, index: int) -> bytes:
+        """The bytes of a record; raises CorruptRecordError where the file is damaged there."""
+        try:
+            return self._records[index]
+        except RuntimeError as error:
+            raise CorruptRecordError(" ".join(str(error).split())) from error
+
+    def where(self, index: int) -> str:
+        """The shard's file and the record's index in it, in words; counts anew, for the rare error."""
+        for path in self._paths:
+            count = _count(path)
+            if index < count:
+                return f"{path}, record {index}"
+            index -= count
+        raise IndexError(index)
+
+
+def _count(path: str) -> int:
+    try:
+        records: Any = grain.sources.ArrayRecordDataSource([path])
+        return len(records)
+    except RuntimeError as error:
+        what = " ".join(str(error).split())
+        raise ValueError(f"{path} is no readable ArrayRecord file: {what}; remove it or write it again") from error
+
+
+def open_shards(folder: str | Path) -> Shards:
+    """The records of all shards of a folder as one sequence of bytes; raises ValueError where there are none, or where
+    one is no ArrayRecord file."""
+    return Shards(find_shards(folder))
+
+
+class CorruptRecords:
+    """The corrupt records met in a source, each counted once, by any number of threads."""
+
+    def __init__(self, source: Any, limit: int):
+        """`source` is what `make_dataset` takes; `limit` is the most corrupt records that are skipped."""
+        self._source, self._limit = source, limit
+        self._met: set[int] = set()
+        self._lock = threading.Lock()
+
+    def __len__(self) -> int:
+        return len(self._met)
+
+    def add(self, index: int, error: CorruptRecordError) -> None:
+        """Count a record and warn, the first time it is met; raises CorruptRecordError naming it beyond the limit."""
+        with self._lock:
+            new = index not in self._met
+            self._met.add(index)
+            count = len(self._met)
+        place = self._source.where(index) if isinstance(self._source, Shards) else f"record {index}"
+        if count > self._limit or count == len(self._source):
+            raise CorruptRecordError(
+                f"{place}: {error} ({count} of {len(self._source)} records are corrupt, data.max_corrupt="
+                f"{self._limit} may be: mend the shards, or raise it)"
+            ) from error
+        if new:
+            LOGGER.warning("skipped %s: %s (%d corrupt so far, at most %d)", place, error, count, self._limit)
+
+
+class Batches:
+    """Endless local batches, from some step on: dictionaries of NumPy arrays with a leading batch axis, and `index`
+    uint32, the positions in the global stream modulo 2^32."""
+
+    def __init__(self, batches: grain.IterDataset, corrupt: CorruptRecords):
+        """Start reading ahead; made by `make_dataset`."""
+        self._iterator = iter(batches)
+        self._corrupt = corrupt
+
+    def __iter__(self) -> "Batches":
+        return self
+
+    def __next__(self) -> Sample:
+        return next(self._iterator)
+
+    @property
+    def skipped(self) -> int:
+        """Corrupt records that this process has met and replaced since its start, each counted once."""
+        return len(self._corrupt)
+
+    def close(self) -> None:
+        """Stop the reading threads."""
+        self._iterator.close()  # pyright: ignore[reportAttributeAccessIssue]
+
+
 def make_dataset(
     source: Any,
     read: Callable[[Any, np.random.Generator], Sample],
     batch_size: int,
     seed: int,
+    first_step: int = 0,
+    process: int = 0,
+    processes: int = 1,
     threads: int = 2,
     prefetch: int = 4,
-) -> grain.IterDataset:
-    """Endless batches of a source.
+    max_corrupt: int = 10,
+) -> Batches:
+    """Endless batches of a source, in the order of the module's head.
 
     Args:
         source: anything with a length and random access, such as `open_shards`.
         read: turns one element into a sample, with all its random choices from the given generator.
-        batch_size: samples a batch.
+        batch_size: samples a step, over all processes.
         seed: decides the shuffle of every epoch and the generators.
-        threads: reading threads (on two cores they beat processes).
-        prefetch: batches read ahead.
+        first_step: the global step that the first batch is for; what a resumed run has consumed.
+        process: which slice of every batch is read, 0..processes - 1.
+        processes: how many processes share a batch.
+        threads: reading threads (on two cores they beat processes, see docs/performance.md).
+        prefetch: batches read ahead on the host.
+        max_corrupt: corrupt records that are skipped before the run stops.
 
     Returns:
-        A Grain dataset of dictionaries with a leading batch axis, and `index` uint32 (b,): the position in the stream.
+        An iterator of dictionaries with a leading axis batch_size / processes; `index` uint32 is the global position
+        modulo 2^32. Its `next` raises CorruptRecordError naming shard and index beyond `max_corrupt`.
+
+    Raises:
+        ValueError: for a batch that the processes cannot share evenly, or a process beyond their number.
+    """
+    if batch_size % processes:
+        raise ValueError(f"{batch_size=} does not divide over {processes} processes; make it a multiple of that")
+    if not 0 <= process < processes:
+        raise ValueError(f"{process=} must lie between 0 and {processes - 1}, the number of processes less one")
+    order: Any = grain.MapDataset.range(len(source)).seed(seed).shuffle().repeat()
+    corrupt = CorruptRecords(source, max_corrupt)
+
+    def sample(position: int, record: int) -> Sample:
+        for following in itertools.count(position + 1):
+            try:
+                read_one = read(source[record], np.random.default_rng((seed, position)))
+                return read_one | {"index": np.uint32(position % 2**32)}
+            except CorruptRecordError as error:
+                corrupt.add(record, error)
+                record = order[following]
+        raise AssertionError  # the stream is endless
+
+    local = order.map_with_index(sample).batch(batch_size // processes, drop_remainder=True)
+    mine = local[first_step * processes + process :: processes]
+    options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=prefetch)
+    return Batches(mine.to_iter_dataset(options), corrupt)
+
+
+def readable(
+    source: Any, read: Callable[[Any], T], max_corrupt: int, chosen: Iterable[int] | None = None
+) -> Iterator[tuple[int, T]]:
+    """Elements of a source, each once: (index, what `read` makes of it), without those that are corrupt.
+
+    Args:
+        source: as for `make_dataset`.
+        read: raises CorruptRecordError for what it cannot use.
+        max_corrupt: corrupt elements that are skipped.
+        chosen: indices in the order wanted; None for all.
+
+    Raises:
+        CorruptRecordError: naming the shard and index beyond `max_corrupt`.
+    """
+    corrupt = CorruptRecords(source, max_corrupt)
+    for index in range(len(source)) if chosen is None else chosen:
+        try:
+            value = read(source[index])
+        except CorruptRecordError as error:
+            corrupt.add(index, error)
+        else:
+            yield index, value
+
+
+class Prefetch:
+    """Batches placed on the device ahead of the step that takes them, so that the copy runs while the device works.
+
+    `waited` counts the seconds spent waiting for the host's batches, `consumed` the batches handed out: with the first
+    step, the position to save. Batches placed ahead but not handed out do not count.
     """
 
-    def sample(index: int, element: Any) -> Sample:
-        return read(element, np.random.default_rng((seed, index))) | {"index": np.uint32(index % 2**32)}
+    def __init__(self, batches: Any, place: Callable[[Any], Any], depth: int = 2):
+        """
+        Args:
+            batches: an iterator with `close` and `skipped`, such as `make_dataset` gives.
+            place: a host batch to the device; should not wait for the copy, as `jax.device_put` does not.
+            depth: batches on the device that no step has taken yet, the one being handed out included.
+        """
+        self._batches, self._place, self._depth = batches, place, depth
+        self._placed: deque[Any] = deque()
+        self.waited = 0.0
+        self.consumed = 0
 
-    stream = grain.MapDataset.source(source).seed(seed).shuffle().repeat().map_with_index(sample)
-    options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=prefetch)
-    return stream.batch(batch_size, drop_remainder=True).to_iter_dataset(options)
+    def __iter__(self) -> "Prefetch":
+        return self
 
+    def __next__(self) -> Any:
+        while len(self._placed) < self._depth:
+            begun = time.perf_counter()
+            batch = next(self._batches, None)
+            self.waited += time.perf_counter() - begun
+            if batch is None:
+                break
+            self._placed.append(self._place(batch))
+        if not self._placed:
+            raise StopIteration
+        self.consumed += 1
+        return self._placed.popleft()
 
-def open_shards(folder: str | Path) -> Any:
-    """The records of all shards of a folder as one sequence of bytes; raises ValueError where there are none."""
-    return grain.sources.ArrayRecordDataSource(find_shards(folder))
+    @property
+    def skipped(self) -> int:
+        """Corrupt records replaced so far, those of batches read ahead included."""
+        return self._batches.skipped
+
+    def close(self) -> None:
+        """Let go of the placed batches and stop the reading threads."""
+        self._placed.clear()
+        self._batches.close()

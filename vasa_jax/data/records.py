@@ -1,4 +1,4 @@
-"""The record: one clip of one face as bytes, and shards of them.
+"""The record: one clip of one face as bytes, and shards of them; `docs/data.md` describes every field.
 
 A record is a MessagePack map:
 
@@ -8,13 +8,13 @@ A record is a MessagePack map:
     labels   map of name to array; see `vasa_jax.arrays` for units; `phonemes` is a list of [symbol, start_s, end_s]
 
 An array is a map of `dtype` (NumPy's name), `shape` and `data` (little-endian, C order). A label that is unknown is
-absent. Labels in use: pose (t, 6), gaze (t, 2) in the camera frame, mouth (t, 1), lids (t, 2), regions (t, 3, 4),
-emotion (8,), identity () and, for clips that stage 1 has encoded, dynamics (t, z). Pictures are decoded one by one,
-so that a reader pays only for the frames it asks for.
+absent, one that is unknown in some frames is NaN there; shapes are those of `LABELS`, others are kept as they are.
+Pictures are decoded one by one, so that a reader pays only for the frames it asks for.
 """
 
 import io
 import os
+import struct
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -25,8 +25,40 @@ from array_record.python.array_record_module import ArrayRecordWriter
 from jaxtyping import Float32, UInt8
 from PIL import Image
 
+from vasa_jax.arrays import EMOTIONS, POSE_DIM, SAMPLE_RATE, SAMPLES_PER_FRAME
+
 VERSION = 1
 JPEG_QUALITY = 95
+LABELS: dict[str, tuple[int | str, ...]] = {
+    "pose": ("t", POSE_DIM),
+    "gaze": ("t", 2),
+    "mouth": ("t", 1),
+    "lids": ("t", 2),
+    "regions": ("t", 3, 4),
+    "dynamics": ("t", "z"),
+    "emotion": (len(EMOTIONS),),
+    "identity": (),
+}
+"""Labels in use and their shapes; t is the same number in all of them, that of the frames if there are any."""
+SOUND_SLACK = 0.1
+"""By which share sound may be longer or shorter than its frames; 0.2 s are always allowed."""
+_DAMAGE = (
+    ValueError,
+    TypeError,
+    KeyError,
+    AttributeError,
+    OverflowError,
+    OSError,
+    SyntaxError,
+    struct.error,
+    msgpack.UnpackException,
+    Image.DecompressionBombError,
+)
+"""What MessagePack, NumPy and Pillow raise for bytes that nobody wrote."""
+
+
+class CorruptRecordError(ValueError):
+    """A record that cannot be read, or that holds what a training sample cannot use; the message says what."""
 
 
 class Clip(NamedTuple):
@@ -55,18 +87,19 @@ def write_clip(
         labels: name to array (see the module); leave out what is unknown.
 
     Raises:
-        ValueError: for frames or audio of another type or shape, or non-finite sound.
+        ValueError: for frames or audio of another type or shape, non-finite sound, sound that is not 16 kHz (it lasts
+            longer or shorter than the frames), or a label of another shape than `LABELS` says.
     """
     if frames is not None and (frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[-1] != 3):
         raise ValueError(f"frames are {frames.dtype} {frames.shape}; write uint8 RGB pictures of shape (t, h, w, 3)")
-    if audio is not None and (audio.dtype != np.float32 or audio.ndim != 1 or not np.isfinite(audio).all()):
-        raise ValueError(f"audio is {audio.dtype} {audio.shape}; write finite float32 samples of shape (n,) at 16 kHz")
+    arrays = {name: np.asarray(value) for name, value in labels.items() if name != "phonemes"}
+    _check(0 if frames is None else len(frames), audio, arrays)
     record = {
         "version": VERSION,
         "frames": [] if frames is None else [_encode_picture(frame) for frame in frames],
         "audio": None if audio is None else _pack_array(audio),
         "labels": {
-            name: [list(phoneme) for phoneme in value] if name == "phonemes" else _pack_array(np.asarray(value))
+            name: [list(phoneme) for phoneme in value] if name == "phonemes" else _pack_array(arrays[name])
             for name, value in labels.items()
         },
     }
@@ -81,27 +114,27 @@ def read_clip(data: bytes, frames: Sequence[int] | None = None) -> Clip:
         frames: indices of the pictures to decode, in the order wanted; None for all. Labels and sound are always whole.
 
     Raises:
-        ValueError: for bytes that are no record or one of a newer version.
+        CorruptRecordError: for bytes that are no record, one of another version, a broken picture, or sound or labels
+            that `write_clip` would refuse.
     """
-    try:
-        record = msgpack.unpackb(data)
-    except (ValueError, msgpack.UnpackException) as error:
-        raise ValueError(f"{len(data)} bytes are not a clip record: {error}; write records with write_clip") from error
-    if not isinstance(record, dict) or record.get("version") != VERSION:
-        raise ValueError(f"a record is not of version {VERSION}; write records with this version's write_clip")
+    record = _unpack(data)
     pictures = record["frames"]
-    wanted = [_decode_picture(pictures[i]) for i in (range(len(pictures)) if frames is None else frames)]
-    labels = {
-        name: [tuple(phoneme) for phoneme in value] if name == "phonemes" else _unpack_array(value)
-        for name, value in record["labels"].items()
-    }
-    audio = None if record["audio"] is None else _unpack_array(record["audio"])
-    return Clip(np.stack(wanted) if wanted else np.zeros((0, 0, 0, 3), np.uint8), audio, labels)
+    try:
+        wanted = [_decode_picture(pictures[i]) for i in (range(len(pictures)) if frames is None else frames)]
+        labels: dict[str, Any] = {
+            name: [tuple(phoneme) for phoneme in value] if name == "phonemes" else _unpack_array(value)
+            for name, value in record["labels"].items()
+        }
+        audio = None if record["audio"] is None else _unpack_array(record["audio"])
+        _check(len(pictures), audio, {name: value for name, value in labels.items() if name != "phonemes"})
+        return Clip(np.stack(wanted) if wanted else np.zeros((0, 0, 0, 3), np.uint8), audio, labels)
+    except _DAMAGE as error:
+        raise CorruptRecordError(f"a broken clip record: {_one_line(error)}; write records with write_clip") from error
 
 
 def count_frames(data: bytes) -> int:
-    """How many pictures a record holds, without decoding any."""
-    return len(msgpack.unpackb(data)["frames"])
+    """How many pictures a record holds, without decoding any; raises CorruptRecordError as `read_clip` does."""
+    return len(_unpack(data)["frames"])
 
 
 def write_shard(path: str | Path, records: Iterable[bytes]) -> int:
@@ -119,6 +152,53 @@ def write_shard(path: str | Path, records: Iterable[bytes]) -> int:
         writer.close()
     partial.rename(path)
     return count
+
+
+def _unpack(data: bytes) -> dict[str, Any]:
+    """The map of a record, with its four fields; the content of the fields is not looked at."""
+    try:
+        record = msgpack.unpackb(data)
+    except _DAMAGE as error:
+        what = f"{len(data)} bytes are not a clip record: {_one_line(error)}"
+        raise CorruptRecordError(f"{what}; write records with write_clip") from error
+    if not isinstance(record, dict) or record.get("version") != VERSION:
+        raise CorruptRecordError(f"a record is not of version {VERSION}; write records with this version's write_clip")
+    kinds = {"frames": list, "audio": (dict, type(None)), "labels": dict}
+    for name, kind in kinds.items():
+        if not isinstance(record.get(name, ...), kind):
+            raise CorruptRecordError(f"a record has no proper {name!r}; write records with write_clip")
+    return record
+
+
+def _check(frames: int, audio: np.ndarray | None, labels: Mapping[str, np.ndarray]) -> None:
+    """Refuse sound or labels that do not fit `frames` pictures (0 where there are none) or each other."""
+    t: int | None = frames or None
+    for name in [name for name in LABELS if name in labels]:
+        array, shape = labels[name], LABELS[name]
+        if t is None and shape[:1] == ("t",) and array.ndim:
+            t = len(array)
+        fits = array.ndim == len(shape) and all(
+            length == (t if want == "t" else want) or want == "z"
+            for length, want in zip(array.shape, shape, strict=True)
+        )
+        if not fits or array.dtype.kind not in "fiu":
+            sizes = ", ".join(str(t if want == "t" else want) for want in shape)
+            raise ValueError(f"label {name!r} is {array.dtype} {array.shape}; it must be numbers of shape ({sizes})")
+    if audio is None:
+        return
+    if audio.dtype != np.float32 or audio.ndim != 1 or not np.isfinite(audio).all():
+        raise ValueError(f"audio is {audio.dtype} {audio.shape}; write finite float32 samples of shape (n,) at 16 kHz")
+    if t is not None and abs(len(audio) - SAMPLES_PER_FRAME * t) > max(
+        SOUND_SLACK * SAMPLES_PER_FRAME * t, SAMPLE_RATE // 5
+    ):
+        raise ValueError(
+            f"{len(audio)} samples of sound for {t} frames are {len(audio) / t * 25:.0f} Hz; resample to 16 kHz, and "
+            "let sound and frames (25 a second) last equally long"
+        )
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
 
 
 def _encode_picture(frame: UInt8[np.ndarray, "h w 3"]) -> bytes:

@@ -27,7 +27,7 @@ def batch_spec(config: MotionConfig, batch_size: int) -> dict[str, jax.ShapeDtyp
 
     motion_pose (b, K + W, 6), motion_dynamics (b, K + W, z); gaze (b, 2) radians, distance (b, 1) log distance, emotion
     (b, 8), of the window, NaN where unlabelled; and, by audio.kind, samples (b, 640 (K + W) + 352), starting 256
-    samples before the first frame, or audio_features (b, K + W, feature_dim).
+    samples before the first frame, or audio_features (b, K + W, feature_dim); NaN where a clip has no sound.
     """
     frames = config.context + config.window
     shapes = {
@@ -61,13 +61,14 @@ def conditions_of_batch(
     motion = normalise(statistics, Motion(batch["motion_pose"], batch["motion_dynamics"]))
     sound = log_mel(batch["samples"]) if config.audio.kind == "mel" else batch["audio_features"]
     everywhere = jnp.ones(motion.shape[:2], bool)
+    heard = jnp.isfinite(sound).all(tuple(range(2, sound.ndim)))
     return motion[:, k:], Conditions(
         previous_motion=motion[:, :k],
         previous_motion_mask=everywhere[:, :k],
         previous_audio=sound[:, :k],
-        previous_audio_mask=everywhere[:, :k],
+        previous_audio_mask=heard[:, :k],
         audio=sound[:, k:],
-        audio_mask=everywhere[:, k:],
+        audio_mask=heard[:, k:],
         gaze=batch["gaze"],
         gaze_mask=jnp.isfinite(batch["gaze"]).all(-1),
         distance=batch["distance"],

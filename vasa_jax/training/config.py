@@ -40,21 +40,28 @@ class OptimiserConfig:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class WorldData:
-    """Clips of the synthetic world, made once into shards and reused."""
+    """Clips of the synthetic world, made once into shards and reused; or a folder of somebody's own shards.
 
-    path: str = ""  # folder of the made clips, to share between runs; empty is WORKDIR/data
+    A folder with shards in `train/` and `validation/` and no `recipe.json` is taken as it is, see docs/data.md; then
+    the fields that say what to make mean nothing.
+    """
+
+    path: str = ""  # folder of clips: somebody's own, or made ones to share between runs; empty is WORKDIR/data
     clips: int = 2000  # clips to train on; clip i is seed first_seed + i of the split "train"
     first_seed: int = 0  # offset into the split
-    validation_clips: int = 16  # clips of the split "validation", for pictures and evaluation
+    validation_clips: int = 16  # clips of the split "validation", for pictures and evaluation; the first of a folder's
     size: int = 128  # side of a picture in pixels
     clips_per_shard: int = 100  # an interrupted making goes on with the first missing shard
     threads: int = 2  # reading threads
     prefetch: int = 4  # batches read ahead
+    max_corrupt: int = 10  # corrupt records that a process skips; the next one stops the run
 
     def __post_init__(self):
         for name in ("clips", "validation_clips", "size", "clips_per_shard", "threads", "prefetch"):
             if getattr(self, name) < 1:
                 raise ValueError(f"data.{name}={getattr(self, name)} must be 1 or more")
+        if self.max_corrupt < 0:
+            raise ValueError(f"data.max_corrupt={self.max_corrupt} must be 0 or more")
         for split, wanted in (("train", self.clips), ("validation", self.validation_clips)):
             if self.first_seed < 0 or self.first_seed + wanted > len(SPLITS[split]):
                 raise ValueError(

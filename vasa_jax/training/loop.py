@@ -1,7 +1,7 @@
 """The loop: batches in, steps, logs, checkpoints; and the exact way back after an interruption.
 
-A run starts from its own last bundle if there is one, else from scratch. A bundle holds the state, the position in
-the data and the config, and every random key comes from the step's number, so an interrupted run ends where an
+A run starts from its own last bundle if there is one, else from scratch. A bundle holds the state and the config; the
+order of the data and every random key come from the step's number, so an interrupted run ends where an
 uninterrupted one does, bit for bit on a CPU. Losses are fetched every `log_every` steps, one number a step, so that a
 non-finite one is named exactly and never saved.
 """
@@ -94,20 +94,19 @@ def train(
 
     shapes = jax.eval_shape(fresh)
     compiled = strategy.compile(step, shapes)
-    iterator = iter(task.dataset(workdir, experiment.batch_size, experiment.seed))
     with (
-        closing(iterator),
         _catch_signals() as caught,
         Bundles(workdir, experiment.keep) as bundles,
         _Logs(workdir) as logs,
     ):
-        state, first = _start(experiment, strategy, bundles, iterator, fresh, shapes, logs)
+        state, first = _start(experiment, strategy, bundles, fresh, shapes, logs)
         (workdir / "config.json").write_text(configs.to_json(experiment))
         done = first
         watch = _Watch(experiment, strategy, logs)
-        keeper = _Keeper(experiment, task, strategy, bundles, logs, iterator, task.held_out(workdir))
+        keeper = _Keeper(experiment, task, strategy, bundles, logs, task.held_out(workdir))
+        iterator = task.dataset(workdir, experiment.batch_size, experiment.seed, first, 0, 1)
         stopped, begun = "", time.monotonic()
-        with _bar(experiment.steps, first, progress) as bar:
+        with closing(iterator), _bar(experiment.steps, first, progress) as bar:
             while done < experiment.steps and not stopped:
                 batch = strategy.place_batch(next(iterator))
                 with jax.transfer_guard("disallow"):
@@ -130,7 +129,6 @@ def _start(
     experiment: Experiment,
     strategy: Strategy,
     bundles: Bundles,
-    iterator: Any,
     fresh: Callable[[], TrainState],
     shapes: TrainState,
     logs: "_Logs",
@@ -146,7 +144,7 @@ def _start(
     for name, (old, new) in changed.items():
         if name == "model" or name.startswith("model."):
             raise ValueError(f"{name}={new!r}, but the run in this workdir has {old!r}; choose another --workdir")
-    return strategy.adopt(bundles.restore(step, strategy.target(shapes), iterator)), step
+    return strategy.adopt(bundles.restore(step, strategy.target(shapes))), step
 
 
 def _reason(caught: list[int], done: int, stop: Callable[[int], str], late: bool) -> str:
@@ -188,7 +186,6 @@ class _Keeper(NamedTuple):
     strategy: Strategy
     bundles: Bundles
     logs: "_Logs"
-    iterator: Any
     held_out: Any
 
     def after(self, done: int, state: Any, last: bool) -> None:
@@ -201,7 +198,7 @@ class _Keeper(NamedTuple):
             return
         if save:
             stored = self.strategy.stored(state)
-            self.bundles.save(done, stored, self.iterator, json.loads(configs.to_json(experiment)))
+            self.bundles.save(done, stored, json.loads(configs.to_json(experiment)))
         if not (score or draw):
             return
         ema, constants = self.strategy.collect((state.ema, state.constants))

@@ -6,8 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import grain
 import jax
+
+from vasa_jax.data.pipeline import Batches
 
 
 @dataclasses.dataclass(frozen=True)
@@ -18,7 +19,9 @@ class Task:
     loss: (params, constants, batch, keys, step) to (mean over samples, metrics); see `step.Loss`.
     batch_spec: batch size to the shapes of a batch.
     prepare: workdir to the constants; makes the data first.
-    dataset: (workdir, batch size, seed) to endless training batches.
+    dataset: (workdir, batch size, seed, first step, process, processes) to an iterator over this process's slice of
+        every training batch from the first step on, endless, NumPy, with `close()` and `skipped`; see
+        `data.pipeline.Batches`.
     held_out: workdir to one batch of held-out samples.
     evaluate: (params, constants, held-out batch) to named scalars.
     pictures: (params, constants, held-out batch) to named pictures (h, w, 3), 0..1.
@@ -30,7 +33,7 @@ class Task:
     loss: Callable[..., tuple[Any, dict[str, Any]]]
     batch_spec: Callable[[int], dict[str, jax.ShapeDtypeStruct]]
     prepare: Callable[[Path], Any]
-    dataset: Callable[[Path, int, int], grain.IterDataset]
+    dataset: Callable[[Path, int, int, int, int, int], Batches]
     held_out: Callable[[Path], dict[str, Any]]
     evaluate: Callable[[Any, Any, dict[str, Any]], dict[str, float]]
     pictures: Callable[[Any, Any, dict[str, Any]], dict[str, Any]]

@@ -7,7 +7,9 @@ clips that stage 1 has encoded.
 
 import dataclasses
 import functools
+import itertools
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +17,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vasa_jax.arrays import SAMPLES_PER_FRAME
+from vasa_jax.arrays import SAMPLES_PER_FRAME, Motion
 from vasa_jax.autoencoder import cost as autoencoder_cost
 from vasa_jax.autoencoder import objective as autoencoder_objective
 from vasa_jax.autoencoder.config import AutoencoderConfig
 from vasa_jax.autoencoder.model import Autoencoder
 from vasa_jax.checkpoint import load_release, read_bundle
 from vasa_jax.config import from_json
-from vasa_jax.data.pipeline import Sample, make_dataset, open_shards
-from vasa_jax.data.records import count_frames, read_clip
+from vasa_jax.data.pipeline import Batches, Sample, make_dataset, open_shards, readable
+from vasa_jax.data.records import Clip, CorruptRecordError, count_frames, read_clip
 from vasa_jax.motion import objective as motion_objective
 from vasa_jax.motion import statistics as motion_statistics
 from vasa_jax.motion.audio_features import slice_samples
@@ -33,7 +35,7 @@ from vasa_jax.motion.sampling import sample_window
 from vasa_jax.motion.statistics import Statistics
 from vasa_jax.nn import cost
 from vasa_jax.training import transfer, world_data
-from vasa_jax.training.config import AutoencoderExperiment, Experiment, MotionExperiment
+from vasa_jax.training.config import AutoencoderExperiment, Experiment, MotionExperiment, WorldData
 from vasa_jax.training.state import digest
 from vasa_jax.training.task import Task
 
@@ -81,13 +83,29 @@ def load_autoencoder(source: str) -> tuple[AutoencoderConfig, Any]:
     return from_json(json.dumps(release.config["autoencoder"]), AutoencoderConfig), release.tensors["autoencoder"]
 
 
+def load_encoder(source: str) -> tuple[AutoencoderConfig, str, Callable[[Any], Motion]]:
+    """Stage 1 as stage 2's data need it, from what `load_autoencoder` takes.
+
+    Returns:
+        (config, SHA-256 of the parameters, compiled function of pictures (b, h, w, 3) float32 0..1 to `Motion`).
+    """
+    config, params = load_autoencoder(source)
+    params = jax.device_put(params)
+    encode = jax.jit(lambda p, frames: Autoencoder(config).apply({"params": p}, frames, method="motion"))
+    return config, digest(params), functools.partial(encode, params)
+
+
 def _autoencoder_task(experiment: AutoencoderExperiment) -> Task:
     data, frames = experiment.data, experiment.frames_per_sample
     model = dataclasses.replace(experiment.model, dtype=compute_dtype(experiment))
 
-    def sample(record: bytes, rng: np.random.Generator) -> Sample:
-        chosen = rng.choice(count_frames(record), frames, replace=False)
-        return _portrait_sample(record, chosen)
+    def sample(record: bytes, rng: np.random.Generator | None) -> Sample:
+        return _portrait_sample(record, frames, model.image_size, rng)
+
+    def prepare(workdir: Path) -> dict[str, Any]:
+        make = functools.partial(world_data.make_portraits, data)
+        _check_first(world_data.prepare(data, workdir, make), sample, data.max_corrupt)
+        return {}
 
     def batch_spec(batch_size: int) -> dict[str, jax.ShapeDtypeStruct]:
         shape = (batch_size, frames)
@@ -98,37 +116,43 @@ def _autoencoder_task(experiment: AutoencoderExperiment) -> Task:
         } | {name: jax.ShapeDtypeStruct((*shape, *rest), jnp.float32) for name, rest in PORTRAIT_LABELS.items()}
 
     def held_out(workdir: Path) -> dict[str, Any]:
-        source = open_shards(world_data.data_folder(data, workdir) / "validation")
-        return _stack(_portrait_sample(source[i], np.arange(frames)) for i in range(min(HELD_OUT, len(source))))
+        return _stack(_held_out(data, workdir, lambda record: sample(record, None), HELD_OUT))
 
     loss = functools.partial(autoencoder_objective.loss, model, experiment.objective)
     pictures = jax.jit(functools.partial(autoencoder_objective.pictures, model))
+
+    def evaluate(params: Any, constants: Any, batch: dict[str, Any]) -> dict[str, float]:
+        face = transfer.network_face(model, params["autoencoder"])
+        return transfer.evaluate(model, params) | {"held_out/psnr": transfer.clip_psnr(face, batch["frames"])}
+
     return Task(
         init=lambda key: (autoencoder_objective.init(model, key), {}),
         loss=lambda params, constants, batch, keys, step: loss(params, batch, keys),
         batch_spec=batch_spec,
-        prepare=lambda workdir: (
-            world_data.prepare(data, workdir, functools.partial(world_data.make_portraits, data)) and {}
-        ),
-        dataset=lambda workdir, batch_size, seed: make_dataset(
-            open_shards(world_data.data_folder(data, workdir) / "train"),
-            sample,
-            batch_size,
-            seed,
-            data.threads,
-            data.prefetch,
-        ),
+        prepare=prepare,
+        dataset=functools.partial(_dataset, data, sample),
         held_out=held_out,
-        evaluate=lambda params, constants, batch: transfer.evaluate(model, params),
+        evaluate=evaluate,
         pictures=lambda params, constants, batch: pictures(params, _on_device(batch)),
         blocks=lambda params: dict(params["autoencoder"]),
         macs=lambda: autoencoder_cost.count_macs(model),
     )
 
 
-def _portrait_sample(record: bytes, chosen: np.ndarray) -> Sample:
-    """Some frames of a stage 1 record and their labels."""
+def _portrait_sample(record: bytes, frames: int, size: int, rng: np.random.Generator | None) -> Sample:
+    """Frames of a stage 1 record and their labels: some at random, or, without a generator, spread over the clip.
+
+    Raises CorruptRecordError for a record with fewer frames, or of another size.
+    """
+    count = count_frames(record)
+    if count < frames:
+        raise CorruptRecordError(f"a clip of {count} frames; a sample needs frames_per_sample={frames}")
+    spread = np.linspace(0, count - 1, frames).astype(int)
+    chosen = spread if rng is None else rng.choice(count, frames, replace=False)
     clip = read_clip(record, chosen.tolist())
+    if clip.frames.shape[1:3] != (size, size):
+        height, width = clip.frames.shape[1:3]
+        raise CorruptRecordError(f"frames of {width}x{height} pixels; the model has image_size={size}: resize them")
     labels = {
         name: np.asarray(clip.labels[name], np.float32)[chosen]
         if name in clip.labels
@@ -148,33 +172,30 @@ def _motion_task(experiment: MotionExperiment) -> Task:
             raise ValueError(
                 f"{model.audio.kind=} needs records with audio features; the world's clips carry sound: use 'mel'"
             )
-        config, params = load_autoencoder(experiment.autoencoder)
+        config, identifier, encode = load_encoder(experiment.autoencoder)
         if config.dynamics_dim != model.dynamics_dim or config.image_size != data.size:
             raise ValueError(
                 f"the autoencoder {experiment.autoencoder!r} has dynamics_dim={config.dynamics_dim} and "
                 f"image_size={config.image_size}; this experiment {model.dynamics_dim=} and {data.size=}"
             )
-        encode = jax.jit(lambda p, frames: Autoencoder(config).apply({"params": p}, frames, method="motion"))
-        params = jax.device_put(params)
-        make = functools.partial(world_data.make_performances, data, functools.partial(encode, params))
-        folder = world_data.prepare(data, workdir, make, source=digest(params))
-        motion = world_data.read_motion(folder / "train")
+        make = functools.partial(world_data.make_performances, data, encode)
+        folder = world_data.prepare(data, workdir, make, source=identifier)
+        world_data.check_stamp(folder, identifier)
+        _check_first(folder, sample, data.max_corrupt)
+        motion = world_data.read_motion(folder / "train", model.dynamics_dim, data.max_corrupt)
         statistics = motion_statistics.fit(motion)
         spectrum = motion_statistics.check(statistics, motion)
         (workdir / "statistics.txt").write_text(motion_statistics.describe(spectrum) + "\n")
         return statistics
 
-    def sample(record: bytes, rng: np.random.Generator) -> Sample:
-        clip = read_clip(record)
+    def sample(record: bytes, rng: np.random.Generator | None) -> Sample:
         frames = model.context + model.window
-        return motion_sample(
-            clip, int(rng.integers(len(clip.labels["pose"]) - frames + 1)), model.context, model.window
-        )
+        clip = world_data.read_encoded(record, model.dynamics_dim, frames)
+        first = 0 if rng is None else int(rng.integers(len(clip.labels["pose"]) - frames + 1))
+        return motion_sample(clip, first, model.context, model.window)
 
     def held_out(workdir: Path) -> dict[str, Any]:
-        source = open_shards(world_data.data_folder(data, workdir) / "validation")
-        clips = [read_clip(source[i]) for i in range(len(source))]
-        return _stack(motion_sample(clip, 0, model.context, model.window) for clip in clips)
+        return _stack(_held_out(data, workdir, lambda record: sample(record, None), data.validation_clips))
 
     loss = functools.partial(motion_objective.loss, model)
     z = model.dynamics_dim
@@ -197,14 +218,7 @@ def _motion_task(experiment: MotionExperiment) -> Task:
         loss=lambda params, constants, batch, keys, step: loss(params, constants, batch, keys),
         batch_spec=lambda size: spec(size) | {"index": jax.ShapeDtypeStruct((size,), jnp.uint32)},
         prepare=prepare,
-        dataset=lambda workdir, batch_size, seed: make_dataset(
-            open_shards(world_data.data_folder(data, workdir) / "train"),
-            sample,
-            batch_size,
-            seed,
-            data.threads,
-            data.prefetch,
-        ),
+        dataset=functools.partial(_dataset, data, sample),
         held_out=held_out,
         evaluate=evaluate,
         pictures=lambda params, constants, batch: {"true_above_sampled": sampled(params, constants, _on_device(batch))},
@@ -213,21 +227,26 @@ def _motion_task(experiment: MotionExperiment) -> Task:
     )
 
 
-def motion_sample(clip: Any, first: int, context: int, window: int) -> Sample:
+def motion_sample(clip: Clip, first: int, context: int, window: int) -> Sample:
     """K + W frames of a stage 2 clip from frame `first`, with their sound and the window's conditions; see
     `motion.objective`.
 
-    Gaze is the window's mean in the camera frame, distance its mean log distance; NaN where the clip has no label.
+    Gaze is the window's mean in the camera frame, distance its mean log distance; NaN where the clip has no label,
+    as is the sound of a silent clip. Sound that ends before its frames is followed by zeros.
     """
     last = first + context + window
-    samples = np.pad(clip.audio, (SAMPLES_BEFORE, slice_samples(0)))[SAMPLES_PER_FRAME * first :]
     labels = clip.labels
+    samples = np.full(slice_samples(context + window), np.nan, np.float32)
+    if clip.audio is not None:
+        missing = max(0, SAMPLES_PER_FRAME * len(labels["pose"]) - len(clip.audio))
+        padded = np.pad(clip.audio, (SAMPLES_BEFORE, missing + slice_samples(0)))
+        samples = padded[SAMPLES_PER_FRAME * first :][: len(samples)]
     gaze = labels["gaze"][first + context : last].mean(0) if "gaze" in labels else np.full(2, np.nan)
     pose = labels["pose"][first:last]
     return {
-        "motion_pose": pose,
-        "motion_dynamics": labels["dynamics"][first:last],
-        "samples": samples[: slice_samples(context + window)],
+        "motion_pose": np.float32(pose),
+        "motion_dynamics": np.float32(labels["dynamics"][first:last]),
+        "samples": samples,
         "gaze": np.float32(gaze),
         "distance": np.float32(pose[context:, 5:].mean(0)),
         "emotion": np.float32(labels["emotion"]) if "emotion" in labels else np.full(8, np.nan, np.float32),
@@ -251,6 +270,43 @@ def _count_branch(model: Any) -> int:
     noisy = jax.ShapeDtypeStruct((1, model.window, model.motion_dim), jnp.float32)
     level = jax.ShapeDtypeStruct((1,), jnp.float32)
     return cost.count_macs(functools.partial(predict, model), params, noisy, level, conditions)
+
+
+def _dataset(
+    data: WorldData,
+    sample: Callable[[bytes, np.random.Generator], Sample],
+    workdir: Path,
+    batch_size: int,
+    seed: int,
+    first_step: int,
+    process: int,
+    processes: int,
+) -> Batches:
+    """Training batches of a run, see `make_dataset`."""
+    source = open_shards(world_data.data_folder(data, workdir) / "train")
+    order = (batch_size, seed, first_step, process, processes)
+    return make_dataset(source, sample, *order, data.threads, data.prefetch, data.max_corrupt)
+
+
+def _held_out(data: WorldData, workdir: Path, sample: Callable[[bytes], Sample], count: int) -> list[Sample]:
+    """Samples of the first readable validation clips, at most `count`."""
+    source = open_shards(world_data.data_folder(data, workdir) / "validation")
+    return [value for _, value in itertools.islice(readable(source, sample, data.max_corrupt), count)]
+
+
+def _check_first(folder: Path, sample: Callable[[bytes, Any], Sample], max_corrupt: int) -> None:
+    """Make a sample of the first readable record of each split, before anything is compiled.
+
+    Raises:
+        ValueError: naming the shard and record, and what is wrong with it.
+    """
+    for split in world_data.SPLITS:
+        source = open_shards(folder / split)
+        index, _ = next(readable(source, lambda record: read_clip(record, []), max_corrupt))
+        try:
+            sample(source[index], None)
+        except CorruptRecordError as error:
+            raise ValueError(f"{source.where(index)}: {error}") from error
 
 
 def _stack(samples: Any) -> dict[str, Any]:

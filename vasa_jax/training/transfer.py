@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, UInt8
 
 from vasa_jax.arrays import Motion, Portrait
 from vasa_jax.autoencoder.config import AutoencoderConfig
@@ -193,6 +193,23 @@ def held_out_psnr(face: Face, seeds: Sequence[int], size: int) -> dict[str, floa
         rows.append(picture_psnr(picture, pairs.driver, pairs.regions))
         rows[-1] |= {f"pose/{name}": error[:, i] for i, name in enumerate(_POSE_ERRORS)}
     return {name: float(np.concatenate([row[name] for row in rows]).mean()) for name in rows[0]}
+
+
+def clip_psnr(face: Face, frames: UInt8[np.ndarray, "b n h w 3"]) -> float:
+    """Self-driven reconstruction of any clips, without labels: every clip's first frame, moved as its others.
+
+    Args:
+        face: the model to judge.
+        frames: n frames of each of b clips, n at least 2.
+
+    Returns:
+        The mean PSNR in dB over b (n - 1) pictures, at the pose that the model predicts.
+    """
+    source = np.repeat(frames[:, :1], frames.shape[1] - 1, 1)
+    sources, drivers = (np.float32(x.reshape(-1, *x.shape[2:])) / 255.0 for x in (source, frames[:, 1:]))
+    picture = _in_chunks(lambda pair: face.render(face.encode(pair[0]), face.motion(pair[1])), (sources, drivers))
+    square = np.square(picture.astype(np.float64) - drivers).mean((1, 2, 3))
+    return float((-10.0 * np.log10(square + 1e-10)).mean())
 
 
 def picture_psnr(

@@ -1,10 +1,11 @@
-"""Training clips from the synthetic world, made once into shards and reused.
+"""Training clips: from the synthetic world, made once into shards and reused, or somebody's own.
 
-A folder of clips holds `recipe.json` (what was asked for), `train/` and `validation/` with ArrayRecord shards, and
+A folder of made clips holds `recipe.json` (what was asked for), `train/` and `validation/` with ArrayRecord shards, and
 `done.json` once all are there. Shards appear under their names only when complete, so a making that was interrupted
 goes on with the first that is missing. Stage 1 clips are one person in many independent states (VASA-1 section 3.1
 trains on pairs of frames of one clip); stage 2 clips are performances with sound, whose motion is what stage 1's
-encoders see (section 3.2).
+encoders see (section 3.2). A folder of somebody's own clips holds `train/` and `validation/` and no recipe
+(docs/data.md).
 """
 
 import json
@@ -20,8 +21,8 @@ from tqdm import tqdm
 
 from vasa_jax import config as configs
 from vasa_jax.arrays import FPS, Motion
-from vasa_jax.data.pipeline import open_shards
-from vasa_jax.data.records import read_clip, write_clip, write_shard
+from vasa_jax.data.pipeline import open_shards, readable
+from vasa_jax.data.records import Clip, CorruptRecordError, read_clip, write_clip, write_shard
 from vasa_jax.synthetic.clip import make_clip
 from vasa_jax.synthetic.identity import sample_identity
 from vasa_jax.synthetic.performance import perform
@@ -34,7 +35,11 @@ RENDER_BATCH = 24
 """Pictures in one call of the renderer or of stage 1."""
 PERFORMED_SECONDS = 3.0
 """Length of the performance whose moments stage 1 sees."""
-NOT_CONTENT = ("path", "threads", "prefetch")
+STATISTICS_CLIPS = 2000
+"""Clips, evenly spaced, behind the statistics of motion."""
+SPLITS = ("train", "validation")
+"""Folders of shards."""
+NOT_CONTENT = ("path", "threads", "prefetch", "max_corrupt")
 """Fields of the data config that do not change the clips."""
 
 Make = Callable[[list[int]], Iterator[bytes]]
@@ -47,7 +52,7 @@ def data_folder(data: WorldData, workdir: str | Path) -> Path:
 
 
 def prepare(data: WorldData, workdir: str | Path, make: Make, source: str = "") -> Path:
-    """Make sure that a run's clips exist, and return their folder.
+    """Make sure that a run's clips exist, and return their folder; somebody's own are taken as they are.
 
     Args:
         data: what to make.
@@ -56,9 +61,11 @@ def prepare(data: WorldData, workdir: str | Path, make: Make, source: str = "") 
         source: what else decides the clips (stage 2: the digest of stage 1's parameters).
 
     Raises:
-        ValueError: where the folder holds clips of another recipe.
+        ValueError: where the folder holds clips of another recipe, or shards in another layout.
     """
     folder = data_folder(data, workdir)
+    if is_own(folder):
+        return folder
     content = {name: value for name, value in json.loads(configs.to_json(data)).items() if name not in NOT_CONTENT}
     recipe = {"kind": type(data).__name__, "source": source} | content
     written = folder / "recipe.json"
@@ -80,10 +87,26 @@ def prepare(data: WorldData, workdir: str | Path, make: Make, source: str = "") 
     return folder
 
 
+def is_own(folder: Path) -> bool:
+    """Whether a folder holds somebody's own shards: some in `train/` and in `validation/`, and no recipe.
+
+    Raises:
+        ValueError: shards without a recipe that are not in both.
+    """
+    if (folder / "recipe.json").is_file():
+        return False
+    where = {path.parent for pattern in ("*.array_record", "*/*.array_record") for path in folder.glob(pattern)}
+    missing = [split for split in SPLITS if folder / split not in where]
+    if where and missing:
+        raise ValueError(
+            f"{folder} holds shards, but none in {missing[0]}/: own clips go into train/ and validation/, see "
+            "docs/data.md"
+        )
+    return bool(where)
+
+
 def _make_split(data: WorldData, folder: Path, members: list[int], make: Make, bar: tqdm) -> None:
-    folder.mkdir(exist_ok=True)
-    for left in folder.glob("*.partial"):
-        left.unlink()
+    clear_partial(folder)
     shards = [members[i : i + data.clips_per_shard] for i in range(0, len(members), data.clips_per_shard)]
     for number, chosen in enumerate(shards):
         path = folder / f"clips-{number:05d}-of-{len(shards):05d}.array_record"
@@ -97,6 +120,13 @@ def _make_split(data: WorldData, folder: Path, members: list[int], make: Make, b
                 yield record
 
         write_shard(path, counted(make(chosen)))
+
+
+def clear_partial(folder: Path) -> None:
+    """Make a folder of shards, without what an interrupted writing left behind."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for left in folder.glob("*.partial"):
+        left.unlink()
 
 
 def make_portraits(data: PortraitData, chosen: list[int]) -> Iterator[bytes]:
@@ -128,24 +158,77 @@ def make_performances(data: PerformanceData, motion: Callable[[Any], Motion], ch
     """
     for seed in chosen:
         clip = make_clip(seed, data.seconds, data.size)
-        parts = [
-            jax.device_get(motion(_padded(clip.frames[i : i + RENDER_BATCH]).astype(np.float32) / 255.0))
-            for i in range(0, len(clip.frames), RENDER_BATCH)
-        ]
-        seen = Motion(*(np.concatenate([part[k] for part in parts])[: len(clip.frames)] for k in range(2)))
-        truth = {name: value for name, value in clip.labels.items() if name not in ("pose", "regions")}
-        yield write_clip(
-            None,
-            np.asarray(clip.audio, np.float32),
-            truth | {"pose": np.float32(seen.pose), "dynamics": np.float32(seen.dynamics), "identity": np.int64(seed)},
+        yield encoded_record(Clip(clip.frames, np.asarray(clip.audio, np.float32), clip.labels), motion)
+
+
+def encoded_record(clip: Clip, motion: Callable[[Any], Motion]) -> bytes:
+    """A stage 2 record of a clip with frames: its sound and labels, and `pose` and `dynamics` as stage 1 sees them.
+
+    The clip's own `pose`, `dynamics` and `regions` are left out, and so are the frames.
+
+    Args:
+        clip: at least one frame, of the size that stage 1 takes.
+        motion: pictures (b, h, w, 3) float32 0..1 to `Motion`; called with `RENDER_BATCH` of them.
+    """
+    frames = clip.frames
+    parts = [
+        jax.device_get(motion(_padded(frames[i : i + RENDER_BATCH]).astype(np.float32) / 255.0))
+        for i in range(0, len(frames), RENDER_BATCH)
+    ]
+    seen = Motion(*(np.concatenate([part[k] for part in parts])[: len(frames)] for k in range(2)))
+    kept = {name: value for name, value in clip.labels.items() if name not in ("pose", "dynamics", "regions")}
+    return write_clip(None, clip.audio, kept | {"pose": np.float32(seen.pose), "dynamics": np.float32(seen.dynamics)})
+
+
+def stamp(folder: Path, source: str) -> None:
+    """Note in a folder of encoded clips which stage 1 made them; `source` is the SHA-256 of its parameters."""
+    check_stamp(folder, source)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "encoded.json").write_text(json.dumps({"autoencoder": source}) + "\n")
+
+
+def check_stamp(folder: Path, source: str) -> None:
+    """Raise ValueError where the clips of a folder were encoded by another stage 1; a folder without a stamp passes."""
+    written = folder / "encoded.json"
+    if written.is_file() and (there := json.loads(written.read_text())["autoencoder"]) != source:
+        raise ValueError(
+            f"the clips in {folder} were encoded by the stage 1 with SHA-256 {there[:16]}, this one has {source[:16]}; "
+            "name that autoencoder, or encode the clips into another folder"
         )
 
 
-def read_motion(folder: str | Path) -> Motion:
-    """All motion of a folder of stage 2 shards, (frames, 6) and (frames, z), NumPy."""
+def read_encoded(record: bytes, dynamics_dim: int, frames: int) -> Clip:
+    """A stage 2 clip, without pictures.
+
+    Raises:
+        CorruptRecordError: a broken record, or one without finite pose and dynamics (frames or more, dynamics_dim).
+    """
+    clip = read_clip(record, [])
+    for name, size in (("pose", 6), ("dynamics", dynamics_dim)):
+        if name not in clip.labels:
+            raise CorruptRecordError(
+                f"a stage 2 clip without label {name!r}; encode videos with python -m vasa_jax.training.encode"
+            )
+        shape = clip.labels[name].shape
+        if shape[1] != size or not np.isfinite(clip.labels[name]).all():
+            raise CorruptRecordError(f"label {name!r} of shape {shape} must be finite, with {size} numbers a frame")
+        if len(clip.labels[name]) < frames:
+            raise CorruptRecordError(f"{shape[0]} frames are fewer than a window with its context needs ({frames})")
+    return clip
+
+
+def read_motion(folder: str | Path, dynamics_dim: int, max_corrupt: int) -> Motion:
+    """Motion of a folder of stage 2 shards, (frames, 6) and (frames, z), NumPy: of all clips, or of `STATISTICS_CLIPS`
+    of them, evenly spaced. Raises CorruptRecordError beyond `max_corrupt` corrupt ones."""
     source = open_shards(folder)
-    clips = [read_clip(source[i]).labels for i in range(len(source))]
-    return Motion(*(np.concatenate([clip[name] for clip in clips]) for name in ("pose", "dynamics")))
+    chosen = np.linspace(0, len(source) - 1, min(STATISTICS_CLIPS, len(source))).astype(int).tolist()
+
+    def read(record: bytes) -> list[np.ndarray]:
+        labels = read_encoded(record, dynamics_dim, 1).labels
+        return [labels[name] for name in ("pose", "dynamics")]
+
+    clips = [parts for _, parts in readable(source, read, max_corrupt, chosen)]
+    return Motion(*(np.concatenate(parts) for parts in zip(*clips, strict=True)))
 
 
 def _padded(frames: np.ndarray) -> np.ndarray:

@@ -1,0 +1,87 @@
+"""From videos to stage 2 clips: `python -m vasa_jax.training.encode CLIPS OUT --autoencoder DIR [--max-corrupt N]`.
+
+CLIPS holds `train/` and `validation/` (or one of them) with shards of stage 1 video records: frames, 25 a second, sound
+if there is any, labels if known. OUT gets one shard for each, of the same name, in which `pose` and `dynamics`, as
+stage 1's encoders see the frames, stand in place of the frames (VASA-1 section 3.2). A shard appears under its name
+only when complete: the same command goes on after an interruption, with the first shard that is missing.
+"""
+
+import argparse
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from vasa_jax.arrays import Motion
+from vasa_jax.data.pipeline import Shards, find_shards, readable
+from vasa_jax.data.records import read_clip, write_shard
+from vasa_jax.training.tasks import load_encoder
+from vasa_jax.training.world_data import SPLITS, clear_partial, encoded_record, stamp
+
+
+def encode(clips: str | Path, out: str | Path, autoencoder: str, max_corrupt: int = 10) -> dict[str, int]:
+    """Encode all shards that OUT does not have yet.
+
+    Args:
+        clips: folder with `train/` and `validation/`, or one of them.
+        out: another folder, with the same layout; made where it is missing.
+        autoencoder: stage 1: a release folder or a workdir.
+        max_corrupt: corrupt records of a shard that are skipped.
+
+    Returns:
+        Split to the number of shards that it has now.
+
+    Raises:
+        ValueError: for folders without shards, an OUT that another stage 1 encoded, or a clip without frames or of
+            another size than stage 1 takes, naming its shard and record; CorruptRecordError beyond `max_corrupt`.
+    """
+    clips, out = Path(clips), Path(out)
+    if clips.resolve() == out.resolve():
+        raise ValueError(f"{out} holds the clips themselves; name another folder for the encoded ones")
+    shards = {split: find_shards(clips / split) for split in SPLITS if (clips / split).is_dir()}
+    if not shards:
+        raise ValueError(f"{str(clips)!r} has no folder train or validation with shards in it; see docs/data.md")
+    config, source, motion = load_encoder(autoencoder)
+    stamp(out, source)
+    for split, paths in shards.items():
+        clear_partial(out / split)
+        for path in tqdm(paths, unit="shard", desc=split, mininterval=1.0):
+            target = out / split / Path(path).name
+            if not target.exists():
+                write_shard(target, _encode_shard(path, config.image_size, motion, max_corrupt))
+    return {split: len(paths) for split, paths in shards.items()}
+
+
+def _encode_shard(path: str, size: int, motion: Callable[[Any], Motion], max_corrupt: int) -> Iterator[bytes]:
+    source = Shards([path])
+    for index, clip in readable(source, read_clip, max_corrupt):
+        count, height, width = clip.frames.shape[:3]
+        if (height, width) != (size, size):
+            raise ValueError(
+                f"{source.where(index)}: {count} frames of {width}x{height} pixels; this stage 1 takes "
+                f"{size}x{size}: write the clips at that size"
+            )
+        yield encoded_record(clip, motion)
+
+
+def main(arguments: list[str]) -> int:
+    """The command line; exit code 2 and one line for bad input."""
+    parser = argparse.ArgumentParser(prog="python -m vasa_jax.training.encode", description=encode.__doc__)
+    parser.add_argument("clips", help="folder with train/ and validation/ of stage 1 video records")
+    parser.add_argument("out", help="folder of the stage 2 records")
+    parser.add_argument("--autoencoder", required=True, help="stage 1: a release folder or a workdir")
+    parser.add_argument("--max-corrupt", type=int, default=10, help="corrupt records of a shard that are skipped")
+    options = parser.parse_args(arguments)
+    try:
+        counts = encode(options.clips, options.out, options.autoencoder, options.max_corrupt)
+    except ValueError as error:
+        sys.stderr.write(f"encode: error: {error}\n")
+        return 2
+    sys.stdout.write(f"{options.out}: {', '.join(f'{split} {count} shards' for split, count in counts.items())}\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
