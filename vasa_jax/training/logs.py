@@ -1,6 +1,7 @@
 """What a run tells: scalars, pictures and videos, to TensorBoard, to `log.jsonl`, and to Weights & Biases if asked."""
 
 import hashlib
+import importlib
 import json
 import resource
 import sys
@@ -68,7 +69,11 @@ class Logs:
         if silent:
             return
         if wandb:
-            self._wandb = _start_wandb(wandb, workdir, config)
+            self._library = _import_wandb()
+            identity = hashlib.sha256(str(workdir.absolute()).encode()).hexdigest()[:16]
+            self._wandb = self._library.init(
+                project=wandb, name=workdir.name, id=identity, resume="allow", dir=str(workdir), config=config
+            )
         path = workdir / "log.jsonl"
         kept = [line for line in path.read_text().splitlines() if _step_of(line) <= first] if path.exists() else []
         fresh = path.with_suffix(".fresh")
@@ -106,9 +111,7 @@ class Logs:
             picture = np.asarray(picture, np.float32)
             self._writer.add_image(name, picture, step, dataformats="HWC")
             if self._wandb:
-                import wandb
-
-                self._wandb.log({name: wandb.Image(picture)}, step=step)
+                self._wandb.log({name: self._library.Image(picture)}, step=step)
         self._writer.flush()
 
     def videos(self, step: int, videos: dict[str, Video]) -> None:
@@ -122,9 +125,7 @@ class Logs:
                 for frame in video.frames:
                     writer.write(frame)
             if self._wandb:
-                import wandb
-
-                self._wandb.log({name: wandb.Video(str(path))}, step=step)
+                self._wandb.log({name: self._library.Video(str(path))}, step=step)
 
     def note(self, step: int, values: dict[str, Any]) -> None:
         """Write one line of JSON values, to `log.jsonl` alone."""
@@ -141,13 +142,11 @@ def _step_of(line: str) -> float:
         return float("inf")
 
 
-def _start_wandb(project: str, workdir: Path, config: dict[str, Any]) -> Any:
+def _import_wandb() -> Any:
     try:
-        import wandb
+        return importlib.import_module("wandb")
     except ImportError as error:
         raise ValueError("wandb is not installed: pip install 'vasa-jax[wandb]', or leave --wandb out") from error
-    identity = hashlib.sha256(str(workdir.absolute()).encode()).hexdigest()[:16]
-    return wandb.init(project=project, name=workdir.name, id=identity, resume="allow", dir=str(workdir), config=config)
 
 
 class Watch:

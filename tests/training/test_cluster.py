@@ -1,0 +1,100 @@
+"""Several real processes on this machine, with the CPU's collectives."""
+
+import dataclasses
+import json
+import os
+import socket
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from tests.training.toy import EXPERIMENT, make_toy
+from vasa_jax.training import cluster
+from vasa_jax.training.loop import train
+
+STEPS = 60
+
+
+def free_port():
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
+def run(workdir, parallel, processes, stop):
+    """What each process printed: its steps, why it stopped, a digest and the samples that it read."""
+    port = free_port() if processes > 1 else 0
+    command = [sys.executable, "-m", "tests.training.worker", str(workdir), parallel, str(STEPS), str(stop), str(port)]
+    environment = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}
+    started = [
+        subprocess.Popen(
+            [*command, str(processes), str(process)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=environment,
+        )
+        for process in range(processes)
+    ]
+    try:
+        ended = [process.communicate(timeout=400) for process in started]
+    finally:
+        for process in started:
+            process.kill()
+    for process, (_, errors) in zip(started, ended, strict=True):
+        assert process.returncode == 0, errors[-3000:]
+    return [json.loads(out.splitlines()[-1]) for out, _ in ended]
+
+
+def samples(ended, first):
+    """Positions in the stream of each step that was done, over all processes; what was only read ahead is left out."""
+    steps = ended[0]["step"] - first
+    return [sorted(sum((one["seen"][step] for one in ended), [])) for step in range(steps)]
+
+
+def losses(workdir):
+    lines = [json.loads(line) for line in (workdir / "log.jsonl").read_text().splitlines()]
+    return {line["step"]: line["train/loss"] for line in lines if "train/loss" in line}
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("alone")
+    train(dataclasses.replace(EXPERIMENT, steps=STEPS, log_every=1), make_toy(), folder, progress=False)
+    return losses(folder)
+
+
+@pytest.mark.parametrize("parallel, before, after", [("sharded", 2, 4), ("pmap", 2, 1)])
+def test_a_run_stopped_in_all_processes_goes_on_in_another_number(tmp_path, alone, parallel, before, after):
+    first = run(tmp_path, parallel, before, stop=5)
+    assert {one["stopped"] for one in first} == {"SIGTERM"} and len({one["digest"] for one in first}) == 1
+    done = first[0]["step"]
+    assert 5 <= done < STEPS and {one["step"] for one in first} == {done}
+    second = run(tmp_path, parallel, after, stop=0)
+    assert {(one["step"], one["stopped"]) for one in second} == {(STEPS, "")}
+    assert len({one["digest"] for one in second}) == 1
+    committed = samples(first, 0) + samples(second, done)
+    assert committed == [list(range(8 * step, 8 * step + 8)) for step in range(STEPS)]
+    logged = losses(tmp_path)
+    assert logged.keys() == alone.keys()
+    np.testing.assert_allclose([logged[step] for step in alone], list(alone.values()), rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (("", 2, 0), "give all three"),
+        (("localhost:1", 2, 2), "process=2 must be below processes=2"),
+        ((), "cannot join a cluster: .*name --coordinator"),
+    ],
+)
+def test_half_a_cluster_is_refused(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        cluster.join(*arguments)
+
+
+def test_a_run_of_one_process_agrees_with_itself():
+    cluster.meet("here")
+    assert cluster.is_first() and cluster.agree(True) and not cluster.agree(False) and not cluster.asked_to_stop(3)

@@ -1,0 +1,59 @@
+"""One process of a cluster on this machine, or a run alone: trains the toy and prints its end as JSON.
+
+    python -m tests.training.worker WORKDIR PARALLEL STEPS STOP PORT PROCESSES PROCESS
+
+Four devices in all, whatever the number of processes; STOP is the step after which the first process is sent SIGTERM,
+or 0; PORT 0 is a run alone.
+"""
+
+import dataclasses
+import json
+import os
+import signal
+import sys
+import time
+
+import jax
+
+from tests.training.toy import EXPERIMENT, make_toy
+from vasa_jax.training import cluster, sharding
+from vasa_jax.training.loop import train
+
+DEVICES = 4
+
+
+def main(workdir, parallel, steps, stop, port, processes, process):
+    jax.config.update("jax_platforms", "cpu")
+    jax.config.update("jax_num_cpu_devices", DEVICES // processes)
+    if port:
+        cluster.join(f"127.0.0.1:{port}", processes, process)
+    sharding.SMALL = 1
+    experiment = dataclasses.replace(EXPERIMENT, parallel=parallel, steps=steps, log_every=1, save_every=1000)
+    task, seen = make_toy(), []
+
+    def dataset(*arguments):
+        batches = task.dataset(*arguments)
+        take = type(batches).__next__
+        noted = type("Noted", (type(batches),), {"__next__": lambda self: note(take(self))})
+        batches.__class__ = noted
+        return batches
+
+    def note(batch):
+        seen.append(batch["index"].tolist())
+        return batch
+
+    def ask(done):
+        if stop and done == stop and process == 0:
+            os.kill(os.getpid(), signal.SIGTERM)
+        if stop and done >= stop:
+            time.sleep(0.1)  # the toy's steps are faster than the news of a signal
+        return ""
+
+    result = train(experiment, dataclasses.replace(task, dataset=dataset), workdir, stop=ask, progress=False)
+    mine = {"step": result.step, "stopped": result.stopped, "digest": result.digest, "seen": seen}
+    cluster.leave()
+    sys.stdout.write(json.dumps(mine) + "\n")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:3], *map(int, sys.argv[3:]))
