@@ -126,6 +126,60 @@ def test_missing_labels_are_left_out(tiny):
     assert parts["pose"] == parts["labels"] == parts["rendered_labels"] == 0.0
 
 
+@pytest.fixture(scope="module")
+def learning(tiny):
+    """A compiled evaluation of all terms with the gradient, of a batch of two clips."""
+    params, _ = tiny
+    keys = jax.random.split(jax.random.key(1), 2)
+
+    def total(params, batch):
+        return objective.loss(TINY, ObjectiveConfig(), params, batch, keys)
+
+    compiled = jax.jit(jax.value_and_grad(total, has_aux=True))
+    return lambda batch: compiled(params, batch)
+
+
+def hidden(batch, *names):
+    return batch | {name: jnp.full_like(batch[name], jnp.nan) for name in names}
+
+
+@pytest.mark.parametrize("name", ["pose", "gaze", "mouth", "lids", "regions"])
+def test_each_missing_label_leaves_out_its_term_alone(learning, name):
+    """The total is the weighted sum of the other terms, and every gradient is finite."""
+    (total, parts), gradient = learning(hidden(make_batch(32, 2, 3), name))
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves((total, parts, gradient)))
+    others = set(parts) - {"psnr", name}
+    assert name != "pose" or parts["pose"] == 0.0
+    np.testing.assert_allclose(total, sum(getattr(ObjectiveConfig(), term) * parts[term] for term in others), rtol=1e-5)
+
+
+def test_the_label_term_is_the_mean_over_the_labels_that_are_there(learning):
+    """Mouth, lids and gaze are one, two and two numbers; gaze in the head is unknown without a pose."""
+    batch, numbers = make_batch(32, 2, 3), {"mouth": 1, "lids": 2, "gaze": 2}
+
+    def labels_term(*missing):
+        return float(learning(hidden(batch, *missing))[0][1]["labels"])
+
+    square = {name: count * labels_term(*(set(numbers) - {name})) for name, count in numbers.items()}
+    np.testing.assert_allclose(labels_term(), sum(square.values()) / 5, rtol=1e-5)
+    for name in numbers:
+        others = set(numbers) - {name}
+        expected = sum(square[other] for other in others) / sum(numbers[other] for other in others)
+        np.testing.assert_allclose(labels_term(name), expected, rtol=1e-5)
+    assert labels_term(*numbers) == 0.0
+
+
+def test_a_record_without_regions_weighs_every_pixel_alike(learning):
+    """As one whose regions lie far outside the picture."""
+    batch = make_batch(32, 2, 3)
+    far = batch | {"regions": jnp.full_like(batch["regions"], 0.01).at[..., :2].set(9.0)}
+    (total, _), _ = learning(hidden(batch, "regions"))
+    (same, _), _ = learning(far)
+    (other, _), _ = learning(batch)
+    np.testing.assert_allclose(total, same, rtol=1e-6)
+    assert total != other
+
+
 def test_consistency_of_a_still_clip_is_zero(tiny):
     """If frames and labels never change, both portraits and both pictures are the same up to the augmentation of the
     codes."""

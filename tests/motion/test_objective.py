@@ -11,10 +11,12 @@ import pytest
 from tests.motion.tiny import STATISTICS, TINY, batch, params
 from vasa_jax.motion import objective
 from vasa_jax.motion.config import AudioEncoderConfig, DropConfig
+from vasa_jax.motion.denoiser import predict
 
 PARAMS = params()
 KEYS = jax.random.split(jax.random.key(3), 16)
 LOSS = jax.jit(partial(objective.loss, TINY))
+GRADIENT = jax.jit(jax.value_and_grad(lambda p, data: objective.loss(TINY, p, STATISTICS, data, KEYS[:4])[0]))
 
 
 def test_the_loss_is_a_mean_over_samples_that_do_not_see_each_other():
@@ -50,6 +52,27 @@ def test_unlabelled_clips_train_as_if_the_label_were_hidden():
     assert jnp.isfinite(value)
     _, conditions = objective.conditions_of_batch(TINY, STATISTICS, blank)
     assert not (conditions.gaze_mask.any() or conditions.distance_mask.any() or conditions.emotion_mask.any())
+
+
+@pytest.mark.parametrize(
+    "name, masks",
+    [(name, (f"{name}_mask",)) for name in ("gaze", "distance", "emotion")]
+    + [("samples", ("audio_mask", "previous_audio_mask"))],
+)
+def test_each_missing_condition_is_masked_alone(name, masks):
+    """As if it were hidden, whatever its value: a clip without sound too; loss and gradients are finite."""
+    data = batch(4)
+    blank = data | {name: jnp.full_like(data[name], jnp.nan)}
+    x0, whole = objective.conditions_of_batch(TINY, STATISTICS, data)
+    _, conditions = objective.conditions_of_batch(TINY, STATISTICS, blank)
+    hidden = whole._replace(**{mask: jnp.zeros_like(getattr(whole, mask)) for mask in masks})
+    for mask in [field for field in whole._fields if field.endswith("_mask")]:
+        assert (getattr(conditions, mask) == getattr(hidden, mask)).all(), mask
+    run = jax.jit(partial(predict, TINY))
+    answers = [run(PARAMS, x0, jnp.ones(4), known) for known in (conditions, hidden, whole)]
+    assert (answers[0] == answers[1]).all() and (answers[0] != answers[2]).any()
+    value, gradient = GRADIENT(PARAMS, blank)
+    assert all(jnp.isfinite(leaf).all() for leaf in jax.tree.leaves((value, gradient)))
 
 
 def test_a_batch_of_another_shape_is_refused():

@@ -100,7 +100,7 @@ def _autoencoder_task(experiment: AutoencoderExperiment) -> Task:
     model = dataclasses.replace(experiment.model, dtype=compute_dtype(experiment))
 
     def sample(record: bytes, rng: np.random.Generator | None) -> Sample:
-        return _portrait_sample(record, frames, model.image_size, rng)
+        return portrait_sample(record, frames, model.image_size, rng)
 
     def prepare(workdir: Path) -> dict[str, Any]:
         make = functools.partial(world_data.make_portraits, data)
@@ -140,7 +140,7 @@ def _autoencoder_task(experiment: AutoencoderExperiment) -> Task:
     )
 
 
-def _portrait_sample(record: bytes, frames: int, size: int, rng: np.random.Generator | None) -> Sample:
+def portrait_sample(record: bytes, frames: int, size: int, rng: np.random.Generator | None) -> Sample:
     """Frames of a stage 1 record and their labels: some at random, or, without a generator, spread over the clip.
 
     Raises CorruptRecordError for a record with fewer frames, or of another size.

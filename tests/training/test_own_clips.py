@@ -1,0 +1,232 @@
+"""Training on shards that somebody wrote, and on what stage 1 makes of them; no network is compiled but the tiny
+encoders."""
+
+import dataclasses
+import itertools
+import json
+
+import jax
+import numpy as np
+import pytest
+
+import train as door
+from tests.training.tiny import AUTOENCODER, STAGE_1, STAGE_2
+from tests.training.toy import EXPERIMENT, make_toy
+from vasa_jax import config as configs
+from vasa_jax.autoencoder import objective
+from vasa_jax.checkpoint import save_release
+from vasa_jax.data import CorruptRecordError, read_clip, write_clip, write_shard
+from vasa_jax.data.pipeline import make_dataset, open_shards
+from vasa_jax.training import encode
+from vasa_jax.training.loop import train
+from vasa_jax.training.tasks import make_task, motion_sample
+from vasa_jax.training.transfer import Face, clip_psnr
+
+FRAMES = 12
+
+
+def video(number, size=32, frames=FRAMES, labels=(), sound=True):
+    """A clip of noise, with some labels."""
+    rng = np.random.default_rng(number)
+    shapes = {"pose": (frames, 6), "gaze": (frames, 2), "mouth": (frames, 1), "emotion": (8,)}
+    return write_clip(
+        rng.integers(0, 256, (frames, size, size, 3)).astype(np.uint8),
+        rng.uniform(-0.1, 0.1, 640 * frames - 100).astype(np.float32) if sound else None,
+        {name: (0.1 * rng.normal(size=shapes[name])).astype(np.float32) for name in labels},
+    )
+
+
+def write(folder, train=(), validation=()):
+    """A folder of clips, two to a shard."""
+    for split, records in (("train", train), ("validation", validation)):
+        (folder / split).mkdir(parents=True)
+        for i in range(0, len(records), 2):
+            write_shard(folder / split / f"{i:02d}.array_record", records[i : i + 2])
+    return folder
+
+
+@pytest.fixture
+def own(tmp_path):
+    """Three videos to train on, of which two have labels, and one to validate."""
+    records = [video(0, labels=("gaze", "emotion")), video(1, labels=("mouth", "pose"), sound=False), video(2)]
+    return write(tmp_path / "own", records, [video(3)])
+
+
+def stage_1(path, **fields):
+    return make_task(dataclasses.replace(STAGE_1, data=dataclasses.replace(STAGE_1.data, path=str(path), **fields)))
+
+
+def stage_2(path, autoencoder):
+    data = dataclasses.replace(STAGE_2.data, path=str(path))
+    return make_task(dataclasses.replace(STAGE_2, data=data, autoencoder=str(autoencoder)))
+
+
+def assert_fits(batch, spec):
+    assert batch.keys() == spec.keys()
+    for name, shape in spec.items():
+        assert (batch[name].shape, batch[name].dtype) == (shape.shape, shape.dtype), name
+
+
+def test_own_clips_are_taken_as_they_are_and_missing_labels_are_nan(own, tmp_path):
+    task = stage_1(own)
+    assert task.prepare(tmp_path / "run") == {} and not (own / "recipe.json").exists()
+    batches = task.dataset(tmp_path / "run", 3, 0, 0, 0, 1)
+    batch = next(batches)
+    batches.close()
+    assert_fits(batch, task.batch_spec(3))
+    known = {name: np.isfinite(batch[name]).any() for name in ("pose", "gaze", "mouth", "lids", "regions")}
+    assert known == {"pose": True, "gaze": True, "mouth": True, "lids": False, "regions": False}
+    assert np.isnan(batch["gaze"]).any() and batches.skipped == 0
+    assert task.held_out(tmp_path / "run")["frames"].shape == (1, 2, 32, 32, 3)
+
+
+@pytest.mark.parametrize(
+    "record, match",
+    [
+        (video(0, size=16), r"00.array_record, record 0: frames of 16x16 pixels; the model has image_size=32"),
+        (video(0, frames=1), r"00.array_record, record 0: a clip of 1 frames; a sample needs frames_per_sample=2"),
+        (write_clip(None, None, {}), "a clip of 0 frames"),
+    ],
+)
+def test_unfit_clips_stop_before_anything_is_compiled(tmp_path, record, match):
+    folder = write(tmp_path / "own", [record], [video(1)])
+    with pytest.raises(ValueError, match=match):
+        stage_1(folder).prepare(tmp_path / "run")
+
+
+def test_shards_in_another_layout_are_refused(tmp_path):
+    write_shard(tmp_path / "clips.array_record", [video(0)])
+    with pytest.raises(ValueError, match=r"holds shards, but none in train/"):
+        stage_1(tmp_path).prepare(tmp_path / "run")
+    (tmp_path / "half" / "train").mkdir(parents=True)
+    write_shard(tmp_path / "half" / "train" / "a.array_record", [video(0)])
+    with pytest.raises(ValueError, match=r"none in validation/"):
+        stage_1(tmp_path / "half").prepare(tmp_path / "run")
+
+
+def test_the_door_answers_bad_clips_with_one_line_and_code_2(tmp_path, capsys):
+    config = tmp_path / "tiny.py"
+    config.write_text("from tests.training.tiny import STAGE_1\n\n\ndef get_config():\n    return STAGE_1\n")
+    folder = write(tmp_path / "own", [video(0, size=16)], [video(1)])
+    assert door.main([str(config), "--workdir", str(tmp_path / "run"), "--data.path", str(folder)]) == 2
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert lines[-1].startswith("train.py: error: ") and "record 0: frames of 16x16 pixels" in lines[-1]
+
+
+def test_a_broken_first_record_is_skipped_and_many_stop_the_run(tmp_path):
+    records = [b"rubbish", video(1, size=16), *(video(i) for i in range(2, 6))]
+    folder = write(tmp_path / "own", records, [b"rubbish", video(9)])
+    with pytest.raises(ValueError, match=r"00.array_record, record 1: frames of 16x16"):
+        stage_1(folder).prepare(tmp_path / "run")
+    folder = write(tmp_path / "mended", [b"rubbish", *records[2:], video(1, size=16)], [b"rubbish", video(9)])
+    stage_1(folder).prepare(tmp_path / "run")
+    assert len(stage_1(folder).held_out(tmp_path / "run")["frames"]) == 1
+    batches = stage_1(folder).dataset(tmp_path / "run", 3, 0, 0, 0, 1)
+    list(itertools.islice(batches, 4))
+    batches.close()
+    assert batches.skipped == 2
+    batches = stage_1(folder, max_corrupt=1).dataset(tmp_path / "run", 3, 0, 0, 0, 1)
+    with pytest.raises(CorruptRecordError, match=r"array_record, record \d: .*data.max_corrupt=1"):
+        list(itertools.islice(batches, 4))
+    batches.close()
+
+
+def test_the_loop_stops_with_the_record_named(tmp_path):
+    def refuse(row, rng):
+        raise CorruptRecordError("rubbish")
+
+    task = dataclasses.replace(make_toy(), dataset=lambda workdir, *order: make_dataset([1, 2], refuse, *order))
+    with pytest.raises(CorruptRecordError, match=r"record [01]: rubbish \(2 of 2 records are corrupt"):
+        train(EXPERIMENT, task, tmp_path, progress=False)
+
+
+@pytest.fixture(scope="module")
+def autoencoder(tmp_path_factory):
+    """A release of the tiny stage 1 with random weights."""
+    return release(tmp_path_factory.mktemp("stage_1") / "release", seed=0)
+
+
+def release(folder, seed):
+    shapes = jax.eval_shape(lambda key: objective.init(AUTOENCODER, key), jax.random.key(0))
+    rng = np.random.default_rng(seed)
+    weights = jax.tree.map(lambda leaf: (0.2 * rng.normal(size=leaf.shape)).astype(np.float32), shapes)
+    save_release(folder, {"autoencoder": json.loads(configs.to_json(AUTOENCODER))}, weights, "float32", "")
+    return folder
+
+
+def test_videos_become_stage_2_clips(own, autoencoder, tmp_path, capsys):
+    out = tmp_path / "encoded"
+    assert encode.main([str(own), str(out), "--autoencoder", str(autoencoder)]) == 0
+    assert "train 2 shards, validation 1 shards" in capsys.readouterr().out
+    clips = [read_clip(open_shards(out / "train")[i]) for i in range(3)]
+    for i, clip in enumerate(clips):
+        before = read_clip(open_shards(own / "train")[i])
+        assert not len(clip.frames) and clip.labels["dynamics"].shape == (FRAMES, 6)
+        assert clip.labels["pose"].shape == (FRAMES, 6)
+        assert set(clip.labels) - {"pose", "dynamics"} == set(before.labels) - {"pose"}
+        if before.audio is None:
+            assert clip.audio is None
+        else:
+            np.testing.assert_array_equal(clip.audio, before.audio)
+    assert np.abs(clips[1].labels["pose"] - read_clip(open_shards(own / "train")[1]).labels["pose"]).max() > 0.01
+
+    # The same command goes on where it was interrupted, and leaves what is complete alone.
+    first, second = (out / "train" / f"0{i}.array_record" for i in (0, 2))
+    (out / "train" / "02.array_record.123.partial").write_bytes(b"half")
+    old, content = first.stat().st_mtime_ns, second.read_bytes()
+    second.unlink()
+    assert encode.main([str(own), str(out), "--autoencoder", str(autoencoder)]) == 0
+    assert first.stat().st_mtime_ns == old and second.read_bytes() == content
+    assert not list(out.glob("*/*.partial"))
+
+    task = stage_2(out, autoencoder)
+    statistics = task.prepare(tmp_path)
+    assert statistics.rotation.shape == (6, 6) and (tmp_path / "statistics.txt").exists()
+    batches = task.dataset(tmp_path, 3, 0, 0, 0, 1)
+    batch = next(batches)
+    batches.close()
+    assert_fits(batch, task.batch_spec(3))
+    labelled = {name: np.isfinite(batch[name]).all(1).sum() for name in ("gaze", "emotion", "samples", "distance")}
+    assert labelled == {"gaze": 1, "emotion": 1, "samples": 2, "distance": 3}
+    assert len(task.held_out(tmp_path)["index"]) == 1
+
+
+def test_clips_of_another_stage_1_are_refused(own, autoencoder, tmp_path, capsys):
+    out, other = tmp_path / "encoded", release(tmp_path / "other", seed=1)
+    assert encode.main([str(own), str(out), "--autoencoder", str(autoencoder)]) == 0
+    assert encode.main([str(own), str(out), "--autoencoder", str(other)]) == 2
+    assert "were encoded by the stage 1 with SHA-256" in capsys.readouterr().err
+    with pytest.raises(ValueError, match="encode the clips into another folder"):
+        stage_2(out, other).prepare(tmp_path)
+    with pytest.raises(ValueError, match=r"record 0: a stage 2 clip without label .*vasa_jax.training.encode"):
+        stage_2(own, autoencoder).prepare(tmp_path)
+
+
+def test_encoding_refuses_bad_input_in_one_line(own, autoencoder, tmp_path, capsys):
+    small = write(tmp_path / "small", [video(0), video(1, size=16)], [video(2)])
+    for clips, out, match in (
+        (tmp_path, tmp_path / "x", "has no folder train or validation"),
+        (own, own, "holds the clips themselves"),
+        (small, tmp_path / "y", "00.array_record, record 1: 12 frames of 16x16 pixels; this stage 1 takes 32x32"),
+    ):
+        assert encode.main([str(clips), str(out), "--autoencoder", str(autoencoder)]) == 2
+        errors = capsys.readouterr().err.strip().splitlines()
+        assert errors[-1].startswith("encode: error: ") and match in errors[-1]
+    assert not (tmp_path / "y" / "train" / "00.array_record").exists()
+
+
+def test_sound_that_ends_early_is_followed_by_silence_and_none_at_all_is_unknown():
+    labels = {"pose": np.zeros((20, 6), np.float32), "dynamics": np.zeros((20, 6), np.float32)}
+    short = motion_sample(read_clip(write_clip(None, np.ones(640 * 19, np.float32), labels)), 12, 2, 6)
+    assert short["samples"].shape == (640 * 8 + 352,)
+    assert (short["samples"][: 256 + 640 * 7] == 1).all() and (short["samples"][256 + 640 * 7 :] == 0).all()
+    silent = motion_sample(read_clip(write_clip(None, None, labels)), 12, 2, 6)
+    assert silent["samples"].shape == short["samples"].shape and np.isnan(silent["samples"]).all()
+
+
+def test_reconstruction_of_any_clips_in_closed_form():
+    """A face that answers its source, on clips whose other frames are 0.2 brighter."""
+    still = Face(lambda picture: picture, lambda picture: picture, lambda portrait, motion: portrait)
+    frames = np.full((3, 4, 8, 8, 3), 51, np.uint8)
+    frames[:, 1:] += 51
+    np.testing.assert_allclose(clip_psnr(still, frames), -20 * np.log10(0.2), atol=1e-4)
