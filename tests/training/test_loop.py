@@ -2,12 +2,14 @@ import dataclasses
 import json
 import os
 import signal
+import sys
 
 import numpy as np
 import pytest
 
 from tests.training.toy import EXPERIMENT, ToyExperiment, make_toy
 from vasa_jax.checkpoint import read_bundle
+from vasa_jax.media.video import read_video
 from vasa_jax.training.config import OptimiserConfig
 from vasa_jax.training.lock import locked
 from vasa_jax.training.logs import NonFiniteError
@@ -69,6 +71,7 @@ def test_the_log_can_be_watched(tmp_path):
     assert [line["step"] for line in lines if "train/loss" in line] == [2, 4]
     assert lines[0]["train/learning_rate"] > 0 and any("eval/kernel" in line for line in lines)
     assert list((tmp_path / "events").iterdir())
+    assert np.shape(list(read_video(tmp_path / "samples" / "grey-00000004.mp4"))) == (3, 8, 8, 3)
     assert json.loads((tmp_path / "config.json").read_text())["batch_size"] == 8
 
 
@@ -139,3 +142,46 @@ def test_two_runs_in_one_workdir_are_refused(tmp_path):
 def test_a_batch_that_devices_cannot_share_is_refused(tmp_path):
     with pytest.raises(ValueError, match="batch_size=6 does not divide over 8 devices"):
         train(dataclasses.replace(EXPERIMENT, batch_size=6), make_toy(), tmp_path, progress=False)
+
+
+class FakeWandb:
+    """What the loop calls of Weights & Biases, kept."""
+
+    def __init__(self):
+        self.calls, self.logged = [], []
+
+    def init(self, **named):
+        self.calls.append(named)
+        return self
+
+    def log(self, values, step):
+        self.logged.append((step, values))
+
+    def finish(self, exit_code):
+        self.calls.append({"exit_code": exit_code})
+
+    def Image(self, picture):  # noqa: N802 (its name there)
+        return np.shape(picture)
+
+    def Video(self, path):  # noqa: N802
+        return path
+
+
+def test_weights_and_biases_gets_the_same_and_one_workdir_is_one_run(tmp_path, monkeypatch):
+    fake = FakeWandb()
+    monkeypatch.setitem(sys.modules, "wandb", fake)
+    train(EXPERIMENT, make_toy(), tmp_path, stop=stop_after(2), progress=False, wandb="faces")
+    train(EXPERIMENT, make_toy(), tmp_path, progress=False, wandb="faces")
+    first, ended, second, _ = fake.calls
+    assert first["project"] == "faces" and first["id"] == second["id"] and first["resume"] == "allow"
+    assert first["config"]["batch_size"] == 8 and ended == {"exit_code": 0}
+    scalars = [step for step, values in fake.logged if "train/loss" in values]
+    assert scalars == [2, 4]
+    named = {name: value for _, values in fake.logged for name, value in values.items()}
+    assert named["grey"] == str(tmp_path / "samples" / "grey-00000004.mp4") and "eval/kernel" in named
+
+
+def test_weights_and_biases_must_be_installed(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    with pytest.raises(ValueError, match="wandb is not installed: pip install"):
+        train(EXPERIMENT, make_toy(), tmp_path, progress=False, wandb="faces")

@@ -8,6 +8,7 @@ import numpy as np
 
 from vasa_jax.data.pipeline import make_dataset
 from vasa_jax.training.config import Experiment, OptimiserConfig
+from vasa_jax.training.logs import Video
 from vasa_jax.training.task import Task
 
 EXPERIMENT = Experiment(
@@ -64,7 +65,7 @@ def make_toy(bad_at: int | None = None) -> Task:
         held_out=lambda workdir: {"x": ROWS[:2]},
         evaluate=lambda params, constants, batch: {"kernel": float(jnp.abs(params["dense"]["kernel"]).mean())},
         pictures=lambda params, constants, batch: {"grey": np.full((4, 4, 3), 0.5, np.float32)},
-        videos=lambda params, constants, batch: {},
+        videos=lambda params, constants, workdir: {"grey": Video(np.full((3, 8, 8, 3), 128, np.uint8), None)},
         blocks=lambda params: params,
         macs=lambda: {"frame": 6},
     )

@@ -108,7 +108,7 @@ def train(
         placed = stack.enter_context(closing(Prefetch(batches, strategy.place_batch)))
         caught = stack.enter_context(_catch_signals())
         watch = Watch(experiment, strategy, logs, run.flops())
-        keeper = _Keeper(experiment, task, strategy, bundles, logs, run.config, task.held_out(workdir))
+        keeper = _Keeper(experiment, task, strategy, bundles, logs, workdir, run.config, task.held_out(workdir))
         key = strategy.place(jax.device_get(jax.random.key_data(jax.random.key(experiment.seed))))
         done, stopped, begun = first, "", time.monotonic()
         bar = stack.enter_context(_bar(experiment.steps, first, progress and first_process))
@@ -259,6 +259,7 @@ class _Keeper(NamedTuple):
     strategy: Strategy
     bundles: Bundles
     logs: Logs
+    workdir: Path
     config: dict[str, Any]
     held_out: Any
 
@@ -277,4 +278,4 @@ class _Keeper(NamedTuple):
             self.logs.scalars(done, {f"eval/{name}": value for name, value in scores.items()})
         if draw:
             self.logs.pictures(done, self.task.pictures(ema, constants, self.held_out))
-            self.logs.videos(done, self.task.videos(ema, constants, self.held_out))
+            self.logs.videos(done, self.task.videos(ema, constants, self.workdir))

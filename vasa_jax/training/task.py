@@ -25,7 +25,7 @@ class Task:
     held_out: workdir to one batch of held-out samples.
     evaluate: (params, constants, held-out batch) to named scalars.
     pictures: (params, constants, held-out batch) to named pictures (h, w, 3), 0..1.
-    videos: likewise, to named `logs.Video`s of held-out clips.
+    videos: (params, constants, workdir) to named `logs.Video`s of held-out clips.
     blocks: parameters to those of each released block, by name; together they are what a release holds.
     macs: what costs multiply-adds, by name.
     """
@@ -38,6 +38,6 @@ class Task:
     held_out: Callable[[Path], dict[str, Any]]
     evaluate: Callable[[Any, Any, dict[str, Any]], dict[str, float]]
     pictures: Callable[[Any, Any, dict[str, Any]], dict[str, Any]]
-    videos: Callable[[Any, Any, dict[str, Any]], dict[str, Any]]
+    videos: Callable[[Any, Any, Path], dict[str, Any]]
     blocks: Callable[[Any], dict[str, Any]]
     macs: Callable[[], dict[str, int]]

@@ -26,6 +26,8 @@ from vasa_jax.checkpoint import load_release, read_bundle
 from vasa_jax.config import from_json
 from vasa_jax.data.pipeline import Batches, Sample, make_dataset, open_shards, readable
 from vasa_jax.data.records import Clip, CorruptRecordError, count_frames, read_clip
+from vasa_jax.inference.model import FaceModel, MotionModel
+from vasa_jax.inference.offline import Model
 from vasa_jax.motion import objective as motion_objective
 from vasa_jax.motion import statistics as motion_statistics
 from vasa_jax.motion.audio_features import slice_samples
@@ -34,8 +36,9 @@ from vasa_jax.motion.denoiser import initialise, predict
 from vasa_jax.motion.sampling import sample_window
 from vasa_jax.motion.statistics import Statistics
 from vasa_jax.nn import cost
-from vasa_jax.training import transfer, world_data
+from vasa_jax.training import samples, transfer, world_data
 from vasa_jax.training.config import AutoencoderExperiment, Experiment, MotionExperiment, WorldData
+from vasa_jax.training.logs import Video
 from vasa_jax.training.state import digest
 from vasa_jax.training.task import Task
 
@@ -134,7 +137,9 @@ def _autoencoder_task(experiment: AutoencoderExperiment) -> Task:
         held_out=held_out,
         evaluate=evaluate,
         pictures=lambda params, constants, batch: pictures(params, _on_device(batch)),
-        videos=lambda params, constants, batch: {},
+        videos=lambda params, constants, workdir: samples.reconstructions(
+            data, workdir, transfer.network_face(model, params["autoencoder"])
+        ),
         blocks=lambda params: dict(params["autoencoder"]),
         macs=lambda: autoencoder_cost.count_macs(model),
     )
@@ -214,6 +219,15 @@ def _motion_task(experiment: MotionExperiment) -> Task:
         values = [parts | {"loss": value} for value, parts in jax.device_get(totals)]
         return {name: float(np.mean([value[name] for value in values])) for name in values[0]}
 
+    speakers: list[Model] = []  # one, so that its programs are compiled once
+
+    def videos(params: Any, constants: Any, workdir: Path) -> dict[str, Video]:
+        if not speakers:
+            face = FaceModel(*load_autoencoder(experiment.autoencoder))
+            speakers.append(Model(face, MotionModel(experiment.model, params, constants)))
+        speakers[0].motion.params, speakers[0].motion.statistics = params, constants
+        return samples.performances(data, workdir, speakers[0])
+
     return Task(
         init=lambda key: (initialise(model, key), unmeasured),
         loss=lambda params, constants, batch, keys, step: loss(params, constants, batch, keys),
@@ -223,7 +237,7 @@ def _motion_task(experiment: MotionExperiment) -> Task:
         held_out=held_out,
         evaluate=evaluate,
         pictures=lambda params, constants, batch: {"true_above_sampled": sampled(params, constants, _on_device(batch))},
-        videos=lambda params, constants, batch: {},
+        videos=videos,
         blocks=lambda params: dict(params),
         macs=lambda: {"branch": _count_branch(model)},
     )

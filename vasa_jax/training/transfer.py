@@ -212,6 +212,16 @@ def clip_psnr(face: Face, frames: UInt8[np.ndarray, "b n h w 3"]) -> float:
     return float((-10.0 * np.log10(square + 1e-10)).mean())
 
 
+def follow(
+    face: Face, source: UInt8[np.ndarray, "h w 3"], frames: UInt8[np.ndarray, "t h w 3"]
+) -> UInt8[np.ndarray, "t h w 3"]:
+    """One picture, moved as a clip moves."""
+    drivers = np.float32(frames) / 255.0
+    sources = np.broadcast_to(np.float32(source) / 255.0, drivers.shape)
+    picture = _in_chunks(lambda pair: face.render(face.encode(pair[0]), face.motion(pair[1])), (sources, drivers))
+    return np.round(np.clip(picture, 0.0, 1.0) * 255.0).astype(np.uint8)
+
+
 def picture_psnr(
     picture: Float[np.ndarray, "b h w 3"], target: Float[np.ndarray, "b h w 3"], regions: Float[np.ndarray, "b 3 4"]
 ) -> dict[str, Float[np.ndarray, " b"]]:

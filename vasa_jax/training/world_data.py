@@ -164,7 +164,8 @@ def make_performances(data: PerformanceData, motion: Callable[[Any], Motion], ch
 def encoded_record(clip: Clip, motion: Callable[[Any], Motion]) -> bytes:
     """A stage 2 record of a clip with frames: its sound and labels, and `pose` and `dynamics` as stage 1 sees them.
 
-    The clip's own `pose`, `dynamics` and `regions` are left out, and so are the frames.
+    The clip's own `pose`, `dynamics` and `regions` are left out, and so are all frames but the first, which is the
+    portrait of sample videos.
 
     Args:
         clip: at least one frame, of the size that stage 1 takes.
@@ -177,7 +178,9 @@ def encoded_record(clip: Clip, motion: Callable[[Any], Motion]) -> bytes:
     ]
     seen = Motion(*(np.concatenate([part[k] for part in parts])[: len(frames)] for k in range(2)))
     kept = {name: value for name, value in clip.labels.items() if name not in ("pose", "dynamics", "regions")}
-    return write_clip(None, clip.audio, kept | {"pose": np.float32(seen.pose), "dynamics": np.float32(seen.dynamics)})
+    return write_clip(
+        frames[:1], clip.audio, kept | {"pose": np.float32(seen.pose), "dynamics": np.float32(seen.dynamics)}
+    )
 
 
 def stamp(folder: Path, source: str) -> None:
