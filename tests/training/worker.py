@@ -1,9 +1,10 @@
 """One process of a cluster on this machine, or a run alone: trains the toy and prints its end as JSON.
 
-    python -m tests.training.worker WORKDIR PARALLEL STEPS STOP PORT PROCESSES PROCESS
+    python -m tests.training.worker WORKDIR PARALLEL STEPS STOP PORT PROCESSES PROCESS [DELAY]
 
 Four devices in all, whatever the number of processes; STOP is the step after which the first process is sent SIGTERM,
-or 0; PORT 0 is a run alone.
+or 0; PORT 0 is a run alone. With DELAY, seconds, there is a checkpoint every four steps, and its writing takes that
+much longer.
 """
 
 import dataclasses
@@ -15,6 +16,7 @@ import time
 
 import jax
 
+from benchmarks.kill_resume import slow_writer
 from tests.training.toy import EXPERIMENT, make_toy
 from vasa_jax.training import cluster, sharding
 from vasa_jax.training.loop import train
@@ -22,13 +24,17 @@ from vasa_jax.training.loop import train
 DEVICES = 4
 
 
-def main(workdir, parallel, steps, stop, port, processes, process):
+def main(workdir, parallel, steps, stop, port, processes, process, delay=None):
+    if delay:
+        slow_writer(delay)
     jax.config.update("jax_platforms", "cpu")
     jax.config.update("jax_num_cpu_devices", DEVICES // processes)
     if port:
         cluster.join(f"127.0.0.1:{port}", processes, process)
     sharding.SMALL = 1
-    experiment = dataclasses.replace(EXPERIMENT, parallel=parallel, steps=steps, log_every=1, save_every=1000)
+    experiment = dataclasses.replace(
+        EXPERIMENT, parallel=parallel, steps=steps, log_every=1, save_every=4 if delay else 1000
+    )
     task, seen = make_toy(), []
 
     def dataset(*arguments):
