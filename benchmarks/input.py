@@ -58,7 +58,7 @@ def write_clips(folder: Path, size: int, seconds: float) -> None:
     for split, count in (("train", CLIPS), ("validation", 1)):
         (folder / split).mkdir(parents=True)
         clips = (make_clip(seed, seconds, size) for seed in seeds(split)[:count])
-        records = (write_clip(clip.frames, np.float32(clip.audio), clip.labels) for clip in clips)
+        records = (write_clip(clip.frames, np.asarray(clip.audio, np.float32), clip.labels) for clip in clips)
         write_shard(folder / split / "clips.array_record", records)
 
 
