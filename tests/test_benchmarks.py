@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from benchmarks import demo_quality, render, sampler, timing
+from benchmarks import input as benchmark_input
 from tests.inference.tiny import FACE, MOTION
 from vasa_jax.arrays import Motion
 from vasa_jax.metrics.lip_sync import SpokenClip
@@ -108,3 +109,13 @@ def test_nobody_is_in_two_splits():
     """People of training, validation, the probe, the benchmarks and `make demo` are pairwise different."""
     for one, other in itertools.combinations(SPLITS.values(), 2):
         assert one.stop <= other.start or other.stop <= one.start
+
+
+def test_the_input_is_measured(capsys, monkeypatch):
+    """A row for each number of threads; clips are read back by the sampler of stage 1."""
+    frames = np.zeros((4, 32, 32, 3), np.uint8)
+    clip = types.SimpleNamespace(frames=frames, audio=np.zeros(640 * 4, np.float32), labels={})
+    monkeypatch.setattr(benchmark_input, "make_clip", lambda seed, seconds, size: clip)
+    benchmark_input.main(["--size", "32", "--seconds", "0.2", "--threads", "1", "2", "--workers", "--steps", "0"])
+    lines = capsys.readouterr().out.splitlines()
+    assert sum(" threads | " in line for line in lines) == 2

@@ -164,7 +164,7 @@ def make_dataset(
         first_step: the global step that the first batch is for; what a resumed run has consumed.
         process: which slice of every batch is read, 0..processes - 1.
         processes: how many processes share a batch.
-        threads: reading threads (on two cores they beat processes, see docs/performance.md).
+        threads: reading threads (on two cores they beat processes).
         prefetch: batches read ahead on the host.
         max_corrupt: corrupt records that are skipped before the run stops.
 
