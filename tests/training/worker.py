@@ -33,7 +33,7 @@ def main(workdir, parallel, steps, stop, port, processes, process, delay=None):
         cluster.join(f"127.0.0.1:{port}", processes, process)
     sharding.SMALL = 1
     experiment = dataclasses.replace(
-        EXPERIMENT, parallel=parallel, steps=steps, log_every=1, save_every=4 if delay else 1000
+        EXPERIMENT, parallel=parallel, steps=steps, log_every=1, save_every=1000 if delay is None else 4
     )
     task, seen = make_toy(), []
 
