@@ -10,7 +10,7 @@ They agree to rounding. A `Strategy` only places and compiles; it knows no task.
 """
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -51,34 +51,39 @@ class Strategy:
     collect: Callable[[Any], Any]
 
 
-def make_strategy(name: str, batch_size: int, fsdp: int = 0, accumulate: int = 1) -> Strategy:
-    """The strategy of a name over all devices.
+def make_strategy(
+    name: str, batch_size: int, fsdp: int = 0, accumulate: int = 1, on: Sequence[Any] | None = None
+) -> Strategy:
+    """The strategy of a name over all devices, or over some that need not be here.
 
     Args:
         name: one of STRATEGIES.
         batch_size: samples a step, over all devices.
         fsdp: devices that share one copy of the state under `sharded`; 0 is all of them.
         accumulate: micro-batches a step, each of which all devices share.
+        on: devices of the mesh, those of a topology too, for which `compile` alone has a use; None is all devices.
 
     Raises:
-        ValueError: for another name, a batch that the devices cannot share evenly, or an `fsdp` that does not divide
-            their number.
+        ValueError: for another name, a batch that the devices cannot share evenly, an `fsdp` that does not divide
+            their number, or `pmap` on named devices.
     """
-    devices = jax.device_count()
+    devices = jax.device_count() if on is None else len(on)
     if batch_size % (devices * accumulate):
         parts = f"{devices} devices" + (f" times {accumulate=}" if accumulate > 1 else "")
         raise ValueError(f"{batch_size=} does not divide over {parts}; make it a multiple of {devices * accumulate}")
     if name == "pmap":
+        if on is not None:
+            raise ValueError("parallel='pmap' takes all devices at hand and no others; choose jit or sharded")
         return _pmap(devices, batch_size)
     if name == "jit":
-        mesh = jax.make_mesh((devices,), (AXIS,), axis_types=(AxisType.Auto,))
+        mesh = jax.make_mesh((devices,), (AXIS,), axis_types=(AxisType.Auto,), devices=on)
         return _jit(mesh, PartitionSpec(AXIS))
     if name == "sharded":
         parts = fsdp or devices
         if devices % parts:
             raise ValueError(f"{fsdp=} does not divide {devices} devices; choose a divisor, or 0 for all")
         axes = (AXIS, sharding.AXIS)
-        mesh = jax.make_mesh((devices // parts, parts), axes, axis_types=(AxisType.Auto,) * 2)
+        mesh = jax.make_mesh((devices // parts, parts), axes, axis_types=(AxisType.Auto,) * 2, devices=on)
         return _sharded(mesh, PartitionSpec(axes))
     raise ValueError(f"parallel={name!r} is unknown; choose one of {', '.join(STRATEGIES)}")
 
