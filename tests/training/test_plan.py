@@ -14,7 +14,7 @@ from vasa_jax.checkpoint import flatten
 from vasa_jax.training import plan, sharding, topology
 from vasa_jax.training.hlo import COLLECTIVES, Module
 from vasa_jax.training.parallel import make_strategy
-from vasa_jax.training.plan import Cost, asked_memory, cost, largest_batch, roofline
+from vasa_jax.training.plan import Cost, asked_memory, cost, largest_batch, roofline, step_seconds
 from vasa_jax.training.program import make_program
 from vasa_jax.training.topology import CHIPS, GIB, GPUS, Chip, Topology, find_topology
 
@@ -65,8 +65,8 @@ ENTRY %main (in: f32[25], wide: bf16[800], state: (s32[], f32[10])) -> f32[100] 
   %state = (s32[], /*index=1*/f32[10]{0}) parameter(2)
   %begun = (f32[25]{0}, f32[100]{0}, u32[]) fusion(%in), kind=kCustom, calls=%begin
   %scattered = bf16[100]{0} fusion(%wide), kind=kCustom, calls=%all-reduce-scatter.1
-  %permute = (bf16[100]{0}, bf16[100]{0}) collective-permute-start(%scattered), channel_id=1, source_target_pairs={{0,1}}
-  %permuted = bf16[100]{0} collective-permute-done(%permute)
+  %moved = (bf16[100]{0}, bf16[100]{0}) collective-permute-start(%scattered), channel_id=1, source_target_pairs={{0,1}}
+  %permuted = bf16[100]{0} collective-permute-done(%moved)
   %loop = (s32[], f32[10]{0}) while(%state), condition=%condition, body=%body
   %turned = bf16[100]{0} all-to-all(%permuted), channel_id=9, replica_groups={}, dimensions={0}
   ROOT %ended = f32[100]{0} fusion(%in), kind=kCustom, calls=%end
@@ -146,14 +146,22 @@ def test_the_roofline_is_the_slowest_resource():
     assert roofline(COST, LIMITS) == {"FLOPs": 3.0, "memory": 5.0, "interconnect": 3.0}
     refused = COST._replace(traffic=None, sent=None)
     assert roofline(refused, LIMITS) == {"FLOPs": 3.0}
+    assert step_seconds(COST, LIMITS) == 5.0 and step_seconds(refused, LIMITS) is None
 
 
 @pytest.mark.parametrize(
-    "one, two, capacity, most",
-    [(300, 400, 1000, 8), (300, 400, 999, 7), (1100, 2000, 1000, 0), (300, 300, 1000, None), (1000, 1900, 1000, 1)],
+    "batches, memory, capacity, most",
+    [
+        ((1, 2), (300, 400), 1000, 8),
+        ((1, 2), (300, 400), 999, 7),
+        ((2, 4), (400, 600), 1000, 8),
+        ((1, 2), (1000, 1900), 1000, 1),
+        ((1, 2), (1100, 2000), 1000, 0),
+        ((1, 2), (300, 300), 1000, None),
+    ],
 )
-def test_the_largest_batch_lies_on_the_line(one, two, capacity, most):
-    assert largest_batch(one, two, capacity) == most
+def test_the_largest_batch_lies_on_the_line(batches, memory, capacity, most):
+    assert largest_batch(batches, memory, capacity) == most
 
 
 def test_a_compilers_refusal_says_what_it_asked_for():
@@ -166,12 +174,13 @@ def test_a_plan_of_a_toy_has_the_bytes_that_the_shardings_say(monkeypatch):
     """On four devices, two of which share a copy; what the compiled step takes is state, batch and key."""
     monkeypatch.setattr(sharding, "SMALL", 1)
     task, devices = make_toy(), jax.devices()[4:]
+    here = Topology("cpu:4", devices, None)
     experiment = dataclasses.replace(EXPERIMENT, parallel="sharded", fsdp=2)
     strategy = make_strategy(experiment.parallel, 8, experiment.fsdp, 1, devices)
     program = make_program(experiment, task, strategy)
     shardings = jax.tree.map(lambda leaf: leaf.sharding, strategy.target(program.shapes))
     assert {device for place in jax.tree.leaves(shardings) for device in place.device_set} == set(devices)
-    spent = cost(program.step, (program.shapes, task.batch_spec(8), jax.ShapeDtypeStruct((2,), jnp.uint32)), 4)
+    spent = cost(program.step, (program.shapes, task.batch_spec(8), jax.ShapeDtypeStruct((2,), jnp.uint32)), 4, here)
     batch = sum(leaf.size * leaf.dtype.itemsize for leaf in task.batch_spec(8).values()) // 4
     assert spent.arguments == sharding.bytes_per_device(program.shapes, shardings) + batch + 8
     assert spent.memory >= spent.arguments
@@ -214,6 +223,24 @@ def test_a_run_is_planned_from_the_command_line(config, capsys, monkeypatch):
     assert "too big" in lines[4]
 
 
+def test_flags_reach_the_step_and_one_batch_makes_no_fit(tmp_path, capsys, monkeypatch):
+    (tmp_path / "toy.py").write_text(
+        "from tests.training.toy import EXPERIMENT\n\n\ndef get_config():\n    return EXPERIMENT\n"
+    )
+    sizes = []
+
+    def make(experiment):
+        sizes.append((experiment.batch_size, experiment.accumulate, experiment.remat, experiment.dtype))
+        return make_toy()
+
+    monkeypatch.setattr(plan, "make_task", make)
+    flags = "--topology cpu:8 --batches 2 --accumulate 3 --remat --fsdp 2 --dtype bfloat16".split()
+    assert plan.main([str(tmp_path / "toy.py"), *flags]) == 0
+    text = capsys.readouterr().out
+    assert sizes == [(2 * 8 * 3, 3, True, "bfloat16")]
+    assert "sharded: data 4 x fsdp 2, accumulate 3, remat on" in text and "fitted" not in text
+
+
 def test_a_sampler_is_planned_from_the_command_line(config, capsys, monkeypatch):
     monkeypatch.setattr(plan, "SAMPLER_STEPS", 2)
     assert plan.main([config, "--topology", "cpu:8", "--render"]) == 0
@@ -241,6 +268,10 @@ def test_an_unknown_topology_ends_with_one_line(name, config, capsys):
         (["--topology", "cpu:8"], "the following arguments are required: config"),
         (["missing.py", "--topology", "cpu:8"], "config 'missing.py' is not a Python file"),
         (["CONFIG", "--topology", "cpu:99"], "JAX has started with 8 devices; plan in a new process"),
+        (
+            ["CONFIG", "--topology", "cpu:8", "--batches", "1", "1"],
+            "batches=[1, 1] must be one or two",
+        ),
         (["CONFIG", "--topology", "cpu:8", "--fsdp", "3"], "fsdp=3 does not divide 8 devices"),
         (["CONFIG", "--topology", "cpu:8", "--parallel", "pmap"], "invalid choice: 'pmap'"),
     ],

@@ -9,12 +9,13 @@ run. *Counted*: multiply-adds of the traced program. *Estimated*: seconds by roo
     t = max(FLOPs / peak, memory traffic / bandwidth, bytes sent / interconnect)                                  (1)
 
 which no run can beat and every run misses. *Fitted*: the largest batch, from a straight line through the memory of
-batches 1 and 2 a device. Nothing here is a measurement, but for the seconds that compiling took.
+two batches, 1 and 2 a device. Nothing here is a measurement, but for the seconds that compiling took.
 """
 
 import argparse
 import dataclasses
 import importlib.metadata
+import math
 import re
 import sys
 import time
@@ -67,19 +68,20 @@ class Cost(NamedTuple):
     seconds: float
 
 
-def cost(jitted: Any, arguments: Sequence[Any], devices: int) -> Cost:
+def cost(jitted: Any, arguments: Sequence[Any], devices: int, topology: Topology) -> Cost:
     """Compile a jitted function for the devices of its shardings.
 
     Args:
         jitted: as from `jax.jit`.
         arguments: shapes, `jax.ShapeDtypeStruct`s.
-        devices: over which the work is spread.
+        devices: over how many of the topology's the work is spread.
+        topology: whose compiler options hold.
     """
     start = time.perf_counter()
     traced = jitted.trace(*arguments)
     flops = 2.0 * count_jaxpr(traced.jaxpr.jaxpr) / devices
     try:
-        compiled = traced.lower().compile()
+        compiled = traced.lower().compile(topology.compiler_options)
     except jax.errors.JaxRuntimeError as error:
         memory = asked_memory(str(error))
         if memory is None:
@@ -115,11 +117,16 @@ def roofline(spent: Cost, limits: Chip) -> dict[str, float]:
     return seconds
 
 
-def largest_batch(one: int, two: int, capacity: int) -> int | None:
-    """The largest batch a device that fits `capacity` bytes, 0 for none, if memory goes on as from 1 to 2 samples (`one`
-    and `two` bytes); None where it does not grow."""
-    slope = two - one
-    return max(0, (capacity - (one - slope)) // slope) if slope > 0 else None
+def step_seconds(spent: Cost, limits: Chip) -> float | None:
+    """Seconds of equation (1); None for a program that its compiler refused."""
+    return None if spent.sent is None else max(roofline(spent, limits).values())
+
+
+def largest_batch(batches: Sequence[int], memory: Sequence[int], capacity: int) -> int | None:
+    """The largest batch that fits `capacity` bytes, 0 for none, on the line through the first two batches and the bytes
+    that they need; None where the bytes do not grow."""
+    slope = (memory[1] - memory[0]) / (batches[1] - batches[0])
+    return max(0, math.floor(batches[0] + (capacity - memory[0]) / slope)) if slope > 0 else None
 
 
 def computing(experiment: Experiment, topology: Topology) -> Experiment:
@@ -145,7 +152,7 @@ def train_cost(experiment: Experiment, topology: Topology, batch: int) -> tuple[
     key = jax.eval_shape(lambda: jax.random.key_data(jax.random.key(0)))
     placed = strategy.target(program.shapes)
     state = sharding.bytes_per_device(program.shapes, jax.tree.map(lambda leaf: leaf.sharding, placed))
-    return cost(program.step, (program.shapes, task.batch_spec(size), key), devices), state
+    return cost(program.step, (program.shapes, task.batch_spec(size), key), devices, topology), state
 
 
 def inference_cost(experiment: Experiment, topology: Topology) -> tuple[str, int, Cost]:
@@ -170,7 +177,7 @@ def inference_cost(experiment: Experiment, topology: Topology) -> tuple[str, int
         motion = Motion(array((RENDER_BATCH, POSE_DIM)), array((RENDER_BATCH, config.dynamics_dim)))
         params = jax.eval_shape(partial(model.init, method="render"), key, portrait, motion)
         jitted = jax.jit(partial(model.apply, method="render"), in_shardings=here, out_shardings=here)
-        return f"render, {RENDER_BATCH} frames", RENDER_BATCH, cost(jitted, (params, portrait, motion), 1)
+        return f"render, {RENDER_BATCH} frames", RENDER_BATCH, cost(jitted, (params, portrait, motion), 1, topology)
     if isinstance(experiment, MotionExperiment):
         config = dataclasses.replace(experiment.model, dtype=dtype)
         params = jax.eval_shape(partial(initialise, config), key)
@@ -179,7 +186,7 @@ def inference_cost(experiment: Experiment, topology: Topology) -> tuple[str, int
         jitted = jax.jit(draw, in_shardings=here, out_shardings=here)
         branches = 1 + sum(scale != 0.0 for scale in GUIDANCE.values())
         name = f"sampler, {config.window} frames, {SAMPLER_STEPS} steps, {branches} branches"
-        return name, config.window, cost(jitted, (params, key, conditions), 1)
+        return name, config.window, cost(jitted, (params, key, conditions), 1, topology)
     raise ValueError(f"{type(experiment).__name__} is no experiment of stage 1 or 2")
 
 
@@ -200,31 +207,37 @@ def heading(name: str, experiment: Experiment, topology: Topology) -> str:
     )
 
 
-def train_table(experiment: Experiment, topology: Topology) -> str:
-    """The plan of training: a table of batches 1 and 2 a device, and the fitted largest batch."""
-    rows = [train_cost(experiment, topology, batch) for batch in (1, 2)]
+def train_table(experiment: Experiment, topology: Topology, batches: Sequence[int]) -> str:
+    """The plan of training: a table of batches a device, and the fitted largest batch where there are two."""
+    rows = [train_cost(experiment, topology, batch) for batch in batches]
     costs, state, devices = [spent for spent, _ in rows], rows[0][1], len(topology.devices)
     parts = (experiment.fsdp or devices) if experiment.parallel == "sharded" else 1
     spread = f"{experiment.parallel}: data {devices // parts} x fsdp {parts}"
     lines = [
         f"train step, {spread}, accumulate {experiment.accumulate}, remat {'on' if experiment.remat else 'off'}; "
         f"compiled in {' and '.join(f'{spent.seconds:.0f}' for spent in costs)} s here",
-        _row("a device", "batch 1", "batch 2", "estimate 1", "estimate 2"),
+        _row("a device", *(f"batch {batch}" for batch in batches), *(f"estimate {batch}" for batch in batches)),
         _row("memory, GiB", *(_memory(spent, topology) for spent in costs)),
-        _row("  state alone, GiB", *[f"{state / GIB:.4g}"] * 2),
+        _row("  state alone, GiB", *[f"{state / GIB:.4g}"] * len(batches)),
+        *_resources(costs, topology.limits),
     ]
-    lines += _resources(costs, topology.limits)
     if topology.limits is not None:
-        seconds = [
-            max(roofline(spent, topology.limits).values()) if spent.sent is not None else None for spent in costs
+        empty_cells = [""] * len(batches)
+        steps = [step_seconds(spent, topology.limits) for spent in costs]
+        rates = [
+            None if step is None else batch * devices * experiment.accumulate / step
+            for batch, step in zip(batches, steps, strict=True)
         ]
-        samples = [batch * devices * experiment.accumulate for batch in (1, 2)]
-        rate = [None if time is None else size / time for size, time in zip(samples, seconds, strict=True)]
-        lines.append(_row("step by roofline", "", "", *("-" if time is None else _ms(time) for time in seconds)))
-        lines.append(_row("samples/s, at most", "", "", *("-" if value is None else f"{value:.1f}" for value in rate)))
-        most = largest_batch(costs[0].memory, costs[1].memory, topology.limits.memory)
+        shown = ("-" if step is None else _ms(step) for step in steps)
+        lines.append(_row("step by roofline", *empty_cells, *shown))
+        shown = ("-" if rate is None else f"{rate:.1f}" for rate in rates)
+        lines.append(_row("samples/s, at most", *empty_cells, *shown))
+    if topology.limits is not None and len(batches) == 2:
+        most = largest_batch(batches, [spent.memory for spent in costs], topology.limits.memory)
         found = "memory does not grow with the batch" if most is None else f"{most} a device"
-        lines.append(f"fitted (a line through batches 1 and 2): the largest batch that fits is {found}")
+        lines.append(
+            f"fitted (a line through batches {batches[0]} and {batches[1]}): the largest batch that fits is {found}"
+        )
     if topology.platform == "cuda":
         lines.append("memory is a lower bound: no autotuning and no cuDNN workspace in a compiler without a GPU")
     return "\n".join(lines)
@@ -235,25 +248,25 @@ def inference_table(experiment: Experiment, topology: Topology) -> tuple[str, fl
     name, frames, spent = inference_cost(experiment, topology)
     lines = [
         f"{name} a call, one device; compiled in {spent.seconds:.0f} s here",
-        _row("a call", "compiled", "", "estimate"),
+        _row("a call", "compiled", "estimate"),
         _row("memory, GiB", _memory(spent, topology)),
     ]
     lines += _resources([spent], topology.limits)
-    if topology.limits is None or spent.sent is None:
+    call = None if topology.limits is None else step_seconds(spent, topology.limits)
+    if call is None:
         return "\n".join(lines), None
-    frame = max(roofline(spent, topology.limits).values()) / frames
-    lines.append(_row("a frame by roofline", "", "", _ms(frame)))
-    lines.append(_row("frames/s, at most", "", "", f"{1 / frame:.1f}"))
+    frame = call / frames
+    lines.append(_row("a frame by roofline", "", _ms(frame)))
+    lines.append(_row("frames/s, at most", "", f"{1 / frame:.1f}"))
     return "\n".join(lines), frame
 
 
 def _resources(costs: Sequence[Cost], limits: Chip | None) -> list[str]:
     """Rows of what is spent, with what each alone would take."""
     times = [{} if limits is None else roofline(spent, limits) for spent in costs]
-    pad = [""] * (2 - len(costs))
 
     def row(name: str, values: Sequence[str], resource: str = "") -> str:
-        return _row(name, *values, *pad, *(_ms(each[resource]) if resource in each else "" for each in times))
+        return _row(name, *values, *(_ms(each[resource]) if resource in each else "" for each in times))
 
     def gigabytes(value: int | None) -> str:
         return "-" if value is None else f"{value / 1e9:.4g}"
@@ -299,6 +312,7 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("config", nargs="+", help="files of configs/, as train.py takes them")
     parser.add_argument("--topology", required=True, help="v5e:2x4, v5p:4x4x4, cuda:h100x8, cuda:rtx4090, cpu:8, ...")
     parser.add_argument("--render", action="store_true", help="plan inference on one device instead of training")
+    parser.add_argument("--batches", nargs="+", type=int, default=[1, 2], help="samples a device; two make a fit")
     parser.add_argument("--parallel", choices=("sharded", "jit"), default="sharded", help="how the step is spread")
     parser.add_argument("--fsdp", type=int, help="devices that share one copy of the state; 0 is all")
     parser.add_argument("--accumulate", type=int, help="micro-batches a step")
@@ -314,6 +328,8 @@ def plan(arguments: Sequence[str]) -> str:
         ValueError: for bad flags, a topology that cannot be planned, or a config that it cannot run.
     """
     options = _parse(arguments)
+    if min(options.batches) < 1 or len(options.batches) > 2 or len(set(options.batches)) < len(options.batches):
+        raise ValueError(f"batches={options.batches} must be one or two different numbers, 1 or more")
     given = {name: getattr(options, name) for name in ("parallel", "fsdp", "accumulate", "remat", "dtype")}
     given = {name: value for name, value in given.items() if value is not None}
     loaded = [(name, configs.load(name)) for name in options.config]
@@ -325,7 +341,7 @@ def plan(arguments: Sequence[str]) -> str:
             table, frame = inference_table(experiment, topology)
             frames.append(frame)
         else:
-            table = train_table(experiment, topology)
+            table = train_table(experiment, topology, options.batches)
         texts.append(f"{heading(Path(name).name, experiment, topology)}\n{table}")
     if len(frames) > 1 and None not in frames:
         texts.append(f"together, estimated: {1 / sum(frames):.1f} frames/s at most, the portrait encoded before")

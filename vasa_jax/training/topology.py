@@ -1,9 +1,9 @@
 """Machines that need not be here: their devices, to compile for, and what their data sheets promise, to estimate with.
 
 A name is `KIND:SHAPE` of a TPU slice as libtpu knows it (v5e:2x4; v5p:4x4x4 are the 64 chips, 128 cores, that are sold
-as v5p-128), `cuda:CHIP` or `cuda:CHIPxN` of N GPUs in one machine, or `cpu:N` for N devices on this CPU. Data sheets say
-what cannot be exceeded: products in bfloat16 with float32 sums, without sparsity; the interconnect in one direction,
-half of what a sheet calls bidirectional.
+as v5p-128), `cuda:CHIP` or `cuda:CHIPxN` of N GPUs in one machine, or `cpu:N` for N devices on this CPU. Data sheets
+say what cannot be exceeded: products in bfloat16 with float32 sums, without sparsity; the interconnect in one
+direction, half of what a sheet calls bidirectional.
 """
 
 import importlib.util
@@ -64,6 +64,12 @@ class Topology(NamedTuple):
     def platform(self) -> str:
         """ "cpu", "tpu" or "cuda"."""
         return self.name.partition(":")[0] if self.name.startswith(("cpu", "cuda")) else "tpu"
+
+    @property
+    def compiler_options(self) -> dict[str, Any]:
+        """What its compiler must be told: tiles of products are chosen by timing them, which needs the GPU itself, so
+        products are cuBLAS calls."""
+        return {"xla_gpu_enable_triton_gemm": False} if self.platform == "cuda" else {}
 
 
 def find_topology(name: str) -> Topology:
