@@ -199,34 +199,29 @@ def test_the_program_of_a_plan_is_that_of_the_loop():
     np.testing.assert_allclose(flatten(measured.fresh().constants)["shift"], 0.1, rtol=1e-6)
 
 
-TINY = "from tests.training.tiny import STAGE_2\n\n\ndef get_config():\n    return STAGE_2\n"
+def write_config(path, experiment):
+    path.write_text(f"from tests.training import tiny, toy\n\n\ndef get_config():\n    return {experiment}\n")
+    return str(path)
 
 
 @pytest.fixture
 def config(tmp_path):
-    path = tmp_path / "tiny.py"
-    path.write_text(TINY)
-    return str(path)
+    return write_config(tmp_path / "tiny.py", "tiny.STAGE_2")
 
 
-def test_a_run_is_planned_from_the_command_line(config, capsys, monkeypatch):
-    """Two devices, with the data sheet of a machine that was never built, so that estimates are printed too."""
-    monkeypatch.setattr(plan, "find_topology", lambda name: Topology(name, jax.devices()[:2], LIMITS))
-    assert plan.main([config, "--topology", "cpu:2"]) == 0
+def test_a_stage_is_planned_for_eight_devices(config, capsys):
+    assert plan.main([config, "--topology", "cpu:8", "--batches", "1"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0].startswith("tiny.py for cpu:2: 2 x cpu, float32; jax ")
-    assert "sharded: data 1 x fsdp 2, accumulate 1, remat off" in lines[2]
+    assert lines[0].startswith("tiny.py for cpu:8: 8 x cpu, float32; jax ")
+    assert lines[1] == "no data sheet, so no estimates"
     names = [line[:22].strip() for line in lines]
-    for name in ("memory, GiB", "TFLOP", "memory traffic, GB", "sent to others, GB", "step by roofline"):
+    for name in ("memory, GiB", "state alone, GiB", "TFLOP", "memory traffic, GB", "sent to others, GB"):
         assert name in names
-    assert "estimate 1" in lines[3] and lines[-1].endswith("the largest batch that fits is 0 a device")
-    assert "too big" in lines[4]
+    assert "step by roofline" not in names and "fitted" not in lines[-1]
 
 
-def test_flags_reach_the_step_and_one_batch_makes_no_fit(tmp_path, capsys, monkeypatch):
-    (tmp_path / "toy.py").write_text(
-        "from tests.training.toy import EXPERIMENT\n\n\ndef get_config():\n    return EXPERIMENT\n"
-    )
+def test_a_data_sheet_adds_estimates_and_a_fit(tmp_path, capsys, monkeypatch):
+    """Two devices, with the data sheet of a machine that was never built; every flag reaches the step."""
     sizes = []
 
     def make(experiment):
@@ -234,11 +229,17 @@ def test_flags_reach_the_step_and_one_batch_makes_no_fit(tmp_path, capsys, monke
         return make_toy()
 
     monkeypatch.setattr(plan, "make_task", make)
-    flags = "--topology cpu:8 --batches 2 --accumulate 3 --remat --fsdp 2 --dtype bfloat16".split()
-    assert plan.main([str(tmp_path / "toy.py"), *flags]) == 0
-    text = capsys.readouterr().out
-    assert sizes == [(2 * 8 * 3, 3, True, "bfloat16")]
-    assert "sharded: data 4 x fsdp 2, accumulate 3, remat on" in text and "fitted" not in text
+    monkeypatch.setattr(plan, "find_topology", lambda name: Topology(name, jax.devices()[:4], LIMITS))
+    toy = write_config(tmp_path / "toy.py", "toy.EXPERIMENT")
+    assert plan.main([toy, *"--topology cpu:4 --accumulate 3 --remat --fsdp 2 --dtype bfloat16".split()]) == 0
+    assert sizes == [(batch * 4 * 3, 3, True, "bfloat16") for batch in (1, 2)]
+    lines = capsys.readouterr().out.splitlines()
+    assert "sharded: data 2 x fsdp 2, accumulate 3, remat on" in lines[2]
+    assert lines[3].split() == "a device batch 1 batch 2 estimate 1 estimate 2".split()
+    assert lines[4].count("too big") == 2  # of 1000 bytes
+    rows = {line[:22].strip(): line[22:].split() for line in lines[4:-1]}
+    assert len(rows["step by roofline"]) == len(rows["samples/s, at most"]) + 2 == 4
+    assert lines[-1].startswith("fitted (a line through batches 1 and 2): the largest batch that fits is ")
 
 
 def test_a_sampler_is_planned_from_the_command_line(config, capsys, monkeypatch):
