@@ -238,7 +238,7 @@ def test_a_data_sheet_adds_estimates_and_a_fit(tmp_path, capsys, monkeypatch):
     assert lines[3].split() == "a device batch 1 batch 2 estimate 1 estimate 2".split()
     assert lines[4].count("too big") == 2  # of 1000 bytes
     rows = {line[:22].strip(): line[22:].split() for line in lines[4:-1]}
-    assert len(rows["step by roofline"]) == len(rows["samples/s, at most"]) + 2 == 4
+    assert len(rows["step by roofline"]) == len(rows["samples/s by roofline"]) + 2 == 4
     assert lines[-1].startswith("fitted (a line through batches 1 and 2): the largest batch that fits is ")
 
 

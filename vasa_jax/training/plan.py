@@ -8,7 +8,7 @@ run. *Counted*: multiply-adds of the traced program. *Estimated*: seconds by roo
 
     t = max(FLOPs / peak, memory traffic / bandwidth, bytes sent / interconnect)                                  (1)
 
-which no run can beat and every run misses. *Fitted*: the largest batch, from a straight line through the memory of
+a machine that is always busy with its slowest part; what a cache serves counts as memory traffic. *Fitted*: the largest batch, from a straight line through the memory of
 two batches, 1 and 2 a device. Nothing here is a measurement, but for the seconds that compiling took.
 """
 
@@ -231,7 +231,7 @@ def train_table(experiment: Experiment, topology: Topology, batches: Sequence[in
         shown = ("-" if step is None else _ms(step) for step in steps)
         lines.append(_row("step by roofline", *empty_cells, *shown))
         shown = ("-" if rate is None else f"{rate:.1f}" for rate in rates)
-        lines.append(_row("samples/s, at most", *empty_cells, *shown))
+        lines.append(_row("samples/s by roofline", *empty_cells, *shown))
     if topology.limits is not None and len(batches) == 2:
         most = largest_batch(batches, [spent.memory for spent in costs], topology.limits.memory)
         found = "memory does not grow with the batch" if most is None else f"{most} a device"
@@ -257,7 +257,7 @@ def inference_table(experiment: Experiment, topology: Topology) -> tuple[str, fl
         return "\n".join(lines), None
     frame = call / frames
     lines.append(_row("a frame by roofline", "", _ms(frame)))
-    lines.append(_row("frames/s, at most", "", f"{1 / frame:.1f}"))
+    lines.append(_row("frames/s by roofline", "", f"{1 / frame:.1f}"))
     return "\n".join(lines), frame
 
 
@@ -344,7 +344,7 @@ def plan(arguments: Sequence[str]) -> str:
             table = train_table(experiment, topology, options.batches)
         texts.append(f"{heading(Path(name).name, experiment, topology)}\n{table}")
     if len(frames) > 1 and None not in frames:
-        texts.append(f"together, estimated: {1 / sum(frames):.1f} frames/s at most, the portrait encoded before")
+        texts.append(f"together, estimated: {1 / sum(frames):.1f} frames/s, the portrait encoded before")
     return "\n\n".join(texts)
 
 
