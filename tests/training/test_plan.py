@@ -310,3 +310,16 @@ def test_a_tpu_that_is_not_here_has_its_chips():
     assert len(found.devices) == 8 and found.limits == CHIPS["v5e"]
     with pytest.raises(ValueError, match="topology 'v5e:3x5' is refused: .*choose as v5e:2x4"):
         find_topology("v5e:3x5")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="libtpu is for Linux")
+def test_the_demo_step_compiles_for_eight_tpus_that_are_not_here(capsys):
+    """Stage 2 alone: stage 1 takes minutes."""
+    pytest.importorskip("libtpu", reason="needs the compiler of TPUs: pip install 'vasa-jax[plan]'")
+    path = Path(__file__).parents[2] / "configs" / "demo_motion.py"
+    assert plan.main([str(path), "--topology", "v5e:2x4", "--batches", "1"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("demo_motion.py for v5e:2x4: 8 x TPU v5 lite, bfloat16; jax ")
+    rows = {line[:22].strip(): line[22:].split() for line in lines[4:]}
+    assert 0.0 < float(rows["state alone, GiB"][0]) < float(rows["memory, GiB"][0]) < 16.0
+    assert float(rows["sent to others, GB"][0]) > 0.0 and rows["step by roofline"][1] == "ms"

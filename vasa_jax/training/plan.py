@@ -8,8 +8,9 @@ run. *Counted*: multiply-adds of the traced program. *Estimated*: seconds by roo
 
     t = max(FLOPs / peak, memory traffic / bandwidth, bytes sent / interconnect)                                  (1)
 
-a machine that is always busy with its slowest part; what a cache serves counts as memory traffic. *Fitted*: the largest batch, from a straight line through the memory of
-two batches, 1 and 2 a device. Nothing here is a measurement, but for the seconds that compiling took.
+a machine whose slowest part never waits; what a cache serves counts as memory traffic. *Fitted*: the largest batch,
+from a straight line through the memory of two batches, 1 and 2 a device. Nothing here is a measurement, but for the
+seconds that compiling took.
 """
 
 import argparse
