@@ -278,6 +278,7 @@ def test_an_unknown_topology_ends_with_one_line(name, config, capsys):
     ],
 )
 def test_bad_input_ends_with_one_line(arguments, message, config, capsys):
+    assert jax.device_count() == 8  # JAX has started
     assert plan.main([config if word == "CONFIG" else word for word in arguments]) == 2
     error = capsys.readouterr().err
     assert error.startswith("plan: error: ") and message in error and error.count("\n") == 1
