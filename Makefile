@@ -103,6 +103,7 @@ lock: $(BIN)/uv
 		resolve $$version parity 28 "--extra parity $$held"; \
 		resolve $$version cuda 28 "--extra cuda $$held"; \
 		resolve $$version tpu 31 "--extra tpu $$held"; \
+		resolve $$version plan 31 "--extra plan $$held"; \
 	done
 
 clean:

@@ -18,7 +18,6 @@ from typing import Any, NamedTuple
 
 import grain
 import jax
-import jax.numpy as jnp
 import numpy as np
 from absl import flags as absl_flags
 
@@ -30,11 +29,9 @@ from vasa_jax.data.pipeline import Prefetch, open_shards
 from vasa_jax.synthetic.clip import make_clip
 from vasa_jax.synthetic.splits import seeds
 from vasa_jax.training.config import AutoencoderExperiment, PortraitData
-from vasa_jax.training.loop import AHEAD
-from vasa_jax.training.optimiser import make_optimiser
+from vasa_jax.training.logs import AHEAD
 from vasa_jax.training.parallel import make_strategy
-from vasa_jax.training.state import create
-from vasa_jax.training.step import make_train_step
+from vasa_jax.training.program import make_program
 from vasa_jax.training.tasks import make_task, portrait_sample
 
 FRAMES_PER_SAMPLE = 4
@@ -116,15 +113,9 @@ def measure_wait(config: str, steps: int, depth: int, workdir: Path) -> tuple[fl
     task = make_task(experiment)
     constants = task.prepare(workdir)
     strategy = make_strategy(experiment.parallel, experiment.batch_size, experiment.fsdp, experiment.accumulate)
-    optimiser = make_optimiser(experiment.optimiser, experiment.steps)
-    step = make_train_step(task.loss, optimiser, experiment.ema, strategy.axis_name, experiment.accumulate)
-
-    def fresh() -> Any:
-        params, _ = jax.jit(task.init)(jax.random.key(0))
-        return create(params, jax.tree.map(jnp.asarray, constants), optimiser)
-
-    compiled = strategy.compile(step, jax.eval_shape(fresh))
-    state, key = strategy.create(fresh), strategy.place(jax.random.key_data(jax.random.key(0)))
+    program = make_program(experiment, task, strategy)
+    state = strategy.create(program.fresh, {}, constants)
+    key = strategy.place(jax.device_get(jax.random.key_data(jax.random.key(0))))
     host = task.dataset(workdir, experiment.batch_size, 0, 0, 0, 1)
     batches = Prefetch(host, strategy.place_batch, depth)
     queued, begun, waited = [], 0.0, 0.0
@@ -135,7 +126,7 @@ def measure_wait(config: str, steps: int, depth: int, workdir: Path) -> tuple[fl
         before = time.perf_counter()
         batch = next(batches)
         waited += time.perf_counter() - before
-        state, metrics = compiled(state, batch, key)
+        state, metrics = program.step(state, batch, key)
         queued = [*queued[-AHEAD:], metrics]
         jax.block_until_ready(queued[0])
     jax.block_until_ready(state)

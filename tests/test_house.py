@@ -24,6 +24,7 @@ LOCKED_EXTRAS = {
     "parity": ("parity",),
     "cuda": ("cuda",),
     "tpu": ("tpu",),
+    "plan": ("plan",),
     "dev": ("dev", "faces"),
 }
 DISTRIBUTION = {"PIL": "pillow", "orbax": "orbax-checkpoint"}

@@ -19,7 +19,7 @@ import jax
 
 def count_macs(function: Callable, *arguments: Any) -> int:
     """Multiply-adds of one call; arguments may be arrays or `jax.ShapeDtypeStruct`s."""
-    return _count(jax.make_jaxpr(function)(*arguments).jaxpr)
+    return count_jaxpr(jax.make_jaxpr(function)(*arguments).jaxpr)
 
 
 def count_parameters(tree: Any) -> int:
@@ -27,7 +27,8 @@ def count_parameters(tree: Any) -> int:
     return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(tree))
 
 
-def _count(jaxpr: Any) -> int:
+def count_jaxpr(jaxpr: Any) -> int:
+    """Multiply-adds of a traced program."""
     return sum(_count_equation(equation) for equation in jaxpr.eqns)
 
 
@@ -41,7 +42,7 @@ def _count_equation(equation: Any) -> int:
         (contracted, _), _ = parameters["dimension_numbers"]
         left = equation.invars[0].aval.shape
         return math.prod(equation.outvars[0].aval.shape) * math.prod(left[axis] for axis in contracted)
-    inner = [_count(jaxpr) for value in parameters.values() for jaxpr in _inner(value)]
+    inner = [count_jaxpr(jaxpr) for value in parameters.values() for jaxpr in _inner(value)]
     if name == "cond":
         return max(inner, default=0)
     return sum(inner) * (parameters["length"] if name == "scan" else 1)

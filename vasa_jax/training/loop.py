@@ -7,7 +7,6 @@ is named exactly and never saved. On many hosts all processes run this loop side
 writes logs, and all stop at the same step.
 """
 
-import functools
 import json
 import os
 import signal
@@ -18,22 +17,19 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 from tqdm import tqdm
 
 from vasa_jax import config as configs
 from vasa_jax.checkpoint import Bundles
 from vasa_jax.data.pipeline import Prefetch
-from vasa_jax.nn.cost import count_macs
 from vasa_jax.training import cluster
-from vasa_jax.training.config import Experiment, MotionExperiment
+from vasa_jax.training.config import Experiment
 from vasa_jax.training.lock import locked
 from vasa_jax.training.logs import Logs, Watch
-from vasa_jax.training.optimiser import check_patterns, is_frozen, make_optimiser
 from vasa_jax.training.parallel import Strategy, make_strategy
-from vasa_jax.training.start import Start, check_config, load_parameters, overlay, take_parameters
-from vasa_jax.training.state import TrainState, create, digest
-from vasa_jax.training.step import make_train_step
+from vasa_jax.training.program import TrainProgram, make_program
+from vasa_jax.training.start import Start, check_config, checkpoint_of, load_parameters, take_parameters
+from vasa_jax.training.state import TrainState, digest
 from vasa_jax.training.task import Task
 
 
@@ -94,10 +90,12 @@ def train(
         if first_process:
             task.prepare(workdir)
         cluster.meet("data")
-        run = _Run(experiment, task, workdir, strategy, task.prepare(workdir))
+        constants = task.prepare(workdir)
+        program = make_program(experiment, task, strategy)
+        config = json.loads(configs.to_json(experiment))
         bundles = stack.enter_context(Bundles(workdir, experiment.keep))
-        state, first, remark = run.begin(start, bundles)
-        logs = stack.enter_context(Logs(workdir, first, run.config, wandb, silent=not first_process))
+        state, first, remark = _begin(experiment, task, strategy, program, constants, start, bundles)
+        logs = stack.enter_context(Logs(workdir, first, config, wandb, silent=not first_process))
         if remark:
             logs.note(first, remark)
         if first_process:
@@ -107,15 +105,15 @@ def train(
         )
         placed = stack.enter_context(closing(Prefetch(batches, strategy.place_batch)))
         caught = stack.enter_context(_catch_signals())
-        watch = Watch(experiment, strategy, logs, run.flops())
-        keeper = _Keeper(experiment, task, strategy, bundles, logs, workdir, run.config, task.held_out(workdir))
+        watch = Watch(experiment, strategy, logs, program.flops())
+        keeper = _Keeper(experiment, task, strategy, bundles, logs, workdir, config, task.held_out(workdir))
         key = strategy.place(jax.device_get(jax.random.key_data(jax.random.key(experiment.seed))))
         done, stopped, begun = first, "", time.monotonic()
         bar = stack.enter_context(_bar(experiment.steps, first, progress and first_process))
         while done < experiment.steps and not stopped:
             batch = next(placed)
             with jax.transfer_guard("disallow"):
-                state, metrics = run.step(state, batch, key)
+                state, metrics = program.step(state, batch, key)
             done += 1
             watch.add(done, metrics)
             bar.update()
@@ -131,80 +129,40 @@ def train(
         return Result(done, seconds, samples / seconds, digest(strategy.collect(state.params)), stopped)
 
 
-class _Run:
-    """What a run is before its first step: the compiled step, the shapes of its state, and a state to begin with."""
+def _begin(
+    experiment: Experiment,
+    task: Task,
+    strategy: Strategy,
+    program: TrainProgram,
+    constants: Any,
+    start: Start,
+    bundles: Bundles,
+) -> tuple[TrainState, int, dict[str, str]]:
+    """The state to go on from, its step, and remarks for the log; the order is that of `start`."""
 
-    def __init__(self, experiment: Experiment, task: Task, workdir: Path, strategy: Strategy, constants: Any):
-        self._experiment, self._task, self._workdir, self._strategy = experiment, task, workdir, strategy
-        self._constants = jax.device_get(constants)
-        self._optimiser = make_optimiser(experiment.optimiser, experiment.steps)
-        self.config = json.loads(configs.to_json(experiment))
-        self.shapes = jax.eval_shape(self._make, {}, self._constants)
-        check_patterns(experiment.optimiser, self.shapes.params)
-        step = self._train_step(strategy.axis_name, experiment.accumulate, experiment.remat)
-        self.step = strategy.compile(step, self.shapes)
+    def restored(there: Bundles, step: int) -> tuple[TrainState, int, dict[str, str]]:
+        changed = check_config(there.config(step), experiment, start.allow_config_change)
+        return strategy.adopt(there.restore(step, strategy.target(program.shapes))), step, changed
 
-    def _train_step(self, axis_name: str | None, accumulate: int, remat: bool) -> Any:
-        experiment = self._experiment
-        return make_train_step(
-            self._task.loss,
-            self._optimiser,
-            experiment.ema,
-            axis_name,
-            accumulate,
-            remat,
-            functools.partial(is_frozen, experiment.optimiser),
-            self._task.blocks,
-        )
-
-    def _make(self, taken: Any, constants: Any) -> TrainState:
-        params, _ = self._task.init(jax.random.key(self._experiment.seed))
-        return create(overlay(params, taken), jax.tree.map(jnp.asarray, constants), self._optimiser)
-
-    def flops(self) -> float:
-        """Floating-point operations of one step, forward and backward, products and convolutions alone."""
-        key = jax.ShapeDtypeStruct((2,), jnp.uint32)
-        batch = self._task.batch_spec(self._experiment.batch_size)
-        return 2.0 * count_macs(self._train_step(None, 1, False), self.shapes, batch, key)
-
-    def begin(self, start: Start, bundles: Bundles) -> tuple[TrainState, int, dict[str, str]]:
-        """The state to go on from, its step, and remarks for the log; the order is that of `start`."""
-        step = bundles.latest()
-        if step is not None:
-            state, changed = self._restored(bundles, step, start)
-            return state, step, changed
-        if start.resume:
-            folder, number = _checkpoint_of(start.resume)
-            with Bundles(folder, read_only=True) as others:
-                step = others.latest() if number is None else number
-                if step is None or not others.has(step):
-                    raise ValueError(f"resume={start.resume!r} holds no complete checkpoint; name a run's workdir")
-                state, changed = self._restored(others, step, start)
-            return state, step, changed | {"resumed": start.resume}
-        taken = {}
-        if start.init_from and not self._takes_stage_1_alone(start):
-            params = self.shapes.params
-            loaded = load_parameters(start.init_from, self._experiment)
-            taken = take_parameters(loaded, params, self._task.blocks(params), start.fresh, start.init_from)
-        remark = {"init_from": f"{start.init_from}: {len(taken)} arrays"} if start.init_from else {}
-        return self._strategy.create(self._make, taken, self._constants), 0, remark
-
-    def _takes_stage_1_alone(self, start: Start) -> bool:
-        """Whether `init_from` names the stage 1 that stage 2 stands on, and holds no stage 2."""
-        is_stage_2 = isinstance(self._experiment, MotionExperiment) and self._experiment.autoencoder == start.init_from
-        return is_stage_2 and not load_parameters(start.init_from, self._experiment)
-
-    def _restored(self, bundles: Bundles, step: int, start: Start) -> tuple[TrainState, dict[str, str]]:
-        changed = check_config(bundles.config(step), self._experiment, start.allow_config_change)
-        return self._strategy.adopt(bundles.restore(step, self._strategy.target(self.shapes))), changed
-
-
-def _checkpoint_of(path: str) -> tuple[Path, int | None]:
-    """A run's workdir and a step, of DIR or DIR/checkpoints/STEP."""
-    folder = Path(path)
-    if folder.parent.name == "checkpoints" and folder.name.isdigit():
-        return folder.parent.parent, int(folder.name)
-    return folder, None
+    step = bundles.latest()
+    if step is not None:
+        return restored(bundles, step)
+    if start.resume:
+        folder, number = checkpoint_of(start.resume)
+        with Bundles(folder, read_only=True) as others:
+            step = others.latest() if number is None else number
+            if step is None or not others.has(step):
+                raise ValueError(f"resume={start.resume!r} holds no complete checkpoint; name a run's workdir")
+            state, step, changed = restored(others, step)
+        return state, step, changed | {"resumed": start.resume}
+    taken, remark = {}, {}
+    if start.init_from:
+        params = program.shapes.params
+        loaded = load_parameters(start.init_from, experiment)
+        if loaded or getattr(experiment, "autoencoder", "") != start.init_from:  # else it gave stage 2 its stage 1
+            taken = take_parameters(loaded, params, task.blocks(params), start.fresh, start.init_from)
+        remark = {"init_from": f"{start.init_from}: {len(taken)} arrays"}
+    return strategy.create(program.fresh, taken, jax.device_get(constants)), 0, remark
 
 
 def _write(path: Path, text: str) -> None:

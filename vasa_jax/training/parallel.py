@@ -4,14 +4,15 @@
   batch.
 * `pmap`: one replica a device, the batch with a leading device axis, gradients averaged over the axis "data".
 * `sharded`: as `jit` on a mesh (data, fsdp), the batch split over both axes and the state split over the second by the
-  table of `sharding`; it is born split and never whole on one device.
+  table of `sharding`; it is born split, and only parameters are gathered, for the time of a forward and backward pass
+  (Rajbhandari et al. 2020, ZeRO stage 3).
 
 They agree to rounding. A `Strategy` only places and compiles; it knows no task. On many hosts the mesh spans all of
 them, every process gives its own rows of a batch, and a checkpoint is written by all together.
 """
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -32,6 +33,7 @@ class Strategy:
 
     axis_name: what the step must average over, or None.
     compile: a train step and the shapes of its state to the compiled step, which gives up its state's memory.
+    gather: parameters inside the step to where the loss computes with them.
     create: a function that makes a state, and its arguments (equal on all processes), to the state where the compiled
         step wants it.
     target: shapes of a state to shapes with shardings, as a checkpoint is to be read.
@@ -44,6 +46,7 @@ class Strategy:
 
     axis_name: str | None
     compile: Callable[[TrainStep, Any], Any]
+    gather: Callable[[Any], Any]
     create: Callable[..., Any]
     target: Callable[[Any], Any]
     adopt: Callable[[Any], Any]
@@ -53,33 +56,39 @@ class Strategy:
     collect: Callable[[Any], Any]
 
 
-def make_strategy(name: str, batch_size: int, fsdp: int = 0, accumulate: int = 1) -> Strategy:
-    """The strategy of a name over all devices.
+def make_strategy(
+    name: str, batch_size: int, fsdp: int = 0, accumulate: int = 1, on: Sequence[Any] | None = None
+) -> Strategy:
+    """The strategy of a name over all devices, or over some that need not be here.
 
     Args:
         name: one of STRATEGIES.
         batch_size: samples a step, over all devices.
         fsdp: devices that share one copy of the state under `sharded`; 0 is all of them.
         accumulate: micro-batches a step, each of which all devices share.
+        on: devices of the mesh, those of a topology too, for which `compile` alone has a use; None is all devices.
 
     Raises:
-        ValueError: for another name, a batch that the devices cannot share evenly, or an `fsdp` that does not divide
-            their number.
+        ValueError: for another name, a batch that the devices cannot share evenly, an `fsdp` that does not divide
+            their number, or `pmap` on named devices.
     """
-    devices = jax.device_count()
+    devices = jax.device_count() if on is None else len(on)
     if batch_size % (devices * accumulate):
         parts = f"{devices} devices" + (f" times {accumulate=}" if accumulate > 1 else "")
         raise ValueError(f"{batch_size=} does not divide over {parts}; make it a multiple of {devices * accumulate}")
     if name == "pmap":
+        if on is not None:
+            raise ValueError("parallel='pmap' takes all devices at hand and no others; choose jit or sharded")
         return _pmap()
     if name == "jit":
-        mesh = jax.make_mesh((devices,), (AXIS,), axis_types=(AxisType.Auto,))
+        mesh = jax.make_mesh((devices,), (AXIS,), axis_types=(AxisType.Auto,), devices=on)
         return _on_mesh(mesh, lambda shapes: _everywhere(shapes, mesh))
     if name == "sharded":
         parts = fsdp or devices
         if devices % parts:
             raise ValueError(f"{fsdp=} does not divide {devices} devices; choose a divisor, or 0 for all")
-        mesh = jax.make_mesh((devices // parts, parts), (AXIS, sharding.AXIS), axis_types=(AxisType.Auto,) * 2)
+        axes = (AXIS, sharding.AXIS)
+        mesh = jax.make_mesh((devices // parts, parts), axes, axis_types=(AxisType.Auto,) * 2, devices=on)
         return _on_mesh(mesh, lambda shapes: sharding.shard(shapes, mesh))
     raise ValueError(f"parallel={name!r} is unknown; choose one of {', '.join(STRATEGIES)}")
 
@@ -103,7 +112,7 @@ def _here(tree: Any) -> Any:
 def _on_mesh(mesh: Any, places: Callable[[Any], Any]) -> Strategy:
     """A step under `jit` on a mesh, its state where `places` says, its batch split over all axes."""
     replicated, split = NamedSharding(mesh, PartitionSpec()), NamedSharding(mesh, PartitionSpec(mesh.axis_names))
-    gather = jax.jit(lambda tree: tree, out_shardings=replicated)
+    whole = jax.jit(lambda tree: tree, out_shardings=replicated)
     return Strategy(
         axis_name=None,
         compile=lambda step, shapes: jax.jit(
@@ -112,6 +121,7 @@ def _on_mesh(mesh: Any, places: Callable[[Any], Any]) -> Strategy:
             out_shardings=(places(shapes), replicated),
             donate_argnums=0,
         ),
+        gather=lambda params: jax.lax.with_sharding_constraint(params, replicated),
         create=lambda make, *arguments: jax.jit(make, out_shardings=places(jax.eval_shape(make, *arguments)))(
             *arguments
         ),
@@ -120,7 +130,7 @@ def _on_mesh(mesh: Any, places: Callable[[Any], Any]) -> Strategy:
         stored=lambda state: state,
         place=lambda tree: jax.device_put(tree, replicated),
         place_batch=lambda rows: jax.tree.map(lambda x: jax.make_array_from_process_local_data(split, x), rows),
-        collect=lambda tree: _here(gather(tree)),
+        collect=lambda tree: _here(whole(tree)),
     )
 
 
@@ -141,6 +151,7 @@ def _pmap() -> Strategy:
     return Strategy(
         axis_name=AXIS,
         compile=lambda step, shapes: jax.pmap(step, axis_name=AXIS, donate_argnums=0),
+        gather=lambda params: params,
         create=lambda make, *arguments: jax_utils.replicate(jax.jit(make)(*arguments)),
         target=lambda shapes: _with(shapes, _everywhere(shapes, mesh)),
         adopt=lambda state: jax_utils.replicate(_here(state)),

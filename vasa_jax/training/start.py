@@ -45,6 +45,14 @@ class Start:
                 raise ValueError(f"fresh={pattern!r} is no regular expression: {error}") from error
 
 
+def checkpoint_of(path: str) -> tuple[Path, int | None]:
+    """A run's workdir and a step, of DIR (then None: the last) or DIR/checkpoints/STEP."""
+    folder = Path(path)
+    if folder.parent.name == "checkpoints" and folder.name.isdigit():
+        return folder.parent.parent, int(folder.name)
+    return folder, None
+
+
 def check_config(saved: Mapping[str, Any], experiment: Experiment, allowed: tuple[str, ...]) -> dict[str, str]:
     """Compare a checkpoint's config with the run's.
 

@@ -40,6 +40,7 @@ def make_train_step(
     remat: bool = False,
     frozen: Callable[[str], bool] = lambda name: False,
     blocks: Callable[[Any], dict[str, Any]] = lambda params: {},
+    gather: Callable[[Any], Any] = lambda params: params,
 ) -> TrainStep:
     """The step of a task.
 
@@ -54,6 +55,7 @@ def make_train_step(
         remat: save memory by `recomputed`.
         frozen: says of a parameter's name whether it has no gradient; its backward pass is not computed.
         blocks: parameters to parts of them by name, see `Task.blocks`.
+        gather: parameters to those that the loss computes with; equal, but perhaps placed elsewhere.
 
     Returns:
         A pure function to (new state, metrics): those of the loss, `loss`, and `gradient_norm` before clipping, of all
@@ -66,7 +68,7 @@ def make_train_step(
         keys = sample_keys(key, state.step, batch["index"])
 
         def objective(params: Any, samples: Batch, keys: Any) -> tuple[Float[Array, ""], Metrics]:
-            params = by_name(lambda name, x: jax.lax.stop_gradient(x) if frozen(name) else x, params)
+            params = by_name(lambda name, x: jax.lax.stop_gradient(x) if frozen(name) else x, gather(params))
             value, metrics = loss(params, state.constants, samples, keys, state.step)
             return value, metrics | {"loss": value}
 
