@@ -1,7 +1,6 @@
 import dataclasses
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -12,11 +11,9 @@ from vasa_jax.data.records import read_clip, write_clip
 from vasa_jax.motion.objective import batch_spec
 from vasa_jax.training.export import export, main
 from vasa_jax.training.loop import train
-from vasa_jax.training.optimiser import make_optimiser
-from vasa_jax.training.parallel import make_strategy
-from vasa_jax.training.state import create
-from vasa_jax.training.step import make_train_step
 from vasa_jax.training.tasks import load_autoencoder, make_task, motion_sample
+
+pytestmark = pytest.mark.usefixtures("quick_compile")
 
 
 def quick(task):
@@ -24,7 +21,7 @@ def quick(task):
 
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory):
+def runs(tmp_path_factory, quick_compile):
     """Two steps of both stages on eight devices, the second on the first's codes."""
     folder = tmp_path_factory.mktemp("runs")
     first = dataclasses.replace(STAGE_1, parallel="pmap")
@@ -97,30 +94,3 @@ def test_a_window_hears_its_own_sound():
     assert (first["samples"][:256] == 0).all() and (last["samples"][-96:] == 0).all()
     for name, spec in batch_spec(MOTION, 1).items():
         assert last[name].shape == spec.shape[1:] and last[name].dtype == spec.dtype, name
-
-
-def ten_steps(name):
-    experiment = dataclasses.replace(STAGE_2, dtype="float32")
-    task, strategy = make_task(experiment), make_strategy(name, 8)
-    optimiser = make_optimiser(experiment.optimiser, 10)
-    wide = lambda tree: jax.tree.map(lambda x: jnp.asarray(x, jnp.float64), tree)  # noqa: E731
-    params, constants = wide(task.init(jax.random.key(0)))
-    state = strategy.create(lambda: create(params, constants, optimiser))
-    step = make_train_step(task.loss, optimiser, experiment.ema, strategy.axis_name)
-    step = strategy.compile(step, jax.eval_shape(lambda: create(params, constants, optimiser)))
-    key = strategy.place(jax.random.key_data(jax.random.key(1)))
-    rng, losses = np.random.default_rng(0), []
-    for i in range(10):
-        batch = {name: rng.normal(size=spec.shape) for name, spec in batch_spec(MOTION, 8).items()}
-        batch["index"] = np.arange(8 * i, 8 * i + 8, dtype=np.uint32)
-        state, metrics = step(state, strategy.place_batch(batch), key)
-        losses.append(float(strategy.collect(metrics)["loss"]))
-    return jax.device_get(strategy.collect(state).params), losses
-
-
-def test_ten_steps_of_pmap_and_jit_agree_in_float64():
-    with jax.enable_x64(True):
-        (a, losses_a), (b, losses_b) = ten_steps("jit"), ten_steps("pmap")
-    assert {leaf.dtype for leaf in jax.tree.leaves(a)} == {np.dtype(np.float64)}
-    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=0, atol=1e-9), a, b)
-    np.testing.assert_allclose(losses_a, losses_b, rtol=1e-9)

@@ -108,7 +108,7 @@ def loss(
         The mean over samples, and scalar metrics (means too): every term unweighted, and `psnr` in dB.
     """
     apply: Any = partial(Autoencoder(model_config).apply, {"params": params["autoencoder"]})
-    frames = batch["frames"].astype(jnp.float32) / 255.0
+    frames = _real(batch["frames"]) / 255.0
     b, n, size = frames.shape[:3]
     motion = _encode_motion(apply, model_config, config, frames, batch["pose"], keys)
     known = jnp.isfinite(batch["pose"])
@@ -123,7 +123,7 @@ def loss(
 
     drivers = n - 1
     driven = Motion(_merge(warp_pose[:, 1:]), _merge(warp_dynamics[:, 1:]))
-    picture = apply(portrait, driven, method="render").astype(jnp.float32)
+    picture = _real(apply(portrait, driven, method="render"))
     target = _merge(frames[:, 1:])
     weight = losses.region_weight(_merge(batch["regions"][:, 1:]), size, config.region_weight)
     l1, gradient = losses.multi_scale_l1(picture, target, weight, config.scales)
@@ -131,9 +131,7 @@ def loss(
     following = lambda x: _merge(jnp.roll(x.reshape(b, drivers, *x.shape[1:]), -1, 1))  # noqa: E731
     change = losses.weighted_square(error - following(error), jnp.maximum(weight, following(weight)))
 
-    pose_error = losses.labelled_square_error(
-        _merge(motion.pose), _merge(batch["pose"]), jnp.asarray(POSE_UNIT, jnp.float32)
-    )
+    pose_error = losses.labelled_square_error(_merge(motion.pose), _merge(batch["pose"]), _real(POSE_UNIT))
     unit = jnp.ones(count)
     label_error = losses.labelled_square_error(_merge(motion.dynamics[..., :count]), _merge(labels), unit)
 
@@ -157,9 +155,9 @@ def loss(
     if config.consistency or config.canonical:
         other = apply(frames[:, -1], motion_of(n - 1), method="encode")
         mixed = Motion(warp_pose[:, 0], warp_dynamics[:, -1])
-        pair = [apply(source, mixed, method="render").astype(jnp.float32) for source in (portrait, other)]
+        pair = [_real(apply(source, mixed, method="render")) for source in (portrait, other)]
         terms["consistency"] = jnp.abs(pair[0] - pair[1]).mean((1, 2, 3))
-        terms["canonical"] = jnp.abs((portrait.volume - other.volume).astype(jnp.float32)).mean((1, 2, 3, 4))
+        terms["canonical"] = jnp.abs(_real(portrait.volume - other.volume)).mean((1, 2, 3, 4))
     metrics = {name: term.mean() for name, term in terms.items()}
     total = jnp.stack([getattr(config, name) * value for name, value in metrics.items()]).sum()
     squared = jnp.square(error).mean((1, 2, 3))
@@ -192,8 +190,13 @@ def _labels(batch: dict[str, Array]) -> Float[Array, "b n 5"]:
     """Mouth, lids and gaze in the head, in units of LABEL_UNIT around LABEL_MEAN; NaN where unlabelled."""
     head_gaze = gaze_in_head(batch["gaze"], batch["pose"])
     raw = jnp.concatenate([batch["mouth"], batch["lids"], head_gaze], -1)
-    mean, unit = (jnp.asarray(x, jnp.float32)[None, None] for x in (LABEL_MEAN, LABEL_UNIT))
+    mean, unit = (_real(x)[None, None] for x in (LABEL_MEAN, LABEL_UNIT))
     return (raw - mean) / unit
+
+
+def _real(x: Any) -> Array:
+    """As floating-point numbers: float32, or float64 in a session of doubles."""
+    return jnp.asarray(x, jnp.result_type(float))
 
 
 def _merge(x: Array) -> Array:
@@ -229,4 +232,4 @@ def _dynamics(
 ) -> Float[Array, "b z"]:
     """Dynamics code of pictures through the face crop at `pose`, looked at with a displacement (crop units) on top."""
     place = face_crop_grid(jax.lax.stop_gradient(pose), model_config.dynamics_size, FACE_REACH) + displacement
-    return apply(sample_2d(picture, place), method="dynamics").astype(jnp.float32)
+    return _real(apply(sample_2d(picture, place), method="dynamics"))

@@ -1,0 +1,82 @@
+"""jit, pmap and sharded do the same steps of both stages, on eight devices."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from tests.training.tiny import STAGE_1, STAGE_2
+from vasa_jax.checkpoint import flatten
+from vasa_jax.training import sharding
+from vasa_jax.training.parallel import STRATEGIES, make_strategy
+from vasa_jax.training.program import make_program
+from vasa_jax.training.tasks import PORTRAIT_LABELS, make_task
+
+STAGES = {"stage 1": STAGE_1, "stage 2": STAGE_2}
+BATCH = 8
+
+
+def batch_of(task, step, dtype):
+    """Random samples with plausible labels."""
+    rng = np.random.default_rng(step)
+    batch = {}
+    for name, spec in task.batch_spec(BATCH).items():
+        drawn = 0.3 * rng.normal(size=spec.shape)
+        if name in ("mouth", "lids", "regions"):
+            drawn = np.abs(drawn)
+        batch[name] = rng.integers(0, 256, spec.shape, np.uint8) if spec.dtype == np.uint8 else drawn.astype(dtype)
+    assert batch.keys() >= PORTRAIT_LABELS.keys() or "samples" in batch
+    return batch | {"index": np.arange(BATCH * step, BATCH * (step + 1), dtype=np.uint32)}
+
+
+def train(experiment, name, steps, dtype):
+    """Losses, the first gradient (off the first moment), and the parameters after the last step."""
+    task, strategy = make_task(experiment), make_strategy(name, BATCH)
+    program = make_program(experiment, task, strategy)
+
+    # One start for all: programs that are split differently may round an initialiser differently.
+    started = jax.device_get(jax.jit(task.init)(jax.random.key(0)))
+    params, constants = jax.tree.map(lambda x: x.astype(dtype), started)
+    state = strategy.create(program.fresh, flatten(params), constants)
+    key = strategy.place(jax.device_get(jax.random.key_data(jax.random.key(1))))
+    losses, first = [], None
+    for step in range(steps):
+        state, metrics = program.step(state, strategy.place_batch(batch_of(task, step, dtype)), key)
+        losses.append(float(strategy.collect(metrics)["loss"]))
+        if first is None:
+            first = jax.device_get(strategy.collect(state.opt[1][0].mu))
+    return losses, first, jax.device_get(strategy.collect(state.params))
+
+
+@pytest.fixture(scope="module", params=STAGES)
+def exact(request, quick_compile):
+    """Ten steps of each strategy in float64, of one stage."""
+    with pytest.MonkeyPatch.context() as patch, jax.enable_x64(True):
+        patch.setattr(sharding, "SMALL", 1)
+        return {name: train(STAGES[request.param], name, 10, jnp.float64) for name in STRATEGIES}
+
+
+@pytest.mark.parametrize("name", ["pmap", "sharded"])
+def test_ten_steps_agree_in_float64(exact, name):
+    losses, _, params = exact["jit"]
+    others, _, other_params = exact[name]
+    assert {leaf.dtype for leaf in jax.tree.leaves(params)} == {np.dtype(np.float64)}
+    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=0, atol=1e-9), params, other_params)
+    np.testing.assert_allclose(losses, others, rtol=1e-9)
+
+
+@pytest.fixture(scope="module", params=STAGES)
+def single(request, quick_compile):
+    """Two steps of each strategy in float32, of one stage."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sharding, "SMALL", 1)
+        return {name: train(STAGES[request.param], name, 2, jnp.float32) for name in STRATEGIES}
+
+
+@pytest.mark.parametrize("name", ["pmap", "sharded"])
+def test_losses_and_first_gradients_agree_in_float32(single, name):
+    losses, first, _ = single["jit"]
+    others, other_first, _ = single[name]
+    np.testing.assert_allclose(losses, others, rtol=1e-5)
+    largest = max(np.abs(leaf).max() for leaf in jax.tree.leaves(first))
+    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=0, atol=1e-5 * largest), first, other_first)
