@@ -53,6 +53,8 @@ format: $(VENV)/.dev
 train-demo: $(VENV)/.core
 	$(BIN)/python train.py configs/demo_autoencoder.py --workdir $(RUNS)/demo_autoencoder
 	$(BIN)/python train.py configs/demo_motion.py --workdir $(RUNS)/demo_motion --autoencoder $(RUNS)/demo_autoencoder
+	$(BIN)/python train.py configs/demo_autoencoder.py --workdir $(RUNS)/demo_polished --init-from $(RUNS)/demo_autoencoder \
+		--optimiser.freeze 'autoencoder/(pose_encoder|dynamics_encoder)/.*' --optimiser.learning-rate 3e-4 --steps 1500
 
 # A candidate is tried, not trusted: a version manager may offer a python3.12 that only prints an error.
 $(VENV)/.made:

@@ -34,7 +34,7 @@ def get_config() -> AutoencoderExperiment:
         data=PortraitData(clips=2400, frames=10, performed=4, poses=2, size=64),
         frames_per_sample=4,
         optimiser=OptimiserConfig(learning_rate=6e-4, final_learning_rate=1e-5, warmup=100, b2=0.99),
-        steps=14000,
+        steps=15000,
         batch_size=2,
         ema=0.997,
         log_every=50,

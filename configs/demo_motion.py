@@ -14,13 +14,13 @@ def get_config() -> MotionExperiment:
     """The experiment."""
     return MotionExperiment(
         model=demo_model(),
-        data=PerformanceData(clips=240, seconds=4.0, size=64),
+        data=PerformanceData(clips=400, seconds=4.0, size=64),
         optimiser=OptimiserConfig(learning_rate=1e-3, final_learning_rate=1e-5, warmup=100, b2=0.99),
-        steps=700,
+        steps=1500,
         batch_size=32,
         ema=0.995,
         log_every=25,
-        pictures_every=350,
+        pictures_every=500,
         eval_every=200,
         save_every=100,
     )
