@@ -163,7 +163,8 @@ def test_videos_become_stage_2_clips(own, autoencoder, tmp_path, capsys):
         before = read_clip(open_shards(own / "train")[i])
         assert not len(clip.frames) and clip.labels["dynamics"].shape == (FRAMES, 6)
         assert clip.labels["pose"].shape == (FRAMES, 6)
-        assert set(clip.labels) - {"pose", "dynamics"} == set(before.labels) - {"pose"}
+        assert set(clip.labels) - {"pose", "dynamics", "portrait"} == set(before.labels) - {"pose"}
+        np.testing.assert_array_equal(clip.labels["portrait"], before.frames[0])
         if before.audio is None:
             assert clip.audio is None
         else:

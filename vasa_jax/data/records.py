@@ -38,8 +38,10 @@ LABELS: dict[str, tuple[int | str, ...]] = {
     "dynamics": ("t", "z"),
     "emotion": (len(EMOTIONS),),
     "identity": (),
+    "portrait": ("h", "w", 3),
 }
-"""Labels in use and their shapes; t is the same number in all of them, that of the frames if there are any."""
+"""Labels in use and their shapes; t is the same number in all of them, that of the frames if there are any, other
+letters are any number."""
 SOUND_SLACK = 0.1
 """By which share sound may be longer or shorter than its frames; 0.2 s are always allowed."""
 _DAMAGE = (
@@ -178,7 +180,7 @@ def _check(frames: int, audio: np.ndarray | None, labels: Mapping[str, np.ndarra
         if t is None and shape[:1] == ("t",) and array.ndim:
             t = len(array)
         fits = array.ndim == len(shape) and all(
-            length == (t if want == "t" else want) or want == "z"
+            length == (t if want == "t" else want) or want in ("z", "h", "w")
             for length, want in zip(array.shape, shape, strict=True)
         )
         if not fits or array.dtype.kind not in "fiu":

@@ -40,8 +40,9 @@ def performances(data: PerformanceData, workdir: str | Path, model: Model) -> di
     """Stage 2: the portrait of a held-out clip, speaking with the clip's sound; clips that lack either are left out."""
     videos = {}
     for number, clip in enumerate(_stored_clips(data, workdir)):
-        if len(clip.frames) and clip.audio is not None:
-            frames = list(model.animate(clip.frames[0], clip.audio, steps=STEPS, seed=number))
+        if "portrait" in clip.labels and clip.audio is not None:
+            steps = min(STEPS, model.motion.config.timesteps)
+            frames = list(model.animate(clip.labels["portrait"], clip.audio, steps=steps, seed=number))
             videos[f"clip_{number}"] = Video(np.stack(frames), clip.audio)
     return videos
 

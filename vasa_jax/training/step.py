@@ -68,15 +68,15 @@ def make_train_step(
         keys = sample_keys(key, state.step, batch["index"])
 
         def objective(params: Any, samples: Batch, keys: Any) -> tuple[Float[Array, ""], Metrics]:
-            params = by_name(lambda name, x: jax.lax.stop_gradient(x) if frozen(name) else x, gather(params))
+            params = by_name(lambda name, x: jax.lax.stop_gradient(x) if frozen(name) else x, params)
             value, metrics = loss(params, state.constants, samples, keys, state.step)
             return value, metrics | {"loss": value}
 
-        gradient = jax.grad(objective, has_aux=True)
+        gradient, whole = jax.grad(objective, has_aux=True), gather(state.params)
         if accumulate == 1:
-            gradients, metrics = gradient(state.params, batch, keys)
+            gradients, metrics = gradient(whole, batch, keys)
         else:
-            gradients, metrics = _mean_over_parts(lambda part: gradient(state.params, *part), (batch, keys), accumulate)
+            gradients, metrics = _mean_over_parts(lambda part: gradient(whole, *part), (batch, keys), accumulate)
         if axis_name is not None:
             gradients, metrics = jax.lax.pmean((gradients, metrics), axis_name)
         metrics["gradient_norm"] = optax.tree.norm(gradients)

@@ -164,8 +164,8 @@ def make_performances(data: PerformanceData, motion: Callable[[Any], Motion], ch
 def encoded_record(clip: Clip, motion: Callable[[Any], Motion]) -> bytes:
     """A stage 2 record of a clip with frames: its sound and labels, and `pose` and `dynamics` as stage 1 sees them.
 
-    The clip's own `pose`, `dynamics` and `regions` are left out, and so are all frames but the first, which is the
-    portrait of sample videos.
+    The clip's own `pose`, `dynamics` and `regions` are left out, and so are the frames; the first of them stays as the
+    label `portrait`, for sample videos.
 
     Args:
         clip: at least one frame, of the size that stage 1 takes.
@@ -178,9 +178,8 @@ def encoded_record(clip: Clip, motion: Callable[[Any], Motion]) -> bytes:
     ]
     seen = Motion(*(np.concatenate([part[k] for part in parts])[: len(frames)] for k in range(2)))
     kept = {name: value for name, value in clip.labels.items() if name not in ("pose", "dynamics", "regions")}
-    return write_clip(
-        frames[:1], clip.audio, kept | {"pose": np.float32(seen.pose), "dynamics": np.float32(seen.dynamics)}
-    )
+    kept |= {"pose": np.float32(seen.pose), "dynamics": np.float32(seen.dynamics), "portrait": frames[0]}
+    return write_clip(None, clip.audio, kept)
 
 
 def stamp(folder: Path, source: str) -> None:
