@@ -78,6 +78,13 @@ def write_tensors(path: Path, tensors: Mapping[str, np.ndarray]) -> None:
         fresh.unlink(missing_ok=True)
 
 
+def write_text(path: Path, text: str) -> None:
+    """Write a text file, which appears under its name when it is whole, or not at all."""
+    fresh = path.with_name(f".{path.name}.{os.getpid()}")
+    fresh.write_text(text)
+    fresh.replace(path)
+
+
 def save_release(
     folder: str | Path,
     config: Mapping[str, Any],

@@ -15,6 +15,7 @@ import numpy as np
 from tensorboardX import SummaryWriter
 
 from vasa_jax.arrays import FPS
+from vasa_jax.checkpoint import write_text
 from vasa_jax.media.video import VideoWriter
 from vasa_jax.training.config import Experiment
 from vasa_jax.training.optimiser import learning_rate
@@ -76,9 +77,7 @@ class Logs:
             )
         path = workdir / "log.jsonl"
         kept = [line for line in path.read_text().splitlines() if _step_of(line) <= first] if path.exists() else []
-        fresh = path.with_suffix(".fresh")
-        fresh.write_text("".join(f"{line}\n" for line in kept))
-        fresh.replace(path)
+        write_text(path, "".join(f"{line}\n" for line in kept))
         self._lines = path.open("a")
         self._writer = SummaryWriter(str(workdir / "events"), purge_step=first + 1 if first else None)
 

@@ -8,7 +8,6 @@ writes logs, and all stop at the same step.
 """
 
 import json
-import os
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -20,7 +19,7 @@ import jax
 from tqdm import tqdm
 
 from vasa_jax import config as configs
-from vasa_jax.checkpoint import Bundles
+from vasa_jax.checkpoint import Bundles, write_text
 from vasa_jax.data.pipeline import Prefetch
 from vasa_jax.training import cluster
 from vasa_jax.training.config import Experiment
@@ -87,10 +86,9 @@ def train(
             stack.enter_context(locked(workdir))
         cluster.meet("workdir")
         strategy = make_strategy(experiment.parallel, experiment.batch_size, experiment.fsdp, experiment.accumulate)
-        if first_process:
-            task.prepare(workdir)
+        constants = task.prepare(workdir) if first_process else None
         cluster.meet("data")
-        constants = task.prepare(workdir)
+        constants = constants if first_process else task.prepare(workdir)
         program = make_program(experiment, task, strategy)
         config = json.loads(configs.to_json(experiment))
         bundles = stack.enter_context(Bundles(workdir, experiment.keep))
@@ -99,7 +97,7 @@ def train(
         if remark:
             logs.note(first, remark)
         if first_process:
-            _write(workdir / "config.json", configs.to_json(experiment))
+            write_text(workdir / "config.json", configs.to_json(experiment))
         batches = task.dataset(
             workdir, experiment.batch_size, experiment.seed, first, jax.process_index(), jax.process_count()
         )
@@ -163,13 +161,6 @@ def _begin(
             taken = take_parameters(loaded, params, task.blocks(params), start.fresh, start.init_from)
         remark = {"init_from": f"{start.init_from}: {len(taken)} arrays"}
     return strategy.create(program.fresh, taken, jax.device_get(constants)), 0, remark
-
-
-def _write(path: Path, text: str) -> None:
-    """Write a file whole, or not at all."""
-    fresh = path.with_name(f".{path.name}.{os.getpid()}")
-    fresh.write_text(text)
-    fresh.replace(path)
 
 
 def _reason(caught: list[int], done: int, stop: Callable[[int], str], late: bool, logged: bool) -> str:

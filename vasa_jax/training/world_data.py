@@ -21,6 +21,7 @@ from tqdm import tqdm
 
 from vasa_jax import config as configs
 from vasa_jax.arrays import FPS, Motion
+from vasa_jax.checkpoint import write_text
 from vasa_jax.data.pipeline import open_shards, readable
 from vasa_jax.data.records import Clip, CorruptRecordError, read_clip, write_clip, write_shard
 from vasa_jax.synthetic.clip import make_clip
@@ -78,12 +79,12 @@ def prepare(data: WorldData, workdir: str | Path, make: Make, source: str = "") 
     if (folder / "done.json").is_file():
         return folder
     folder.mkdir(parents=True, exist_ok=True)
-    written.write_text(json.dumps(recipe, indent=2) + "\n")
+    write_text(written, json.dumps(recipe, indent=2) + "\n")
     counts = {"train": data.clips, "validation": data.validation_clips}
     with tqdm(total=sum(counts.values()), unit="clip", desc="making clips", mininterval=1.0) as bar:
         for split, count in counts.items():
             _make_split(data, folder / split, list(seeds(split)[data.first_seed : data.first_seed + count]), make, bar)
-    (folder / "done.json").write_text(json.dumps(counts) + "\n")
+    write_text(folder / "done.json", json.dumps(counts) + "\n")
     return folder
 
 
@@ -186,7 +187,7 @@ def stamp(folder: Path, source: str) -> None:
     """Note in a folder of encoded clips which stage 1 made them; `source` is the SHA-256 of its parameters."""
     check_stamp(folder, source)
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "encoded.json").write_text(json.dumps({"autoencoder": source}) + "\n")
+    write_text(folder / "encoded.json", json.dumps({"autoencoder": source}) + "\n")
 
 
 def check_stamp(folder: Path, source: str) -> None:
