@@ -1,7 +1,6 @@
 """A strict session: rank promotion raises, and the CPU shows eight devices (pmap and meshes need them)."""
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import jax
@@ -38,14 +37,6 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         terminalreporter.section("parity with the original networks")
         for network, error, bar in rows:
             terminalreporter.line(f"{network:<48} largest error {error:.1e} of the range (bar {bar:.0e})")
-
-
-@pytest.fixture(scope="module")
-def quick_compile() -> Iterator[None]:
-    """Compile without care, for modules that run large programs a few times."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
 
 
 @pytest.fixture(scope="session")

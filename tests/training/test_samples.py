@@ -16,12 +16,11 @@ from vasa_jax.data.pipeline import open_shards
 from vasa_jax.training import samples
 from vasa_jax.training.tasks import make_task
 
-pytestmark = pytest.mark.usefixtures("quick_compile")
 FRAMES = 12
 
 
 @pytest.fixture(scope="module")
-def release(tmp_path_factory, quick_compile):
+def release(tmp_path_factory):
     """Stage 1 with fresh parameters."""
     folder = tmp_path_factory.mktemp("samples") / "release"
     params = jax.jit(lambda key: objective.init(AUTOENCODER, key))(jax.random.key(0))

@@ -13,15 +13,13 @@ from vasa_jax.training.export import export, main
 from vasa_jax.training.loop import train
 from vasa_jax.training.tasks import load_autoencoder, make_task, motion_sample
 
-pytestmark = pytest.mark.usefixtures("quick_compile")
-
 
 def quick(task):
     return dataclasses.replace(task, evaluate=lambda *_: {}, pictures=lambda *_: {})
 
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory, quick_compile):
+def runs(tmp_path_factory):
     """Two steps of both stages on eight devices, the second on the first's codes."""
     folder = tmp_path_factory.mktemp("runs")
     first = dataclasses.replace(STAGE_1, parallel="pmap")

@@ -49,7 +49,7 @@ def train(experiment, name, steps, dtype):
 
 
 @pytest.fixture(scope="module", params=STAGES)
-def exact(request, quick_compile):
+def exact(request):
     """Ten steps of each strategy in float64, of one stage."""
     with pytest.MonkeyPatch.context() as patch, jax.enable_x64(True):
         patch.setattr(sharding, "SMALL", 1)
@@ -66,7 +66,7 @@ def test_ten_steps_agree_in_float64(exact, name):
 
 
 @pytest.fixture(scope="module", params=STAGES)
-def single(request, quick_compile):
+def single(request):
     """Two steps of each strategy in float32, of one stage."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sharding, "SMALL", 1)
