@@ -45,7 +45,9 @@ def train(experiment, name, steps, dtype):
         losses.append(float(strategy.collect(metrics)["loss"]))
         if first is None:
             first = jax.device_get(strategy.collect(state.opt[1][0].mu))
-    return losses, first, jax.device_get(strategy.collect(state.params))
+    params = jax.device_get(strategy.collect(state.params))
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves((losses, first, params)))
+    return losses, first, params
 
 
 @pytest.fixture(scope="module", params=STAGES)
