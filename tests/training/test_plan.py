@@ -191,12 +191,11 @@ def test_a_plan_of_a_toy_has_the_bytes_that_the_shardings_say(monkeypatch):
 
 def test_the_program_of_a_plan_is_that_of_the_loop():
     """Measured constants replace the placeholders and change no shape."""
-    task, strategy = make_toy(), make_strategy("jit", 8)
-    measured = make_program(EXPERIMENT, task, strategy, task.prepare(Path()))
-    assert jax.tree.map(lambda x: x.shape, measured.shapes) == jax.tree.map(
-        lambda x: x.shape, make_program(EXPERIMENT, task, strategy).shapes
-    )
-    np.testing.assert_allclose(flatten(measured.fresh().constants)["shift"], 0.1, rtol=1e-6)
+    task = make_toy()
+    program = make_program(EXPERIMENT, task, make_strategy("jit", 8))
+    measured = program.fresh({}, task.prepare(Path()))
+    assert jax.tree.map(lambda x: x.shape, measured) == jax.tree.map(lambda x: x.shape, program.shapes)
+    np.testing.assert_allclose(flatten(measured.constants)["shift"], 0.1, rtol=1e-6)
 
 
 def write_config(path, experiment):
