@@ -14,7 +14,6 @@ from typing import Annotated, Any
 import tyro
 
 from vasa_jax.config import load
-from vasa_jax.training.start import Start
 
 USAGE = "usage: python train.py CONFIG --workdir DIR [--steps N] [--seed S] [--dry-run]; CONFIG --help lists every flag"
 
@@ -26,6 +25,8 @@ def parse(arguments: list[str]) -> Any:
     """
     if not arguments or arguments[0].startswith("-"):
         raise ValueError(USAGE)
+    from vasa_jax.training.start import Start
+
     default = load(arguments[0])
     run = dataclasses.make_dataclass(
         "Run",

@@ -39,7 +39,7 @@ SMALL = (
 
 class Kill(NamedTuple):
     """One kill. seconds: after the start; inf is none. step: last one logged by then. saving: whether a checkpoint was
-    being written. steps: checkpoints that were complete. digest: of the state after going on to the end."""
+    being written. complete: checkpoints that were whole. digest: of the state after going on to the end."""
 
     seconds: float
     step: int

@@ -50,12 +50,16 @@ def train(experiment, name, steps, dtype):
     return losses, first, params
 
 
+def by_strategy(stage, steps, dtype):
+    """What `train` returns under each strategy, with even small arrays split."""
+    with pytest.MonkeyPatch.context() as patch, jax.enable_x64(dtype == jnp.float64):
+        patch.setattr(sharding, "SMALL", 1)
+        return {name: train(STAGES[stage], name, steps, dtype) for name in STRATEGIES}
+
+
 @pytest.fixture(scope="module", params=STAGES)
 def exact(request):
-    """Ten steps of each strategy in float64, of one stage."""
-    with pytest.MonkeyPatch.context() as patch, jax.enable_x64(True):
-        patch.setattr(sharding, "SMALL", 1)
-        return {name: train(STAGES[request.param], name, 10, jnp.float64) for name in STRATEGIES}
+    return by_strategy(request.param, 10, jnp.float64)
 
 
 @pytest.mark.parametrize("name", ["pmap", "sharded"])
@@ -69,10 +73,7 @@ def test_ten_steps_agree_in_float64(exact, name):
 
 @pytest.fixture(scope="module", params=STAGES)
 def single(request):
-    """Two steps of each strategy in float32, of one stage."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sharding, "SMALL", 1)
-        return {name: train(STAGES[request.param], name, 2, jnp.float32) for name in STRATEGIES}
+    return by_strategy(request.param, 2, jnp.float32)
 
 
 @pytest.mark.parametrize("name", ["pmap", "sharded"])

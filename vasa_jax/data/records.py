@@ -180,7 +180,7 @@ def _check(frames: int, audio: np.ndarray | None, labels: Mapping[str, np.ndarra
         if t is None and shape[:1] == ("t",) and array.ndim:
             t = len(array)
         fits = array.ndim == len(shape) and all(
-            length == (t if want == "t" else want) or want in ("z", "h", "w")
+            length == {"t": t}.get(want, length) if isinstance(want, str) else length == want
             for length, want in zip(array.shape, shape, strict=True)
         )
         if not fits or array.dtype.kind not in "fiu":

@@ -20,22 +20,10 @@ from vasa_jax.media.video import VideoWriter
 from vasa_jax.training.config import Experiment
 from vasa_jax.training.optimiser import learning_rate
 from vasa_jax.training.parallel import Strategy
+from vasa_jax.training.topology import PEAK_FLOPS
 
 AHEAD = 2
 """Steps that may be queued on the device before the loop waits."""
-PEAK_TFLOPS = {
-    "TPU v4": 275.0,
-    "TPU v5 lite": 197.0,
-    "TPU v5e": 197.0,
-    "TPU v5": 459.0,
-    "TPU v5p": 459.0,
-    "TPU v6 lite": 918.0,
-    "NVIDIA H100 80GB HBM3": 989.0,
-    "NVIDIA H200": 989.0,
-    "NVIDIA A100-SXM4-80GB": 312.0,
-    "NVIDIA GeForce RTX 4090": 165.2,
-}
-"""Dense bfloat16 peak of a device, by JAX's `device_kind`, in 1e12 FLOP/s (makers' data sheets)."""
 
 
 class NonFiniteError(ArithmeticError):
@@ -209,8 +197,8 @@ class Watch:
 
 def _utilisation(flops: float) -> dict[str, float]:
     """Share of the devices' bfloat16 peak, where it is known, at this many FLOP/s over all."""
-    peak = PEAK_TFLOPS.get(jax.devices()[0].device_kind)
-    return {"model_flop_utilisation": flops / (peak * 1e12 * jax.device_count())} if peak else {}
+    peak = PEAK_FLOPS.get(jax.devices()[0].device_kind)
+    return {"model_flop_utilisation": flops / (peak * jax.device_count())} if peak else {}
 
 
 def _memory() -> dict[str, float]:

@@ -45,6 +45,19 @@ CHIPS = {
     "rtx4090": Chip(165.2e12, 25393692672, 1008e9, 32e9, "NVIDIA Ada white paper; PCIe 4.0 x16"),
 }
 """Kind of a TPU or GPU to its data sheet."""
+PEAK_FLOPS = {
+    "TPU v4": CHIPS["v4"].flops,
+    "TPU v5 lite": CHIPS["v5e"].flops,
+    "TPU v5e": CHIPS["v5e"].flops,
+    "TPU v5": CHIPS["v5p"].flops,
+    "TPU v5p": CHIPS["v5p"].flops,
+    "TPU v6 lite": CHIPS["v6e"].flops,
+    "NVIDIA H100 80GB HBM3": CHIPS["h100"].flops,
+    "NVIDIA H200": CHIPS["h100"].flops,
+    "NVIDIA A100-SXM4-80GB": 312e12,
+    "NVIDIA GeForce RTX 4090": CHIPS["rtx4090"].flops,
+}
+"""Peak of a device at hand, FLOP/s, by JAX's `device_kind`."""
 GPUS = ("h100", "rtx4090")
 EXAMPLES = "v5e:2x4, v5e:16x16, v5p:4x4x4, v6e:2x4, v4:2x2x1, tpu7x:2x2x1, cuda:h100, cuda:h100x8, cuda:rtx4090, cpu:8"
 
