@@ -61,7 +61,7 @@ def write_clips(folder: Path, size: int, seconds: float) -> None:
 
 def sample_task(folder: Path, size: int, threads: int) -> Any:
     """The stage 1 task that reads the clips; its network is never built."""
-    model = dataclasses.replace(demo_model(), image_size=size)
+    model = dataclasses.replace(demo_model(), image_size=size, identity_image_size=32, pose_size=32)
     data = PortraitData(path=str(folder), size=size, threads=threads)
     return make_task(AutoencoderExperiment(model=model, data=data, frames_per_sample=FRAMES_PER_SAMPLE))
 
