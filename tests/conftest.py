@@ -1,5 +1,6 @@
 """A strict session: rank promotion raises, and the CPU shows eight devices (pmap and meshes need them)."""
 
+import gc
 import os
 from pathlib import Path
 
@@ -8,15 +9,24 @@ import pytest
 
 # Commands that tests start inherit the platform; JAX itself may be imported already, so it is told twice.
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
+os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=1")  # most programs here run a few times only
 jax.config.update("jax_platforms", os.environ["JAX_PLATFORMS"])
 # Workers, commands and later runs find what one of them compiled.
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path(__file__).parents[1] / ".cache" / "jax"))
 jax.config.update("jax_compilation_cache_dir", os.environ["JAX_COMPILATION_CACHE_DIR"])
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_rank_promotion", "raise")
+gc.set_threshold(100_000, 50, 50)  # a trace makes many small objects that live on
 
 
-SLOW_FIRST = ("tests/training/test_stages.py", "tests/autoencoder/", "tests/e2e/", "tests/metrics/")
+SLOW_FIRST = (
+    "tests/training/test_strategies.py",
+    "tests/training/test_stages.py",
+    "tests/autoencoder/test_objective.py",
+    "tests/data/test_documentation.py",
+    "tests/e2e/",
+    "tests/metrics/",
+)
 """Where compilation takes minutes; started first, so that several workers end together."""
 
 

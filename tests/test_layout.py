@@ -9,6 +9,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 LEVEL = {
     "arrays": 0,
+    "command": 0,
     "config": 0,
     "geometry": 1,
     "nn": 1,

@@ -9,41 +9,13 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
+from tests.tiny import AUTOENCODER
 from vasa_jax.arrays import Motion, Portrait
-from vasa_jax.autoencoder.config import AutoencoderConfig
 from vasa_jax.autoencoder.encoders import channels_to_depth, depth_to_channels
 from vasa_jax.autoencoder.model import Autoencoder
 from vasa_jax.autoencoder.warp import warp_to_canonical, warp_to_driven
 from vasa_jax.geometry.grid import identity_grid
 
-TINY = AutoencoderConfig(
-    image_size=32,
-    volume_stride=4,
-    volume_channels=4,
-    volume_depth=2,
-    dynamics_dim=3,
-    groups=2,
-    appearance_stem=4,
-    appearance_widths=(4, 4, 8),
-    appearance_blocks=1,
-    identity_image_size=32,
-    identity_width=4,
-    identity_stages=(1, 1, 1, 1),
-    identity_channels=8,
-    pose_size=32,
-    dynamics_size=32,
-    motion_width=4,
-    motion_stages=(1, 1, 1, 1),
-    warp_channels=8,
-    warp_depth=2,
-    warp_widths=(8, 8, 4, 4),
-    warp_upsampling=((1, 2, 2), (1, 1, 1), (1, 1, 1), (1, 1, 1)),
-    canonical_widths=(4, 4, 4),
-    canonical_depth_factor=1,
-    decoder_width=8,
-    decoder_blocks=1,
-    decoder_widths=(8, 4, 4),
-)
 NO_FLOW = jnp.zeros((1, 2, 4, 4, 3))
 
 
@@ -61,14 +33,14 @@ def pictures(count, size):
 def tiny():
     """Parameters of the tiny network, every leaf random, also those that start at zero."""
     image = jnp.zeros((1, 32, 32, 3))
-    shapes = jax.eval_shape(Autoencoder(TINY).init, jax.random.key(0), image, image)
+    shapes = jax.eval_shape(Autoencoder(AUTOENCODER).init, jax.random.key(0), image, image)
     random = np.random.default_rng(2)
     return jax.tree.map(lambda leaf: jnp.asarray(0.3 * random.standard_normal(leaf.shape, dtype=np.float32)), shapes)
 
 
 @functools.cache
 def compiled(method):
-    return jax.jit(functools.partial(Autoencoder(TINY).apply, method=method))
+    return jax.jit(functools.partial(Autoencoder(AUTOENCODER).apply, method=method))
 
 
 def apply(method, *arguments):
@@ -112,7 +84,7 @@ def test_flow_lives_in_the_canonical_frame():
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_portraits_motions_and_pictures_have_their_shapes_and_dtypes(dtype):
-    model = Autoencoder(dataclasses.replace(TINY, dtype=dtype))
+    model = Autoencoder(dataclasses.replace(AUTOENCODER, dtype=dtype))
     image = jax.ShapeDtypeStruct((2, 32, 32, 3), jnp.float32)
 
     def call(method, *arguments):
@@ -142,7 +114,7 @@ def test_motions_that_cannot_be_shared_evenly_are_refused():
     portrait = Portrait(numbers(2, 2, 8, 8, 4), numbers(2, 4, 4, 8))
     with pytest.raises(ValueError, match="multiple"):
         jax.eval_shape(
-            functools.partial(Autoencoder(TINY).apply, method="drive"),
+            functools.partial(Autoencoder(AUTOENCODER).apply, method="drive"),
             tiny(),
             portrait,
             Motion(jnp.zeros((3, 6)), jnp.zeros((3, 3))),

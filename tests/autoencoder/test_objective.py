@@ -7,32 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from tests.tiny import AUTOENCODER
 from vasa_jax.autoencoder import objective
 from vasa_jax.autoencoder.config import AutoencoderConfig, demo_model
 from vasa_jax.autoencoder.objective import ObjectiveConfig
-
-TINY = dataclasses.replace(
-    demo_model(),
-    image_size=32,
-    volume_channels=4,
-    volume_depth=2,
-    dynamics_dim=8,
-    appearance_stem=4,
-    appearance_widths=(4, 4, 8),
-    identity_image_size=32,
-    identity_width=4,
-    identity_channels=8,
-    pose_size=32,
-    dynamics_size=32,
-    motion_width=4,
-    warp_channels=4,
-    warp_depth=2,
-    warp_widths=(4, 4, 4, 4),
-    canonical_widths=(4, 4, 4),
-    decoder_width=8,
-    decoder_blocks=1,
-    decoder_widths=(8, 4, 4),
-)
 
 WITHOUT_GRADIENT: dict[str, str] = {}
 """Leaves of the demo network that get no gradient after the first step, with the reason."""
@@ -80,16 +58,31 @@ def test_every_leaf_of_the_demo_network_learns():
 
 
 @pytest.fixture(scope="module")
-def tiny():
-    """Parameters of the tiny network and a compiled evaluation of all terms, of a batch of two clips."""
-    params = jax.jit(lambda key: objective.init(TINY, key))(jax.random.key(0))
+def params():
+    """Parameters of the tiny network."""
+    return jax.jit(lambda key: objective.init(AUTOENCODER, key))(jax.random.key(0))
+
+
+@pytest.fixture(scope="module")
+def learning(params):
+    """A compiled evaluation of all terms with the gradient, of a batch of two clips."""
     keys = jax.random.split(jax.random.key(1), 2)
-    return params, jax.jit(lambda batch: objective.loss(TINY, ObjectiveConfig(), params, batch, keys))
+
+    def total(params, batch):
+        return objective.loss(AUTOENCODER, ObjectiveConfig(), params, batch, keys)
+
+    compiled = jax.jit(jax.value_and_grad(total, has_aux=True))
+    return lambda batch: compiled(params, batch)
 
 
-def test_all_terms_are_there_and_add_up(tiny):
+@pytest.fixture(scope="module")
+def loss(learning):
+    """The terms alone."""
+    return lambda batch: learning(batch)[0]
+
+
+def test_all_terms_are_there_and_add_up(loss):
     """The total is the weighted sum of the parts."""
-    _, loss = tiny
     total, parts = loss(make_batch(32, 2, 3))
     weights = ObjectiveConfig()
     names = set(parts) - {"psnr"}
@@ -108,35 +101,20 @@ def test_all_terms_are_there_and_add_up(tiny):
     np.testing.assert_allclose(total, sum(getattr(weights, name) * parts[name] for name in names), rtol=1e-5)
 
 
-def test_change_is_blind_to_what_is_wrong_with_the_person(tiny):
+def test_change_is_blind_to_what_is_wrong_with_the_person(loss):
     """Two identical drivers change nothing, and neither do their renders, however wrong these are."""
-    _, loss = tiny
     batch = {name: jnp.concatenate([x[:, :1], x[:, 1:2], x[:, 1:2]], 1) for name, x in make_batch(32, 2, 3).items()}
     _, parts = loss(batch)
     assert parts["square"] > 1e-3 and parts["change"] < 0.05 * parts["square"]
 
 
-def test_missing_labels_are_left_out(tiny):
+def test_missing_labels_are_left_out(loss):
     """A record without labels has no label terms, and everything stays finite."""
-    _, loss = tiny
     batch = make_batch(32, 2, 3)
     bare = batch | {name: jnp.full_like(batch[name], jnp.nan) for name in ("pose", "gaze", "mouth", "lids", "regions")}
     total, parts = loss(bare)
     assert np.isfinite(total)
     assert parts["pose"] == parts["labels"] == parts["rendered_labels"] == 0.0
-
-
-@pytest.fixture(scope="module")
-def learning(tiny):
-    """A compiled evaluation of all terms with the gradient, of a batch of two clips."""
-    params, _ = tiny
-    keys = jax.random.split(jax.random.key(1), 2)
-
-    def total(params, batch):
-        return objective.loss(TINY, ObjectiveConfig(), params, batch, keys)
-
-    compiled = jax.jit(jax.value_and_grad(total, has_aux=True))
-    return lambda batch: compiled(params, batch)
 
 
 def hidden(batch, *names):
@@ -180,28 +158,27 @@ def test_a_record_without_regions_weighs_every_pixel_alike(learning):
     assert total != other
 
 
-def test_consistency_of_a_still_clip_is_zero(tiny):
+def test_consistency_of_a_still_clip_is_zero(params):
     """If frames and labels never change, both portraits and both pictures are the same up to the augmentation of the
     codes."""
-    params, _ = tiny
     batch = {name: jnp.repeat(value[:, :1], 3, 1) for name, value in make_batch(32, 1, 3).items()}
     calm = ObjectiveConfig(augmentation=objective.AugmentationConfig(crop=0.0, warp=0.0, colour=0.0))
-    _, parts = jax.jit(lambda p: objective.loss(TINY, calm, p, batch, jax.random.split(jax.random.key(0), 1)))(params)
+    keys = jax.random.split(jax.random.key(0), 1)
+    _, parts = jax.jit(lambda p, batch: objective.loss(AUTOENCODER, calm, p, batch, keys))(params, batch)
     np.testing.assert_allclose(parts["consistency"], 0.0, atol=1e-6)
     np.testing.assert_allclose(parts["canonical"], 0.0, atol=1e-5)
 
 
-def test_samples_do_not_see_each_other(tiny):
+def test_samples_do_not_see_each_other(params, loss):
     """The mean over two samples is the mean of the two alone, each with its own key."""
-    params, loss = tiny
     batch = make_batch(32, 2, 3)
     keys = jax.random.split(jax.random.key(1), 2)
-    alone = jax.jit(lambda one, key: objective.loss(TINY, ObjectiveConfig(), params, one, key)[0])
-    each = [alone({name: value[i : i + 1] for name, value in batch.items()}, keys[i : i + 1]) for i in range(2)]
+    alone = jax.jit(lambda p, one, key: objective.loss(AUTOENCODER, ObjectiveConfig(), p, one, key)[0])
+    each = [alone(params, {name: x[i : i + 1] for name, x in batch.items()}, keys[i : i + 1]) for i in range(2)]
     np.testing.assert_allclose(loss(batch)[0], np.mean(each), rtol=2e-5)
 
 
 def test_a_short_code_is_refused():
     """The labels must fit into the dynamics code."""
     with pytest.raises(ValueError, match="dynamics_dim"):
-        objective.init(dataclasses.replace(TINY, dynamics_dim=3), jax.random.key(0))
+        objective.init(dataclasses.replace(AUTOENCODER, dynamics_dim=3), jax.random.key(0))

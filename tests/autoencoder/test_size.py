@@ -71,6 +71,8 @@ def test_weights_trained_at_256_load_at_512():
         ({"image_size": 500}, "image_size"),
         ({"identity_image_size": 96}, "identity_image_size"),
         ({"warp_upsampling": ((2, 2, 2), (2, 2, 2), (1, 2, 2), (1, 3, 2))}, "warp_upsampling"),
+        ({"warp_widths": (8, 4)}, "warp_upsampling"),
+        ({"pose_size": 64, "motion_stages": (1,) * 6}, "pose_size=64 must be a multiple of 128"),
         ({"groups": 0}, "groups"),
         ({"canonical_depth_factor": 3}, "canonical_depth_factor"),
         ({"volume_depth": 15, "canonical_depth_factor": 1}, "volume_depth"),

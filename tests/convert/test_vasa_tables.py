@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from tests.motion.tiny import TINY as TINY_MOTION
-from tests.training.tiny import AUTOENCODER
+from tests.tiny import AUTOENCODER
 from vasa_jax.autoencoder.config import paper_model
 from vasa_jax.checkpoint import flatten
 from vasa_jax.config import load

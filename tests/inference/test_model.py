@@ -8,7 +8,8 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 import vasa_jax
-from tests.inference.tiny import FACE, MOTION
+from tests.inference.tiny import MOTION
+from tests.tiny import AUTOENCODER
 from vasa_jax.inference.model import Program, load_pair
 
 
@@ -27,7 +28,7 @@ def test_a_program_is_compiled_once_for_each_shape_and_option():
 
 
 def test_a_release_is_read_as_it_was_written(model):
-    assert (model.face.config, model.motion.config) == (FACE, MOTION)
+    assert (model.face.config, model.motion.config) == (AUTOENCODER, MOTION)
     assert model.size == 32 and model.fps == 25
     assert model.seconds["load"] > 0
 

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from tests.tiny import AUTOENCODER
 from vasa_jax import config as configs
 from vasa_jax.autoencoder.config import AutoencoderConfig
 from vasa_jax.autoencoder.model import Autoencoder
@@ -15,34 +16,6 @@ from vasa_jax.checkpoint import save_release
 from vasa_jax.motion.config import AudioEncoderConfig, MotionConfig
 from vasa_jax.motion.denoiser import initialise
 
-FACE = AutoencoderConfig(
-    image_size=32,
-    volume_stride=4,
-    volume_channels=4,
-    volume_depth=2,
-    dynamics_dim=5,
-    groups=2,
-    appearance_stem=4,
-    appearance_widths=(4, 4, 8),
-    appearance_blocks=1,
-    identity_image_size=32,
-    identity_width=4,
-    identity_stages=(1, 1, 1, 1),
-    identity_channels=8,
-    pose_size=32,
-    dynamics_size=32,
-    motion_width=4,
-    motion_stages=(1, 1, 1, 1),
-    warp_channels=8,
-    warp_depth=2,
-    warp_widths=(8, 4, 4, 4),
-    warp_upsampling=((1, 2, 2), (1, 1, 1), (1, 1, 1), (1, 1, 1)),
-    canonical_widths=(4, 4, 8),
-    canonical_depth_factor=1,
-    decoder_width=8,
-    decoder_blocks=1,
-    decoder_widths=(8, 4, 4),
-)
 MOTION = MotionConfig(
     width=16,
     num_layers=1,
@@ -50,12 +23,12 @@ MOTION = MotionConfig(
     ffn=32,
     window=8,
     context=4,
-    dynamics_dim=5,
+    dynamics_dim=AUTOENCODER.dynamics_dim,
     audio=AudioEncoderConfig(kind="mel", feature_dim=8),
 )
 
 
-def write_release(folder: Path, face: AutoencoderConfig = FACE, motion: MotionConfig = MOTION) -> Path:
+def write_release(folder: Path, face: AutoencoderConfig = AUTOENCODER, motion: MotionConfig = MOTION) -> Path:
     """Random weights of both stages as a release; everything moves, nothing looks like a face."""
     side = jnp.zeros((1, face.image_size, face.image_size, 3))
     face_params = _random(1, jax.eval_shape(Autoencoder(face).init, jax.random.key(0), side, side)["params"])

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 import train as door
-from tests.training.tiny import AUTOENCODER, STAGE_1, STAGE_2
+from tests.tiny import AUTOENCODER
+from tests.training.tiny import STAGE_1, STAGE_2
 from tests.training.toy import EXPERIMENT, make_toy
 from vasa_jax import config as configs
 from vasa_jax.autoencoder import objective

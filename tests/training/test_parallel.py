@@ -19,19 +19,28 @@ def state_of(optimiser, dtype):
     return create(params, constants, optimiser)
 
 
-def run(name, steps, dtype=jnp.float64, accumulate=1, fsdp=0, remat=False):
+def make_run(name, steps=10, dtype=jnp.float64, accumulate=1, fsdp=0, remat=False):
+    """The strategy, its first state, and a function that does step number i: (state, i) to (state, metrics)."""
     strategy = make_strategy(name, 16, fsdp, accumulate)
     optimiser = make_optimiser(EXPERIMENT.optimiser, steps)
     make = functools.partial(state_of, optimiser, dtype)
     step = make_train_step(loss, optimiser, 0.9, strategy.axis_name, accumulate, remat)
     step = strategy.compile(step, jax.eval_shape(make))
-    state = strategy.create(make)
-    key = strategy.place(jax.random.key_data(jax.random.key(5)))
-    losses = []
-    for i in range(steps):
+    key = strategy.place(jax.device_get(jax.random.key_data(jax.random.key(5))))
+
+    def advance(state, i):
         rows = np.resize(ROWS.astype(dtype), (16, 3)) * np.cos(i).astype(dtype)
         index = np.arange(16 * i, 16 * i + 16, dtype=np.uint32)
-        state, metrics = step(state, strategy.place_batch({"x": rows, "y": rows[:, :2], "index": index}), key)
+        return step(state, strategy.place_batch({"x": rows, "y": rows[:, :2], "index": index}), key)
+
+    return strategy, strategy.create(make), advance
+
+
+def run(name, steps, **options):
+    strategy, state, advance = make_run(name, steps, **options)
+    losses = []
+    for i in range(steps):
+        state, metrics = advance(state, i)
         losses.append(float(strategy.collect(metrics)["loss"]))
     return jax.device_get(strategy.stored(state)), losses
 
@@ -60,6 +69,35 @@ def test_ten_steps_of_every_strategy_agree_in_float64(reference, how, monkeypatc
     assert b.params["dense"]["kernel"].dtype == np.float64
     jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=0, atol=1e-9), a, b)
     np.testing.assert_allclose(losses_a, losses_b, rtol=1e-12)
+
+
+@pytest.fixture
+def compiled():
+    """Grows by one with every program that is compiled."""
+    programs = []
+
+    def listen(event, duration, **_):
+        if event.endswith("backend_compile_duration"):
+            programs.append(duration)
+
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    yield programs
+    jax.monitoring.unregister_event_duration_listener(listen)
+
+
+@pytest.mark.parametrize("name", STRATEGIES)
+def test_a_step_is_compiled_once_for_fresh_and_for_restored_states(name, compiled):
+    strategy, state, advance = make_run(name, dtype=jnp.float32)
+    state, _ = advance(state, 0)
+    assert compiled
+    copy = jax.device_get(strategy.stored(state))
+    shapes = strategy.target(jax.eval_shape(lambda: copy))
+    restored = strategy.adopt(jax.tree.map(lambda x, to: jax.device_put(x, to.sharding), copy, shapes))
+    compiled.clear()
+    for i in (1, 2):
+        state, _ = advance(state, i)
+        restored, _ = advance(restored, i)
+    assert not compiled
 
 
 def test_a_state_is_split_along_its_longest_divisible_axis_and_small_arrays_are_whole():

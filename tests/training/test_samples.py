@@ -7,7 +7,8 @@ import jax
 import numpy as np
 import pytest
 
-from tests.training.tiny import AUTOENCODER, STAGE_1, STAGE_2
+from tests.tiny import AUTOENCODER
+from tests.training.tiny import STAGE_1, STAGE_2
 from vasa_jax import config as configs
 from vasa_jax.autoencoder import objective
 from vasa_jax.checkpoint import save_release

@@ -32,18 +32,18 @@ class AutoencoderConfig:
 
     identity_image_size: int = 256  # the identity encoder sees the picture at this side
     identity_width: int = 64  # of its first stage
-    identity_stages: tuple[int, int, int, int] = (3, 4, 6, 3)  # bottleneck blocks in each stage
+    identity_stages: tuple[int, ...] = (3, 4, 6, 3)  # bottleneck blocks in each stage
     identity_channels: int = 512  # of the identity map, 4x4 cells
 
     pose_size: int = 256  # the pose encoder sees the picture at this side
     dynamics_size: int = 256  # the dynamics encoder sees the upright face crop at this side
     motion_width: int = 64  # of their first stage
-    motion_stages: tuple[int, int, int, int] = (2, 2, 2, 2)  # two-layer blocks in each stage
+    motion_stages: tuple[int, ...] = (2, 2, 2, 2)  # two-layer blocks in each stage
 
     warp_channels: int = 512  # of the 4x4 start of both warp generators
     warp_depth: int = 4  # slices of that start
-    warp_widths: tuple[int, int, int, int] = (256, 128, 64, 32)  # widths of their blocks
-    warp_upsampling: tuple[Factors, Factors, Factors, Factors] = ((2, 2, 2), (2, 2, 2), (1, 2, 2), (1, 2, 2))
+    warp_widths: tuple[int, ...] = (256, 128, 64, 32)  # widths of their blocks
+    warp_upsampling: tuple[Factors, ...] = ((2, 2, 2), (2, 2, 2), (1, 2, 2), (1, 2, 2))
 
     canonical_widths: tuple[int, int, int] = (192, 384, 512)  # of the U-Net on the canonical volume
     canonical_depth_factor: int = 2  # its inner levels have this many times the volume's depth
@@ -70,13 +70,25 @@ class AutoencoderConfig:
             raise ValueError(f"{self.volume_depth=} must be even, or canonical_depth_factor 2")
         if any(factor not in (1, 2) for factors in self.warp_upsampling for factor in factors):
             raise ValueError(f"{self.warp_upsampling=} may hold factors of 1 and 2 only")
-        for name in ("identity_image_size", "pose_size"):
-            size = getattr(self, name)
-            if self.image_size % size or size % 32:
-                raise ValueError(f"{name}={size} must be a multiple of 32 that divides image_size={self.image_size}")
-        cells = self.identity_image_size // 32
+        if len(self.warp_widths) != len(self.warp_upsampling):
+            raise ValueError(f"{self.warp_upsampling=} must hold one triple for each of {self.warp_widths=}")
+        for size, stages in ("identity_image_size", "identity_stages"), ("pose_size", "motion_stages"):
+            side, stride = getattr(self, size), self._stride(getattr(self, stages))
+            if self.image_size % side or side % stride:
+                raise ValueError(
+                    f"{size}={side} must be a multiple of {stride} that divides image_size={self.image_size}"
+                )
+        cells = self.identity_image_size // self._stride(self.identity_stages)
         if cells % CODE_CELLS and CODE_CELLS % cells:
-            raise ValueError(f"{self.identity_image_size=} must be 32, 64 or a multiple of 128")
+            raise ValueError(
+                f"{self.identity_image_size=} gives {cells} cells a side after {self.identity_stages=}; "
+                f"make them 1, 2 or a multiple of {CODE_CELLS}"
+            )
+
+    @staticmethod
+    def _stride(stages: tuple[int, ...]) -> int:
+        """Pixels per cell behind a ResNet: the stem and its pooling halve twice, each later stage once."""
+        return 2 ** (len(stages) + 1)
 
     @property
     def compute_dtype(self) -> jnp.dtype | None:

@@ -12,22 +12,17 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from vasa_jax import config as configs
 from vasa_jax.checkpoint import flatten, unflatten, write_tensors
+from vasa_jax.command import Parser, run
 from vasa_jax.convert.registry import convert, default_config, find, networks, to_torch
 from vasa_jax.convert.source import read_tensors
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        """Complain as everything else here does: one line."""
-        raise ValueError(f"{message}; see --help")
-
-
 def _parse(arguments: Sequence[str]) -> argparse.Namespace:
-    parser = _Parser(prog="python -m vasa_jax.convert", description="Convert a torch checkpoint to Flax, or back.")
+    parser = Parser(prog="python -m vasa_jax.convert", description="Convert a torch checkpoint to Flax, or back.")
     parser.add_argument("name", help=f"the network: {', '.join(networks())}")
     parser.add_argument("source", type=Path, help="a checkpoint (.safetensors, sharded too, or any torch file)")
     parser.add_argument("out", type=Path, help="the file to write (.safetensors)")
@@ -51,7 +46,7 @@ def _config(name: str, path: Path | None) -> Any:
     return configs.from_json(json.dumps(content), type(default))
 
 
-def run(arguments: Sequence[str]) -> str:
+def work(arguments: Sequence[str]) -> str:
     """Do what the flags say; returns a line for the user. Raises ValueError or OSError for bad input."""
     options = _parse(arguments)
     network = find(options.name)
@@ -75,14 +70,8 @@ def run(arguments: Sequence[str]) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The door; returns the exit code."""
-    try:
-        line = run(sys.argv[1:] if arguments is None else arguments)
-    except (ValueError, OSError) as error:
-        print(f"convert: error: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
-    print(line)
-    return 0
+    """Run the command and return its exit code: 0, or 2 after one line on stderr."""
+    return run("convert", lambda: work(sys.argv[1:] if arguments is None else arguments))
 
 
 if __name__ == "__main__":

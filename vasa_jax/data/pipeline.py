@@ -225,8 +225,7 @@ def readable(
 class Prefetch:
     """Batches placed on the device ahead of the step that takes them, so that the copy runs while the device works.
 
-    `waited` counts the seconds spent waiting for the host's batches, `consumed` the batches handed out: with the first
-    step, the position to save. Batches placed ahead but not handed out do not count.
+    `waited` counts the seconds spent waiting for the host's batches.
     """
 
     def __init__(self, batches: Any, place: Callable[[Any], Any], depth: int = 2):
@@ -239,7 +238,6 @@ class Prefetch:
         self._batches, self._place, self._depth = batches, place, depth
         self._placed: deque[Any] = deque()
         self.waited = 0.0
-        self.consumed = 0
 
     def __iter__(self) -> "Prefetch":
         return self
@@ -254,7 +252,6 @@ class Prefetch:
             self._placed.append(self._place(batch))
         if not self._placed:
             raise StopIteration
-        self.consumed += 1
         return self._placed.popleft()
 
     @property

@@ -45,7 +45,9 @@ class ResNetBlock(nn.Module):
 
 
 class ResNet(nn.Module):
-    """Feature maps at 1/32 of the input's side, of 8 (or, with bottlenecks, 32) times `width` channels."""
+    """With four stages, feature maps at 1/32 of the input's side, of 8 (or, with bottlenecks, 32) times `width`
+    channels; each stage less doubles the side and halves the channels.
+    """
 
     stages: tuple[int, ...] = (2, 2, 2, 2)  # blocks in each stage; the width doubles from stage to stage
     width: int = 64
@@ -54,8 +56,8 @@ class ResNet(nn.Module):
     dtype: DTypeLike | None = None
 
     @nn.compact
-    def __call__(self, image: Float[Array, "b h w 3"]) -> Float[Array, "b h32 w32 k"]:
-        """Features of images in 0..1 whose sides are multiples of 32."""
+    def __call__(self, image: Float[Array, "b h w 3"]) -> Float[Array, "b height width k"]:
+        """Features of images in 0..1 whose sides are multiples of 2^(stages + 1)."""
         (image,) = promote_dtype(image, dtype=self.dtype)
         x = 2.0 * image - 1.0
         x = Convolution(self.width, (7, 7), 2, use_bias=False, standardised=False, dtype=self.dtype, name="stem")(x)

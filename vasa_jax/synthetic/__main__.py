@@ -8,16 +8,17 @@ that person says, the two inputs of VASA-1. Bad input ends with one line on stde
 """
 
 import argparse
+import functools
 import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NoReturn
 
 import soundfile
 from PIL import Image
 
 from vasa_jax.arrays import FPS, SAMPLE_RATE
+from vasa_jax.command import Parser, run
 from vasa_jax.media.video import VideoWriter, check_target
 from vasa_jax.synthetic.clip import shoot
 from vasa_jax.synthetic.identity import identity_from_seed
@@ -28,15 +29,9 @@ PORTRAIT_SIZE = 256
 LONGEST = 3600.0
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        """Complain as everything else here does: one line."""
-        raise ValueError(f"{message}; see --help")
-
-
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
     """Read and check the flags; ValueError for what cannot be done."""
-    parser = _Parser(prog="python -m vasa_jax.synthetic", description="Film a synthetic person who says nonsense.")
+    parser = Parser(prog="python -m vasa_jax.synthetic", description="Film a synthetic person who says nonsense.")
     parser.add_argument("--out", type=Path, help="a video with sound (.mp4, .m4v, .mov, .mkv)")
     parser.add_argument("--portrait", type=Path, help=f"a neutral frontal picture of {PORTRAIT_SIZE} pixels (.png)")
     parser.add_argument("--speech", type=Path, help="what the person says (.wav)")
@@ -58,8 +53,11 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     return options
 
 
-def write_whole(path: Path, write: Callable[[Path], object]) -> None:
-    """Let `write` fill a hidden file beside `path`, then give it its name; ValueError where that fails."""
+def write_whole(path: Path, write: Callable[[Path], object]) -> str:
+    """Let `write` fill a hidden file beside `path`, then give it its name; returns a line for the user.
+
+    Raises ValueError where that fails.
+    """
     partial = path.parent / f".{path.stem}.partial-{os.getpid()}{path.suffix}"
     try:
         write(partial)
@@ -68,11 +66,12 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
         raise ValueError(f"cannot write {path}: {error.strerror or error}") from error
     finally:
         partial.unlink(missing_ok=True)
-    sys.stdout.write(f"wrote {path}\n")
+    return f"wrote {path}"
 
 
-def run(options: argparse.Namespace) -> None:
-    """Write what the options ask for."""
+def work(options: argparse.Namespace) -> str:
+    """Write what the options ask for; returns a line a file."""
+    lines = []
     identity = identity_from_seed(options.seed)
     performance = perform(options.seed, options.seconds, options.emotion)
     if options.out is not None:
@@ -80,23 +79,20 @@ def run(options: argparse.Namespace) -> None:
             for frames, _ in shoot(identity, performance.states, options.size):
                 for frame in frames:
                     writer.write(frame)
-        sys.stdout.write(f"wrote {options.out}\n")
+        lines.append(f"wrote {options.out}")
     if options.portrait is not None:
         frames, _ = next(shoot(identity, neutral_state((1,)), PORTRAIT_SIZE))
-        write_whole(options.portrait, Image.fromarray(frames[0]).save)
+        lines.append(write_whole(options.portrait, Image.fromarray(frames[0]).save))
     if options.speech is not None:
         sound = performance.audio
-        write_whole(options.speech, lambda path: soundfile.write(path, sound, SAMPLE_RATE, subtype="PCM_16"))
+        write = functools.partial(soundfile.write, data=sound, samplerate=SAMPLE_RATE, subtype="PCM_16")
+        lines.append(write_whole(options.speech, write))
+    return "\n".join(lines)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code: 0, or 2 after one line on stderr."""
-    try:
-        run(parse(sys.argv[1:] if arguments is None else arguments))
-    except ValueError as error:
-        sys.stderr.write(f"vasa_jax.synthetic: error: {' '.join(str(error).split())}\n")
-        return 2
-    return 0
+    return run("vasa_jax.synthetic", lambda: work(parse(sys.argv[1:] if arguments is None else arguments)))
 
 
 if __name__ == "__main__":

@@ -6,15 +6,15 @@ stage 1's encoders see the frames, stand in place of the frames (VASA-1 section 
 only when complete: the same command goes on after an interruption, with the first shard that is missing.
 """
 
-import argparse
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
 from vasa_jax.arrays import Motion
+from vasa_jax.command import Parser, run
 from vasa_jax.data.pipeline import Shards, find_shards, readable
 from vasa_jax.data.records import read_clip, write_shard
 from vasa_jax.training.tasks import load_encoder
@@ -66,22 +66,21 @@ def _encode_shard(path: str, size: int, motion: Callable[[Any], Motion], max_cor
         yield encoded_record(clip, motion)
 
 
-def main(arguments: list[str]) -> int:
-    """The command line; exit code 2 and one line for bad input."""
-    parser = argparse.ArgumentParser(prog="python -m vasa_jax.training.encode", description=encode.__doc__)
+def _work(arguments: Sequence[str]) -> str:
+    parser = Parser(prog="python -m vasa_jax.training.encode", description=encode.__doc__)
     parser.add_argument("clips", help="folder with train/ and validation/ of stage 1 video records")
     parser.add_argument("out", help="folder of the stage 2 records")
     parser.add_argument("--autoencoder", required=True, help="stage 1: a release folder or a workdir")
     parser.add_argument("--max-corrupt", type=int, default=10, help="corrupt records of a shard that are skipped")
     options = parser.parse_args(arguments)
-    try:
-        counts = encode(options.clips, options.out, options.autoencoder, options.max_corrupt)
-    except ValueError as error:
-        sys.stderr.write(f"encode: error: {error}\n")
-        return 2
-    sys.stdout.write(f"{options.out}: {', '.join(f'{split} {count} shards' for split, count in counts.items())}\n")
-    return 0
+    counts = encode(options.clips, options.out, options.autoencoder, options.max_corrupt)
+    return f"{options.out}: {', '.join(f'{split} {count} shards' for split, count in counts.items())}"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command and return its exit code: 0, or 2 after one line on stderr."""
+    return run("encode", lambda: _work(sys.argv[1:] if arguments is None else arguments))
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main())

@@ -5,7 +5,6 @@ format of `vasa_jax.checkpoint`: `autoencoder.safetensors` (without training-onl
 `statistics.safetensors` (always float32), with both model configs under "autoencoder" and "motion" of `config.json`.
 """
 
-import argparse
 import dataclasses
 import json
 import sys
@@ -15,6 +14,7 @@ from typing import Any
 
 from vasa_jax import config as configs
 from vasa_jax.checkpoint import read_bundle, save_release
+from vasa_jax.command import Parser, run
 from vasa_jax.training.config import AutoencoderExperiment, Experiment, MotionExperiment
 from vasa_jax.training.state import count, digest
 
@@ -71,26 +71,24 @@ def _plain_card(runs: dict[str, Any], dtype: str) -> str:
     return "\n".join(["# A vasa-jax release", "", f"Averaged weights, stored as {dtype}.", "", *rows, ""])
 
 
-def main(arguments: list[str]) -> int:
-    """The command line; exit code 2 and one line for bad input."""
-    parser = argparse.ArgumentParser(prog="python -m vasa_jax.training.export", description=export.__doc__)
+def _work(arguments: Sequence[str]) -> str:
+    parser = Parser(prog="python -m vasa_jax.training.export", description=export.__doc__)
     parser.add_argument("workdir", nargs="+", help="a run of stage 1, of stage 2, or one of each")
     parser.add_argument("--out", required=True, help="folder of the release")
     parser.add_argument("--dtype", default="bfloat16", choices=("bfloat16", "float32"), help="of the weights")
     parser.add_argument("--card", default="", help="Markdown file that becomes model_card.md")
     options = parser.parse_args(arguments)
-    try:
-        if options.card and not Path(options.card).is_file():
-            raise ValueError(f"card {options.card!r} is no file; name a Markdown file or leave --card out")
-        card = Path(options.card).read_text() if options.card else ""
-        sizes = export(options.workdir, options.out, options.dtype, card)
-    except ValueError as error:
-        sys.stderr.write(f"export: error: {error}\n")
-        return 2
-    sizes_text = ", ".join(f"{stage} {size / 1e6:.2f}M" for stage, size in sizes.items())
-    sys.stdout.write(f"{options.out}: {sizes_text}\n")
-    return 0
+    if options.card and not Path(options.card).is_file():
+        raise ValueError(f"card {options.card!r} is no file; name a Markdown file or leave --card out")
+    card = Path(options.card).read_text() if options.card else ""
+    sizes = export(options.workdir, options.out, options.dtype, card)
+    return f"{options.out}: {', '.join(f'{stage} {size / 1e6:.2f}M' for stage, size in sizes.items())}"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command and return its exit code: 0, or 2 after one line on stderr."""
+    return run("export", lambda: _work(sys.argv[1:] if arguments is None else arguments))
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main())

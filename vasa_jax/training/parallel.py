@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from flax import jax_utils
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
@@ -144,6 +145,12 @@ def _pmap() -> Strategy:
     def by_device(x: Any) -> Any:
         return np.reshape(x, (jax.local_device_count(), -1, *np.shape(x)[1:]))
 
+    def by_copy(tree: Any) -> Any:
+        return jax.tree.map(lambda x: jnp.broadcast_to(x, (jax.local_device_count(), *jnp.shape(x))), tree)
+
+    # Placed as the step returns its state; arrays of any other mesh would have the second step compiled once more.
+    replicate = jax.jit(by_copy, out_shardings=split)
+
     def stored(state: Any) -> Any:
         one = jax.device_get(jax_utils.unreplicate(state))
         return jax.tree.map(lambda x: jax.make_array_from_process_local_data(replicated, x), one)
@@ -152,11 +159,11 @@ def _pmap() -> Strategy:
         axis_name=AXIS,
         compile=lambda step, shapes: jax.pmap(step, axis_name=AXIS, donate_argnums=0),
         gather=lambda params: params,
-        create=lambda make, *arguments: jax_utils.replicate(jax.jit(make)(*arguments)),
+        create=lambda make, *arguments: replicate(jax.jit(make)(*arguments)),
         target=lambda shapes: _with(shapes, _everywhere(shapes, mesh)),
-        adopt=lambda state: jax_utils.replicate(_here(state)),
+        adopt=lambda state: replicate(jax.device_get(_here(state))),
         stored=stored,
-        place=jax_utils.replicate,
+        place=replicate,
         place_batch=lambda rows: jax.device_put(jax.tree.map(by_device, rows), split),
         collect=jax_utils.unreplicate,
     )

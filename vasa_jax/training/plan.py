@@ -23,7 +23,7 @@ import time
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -32,6 +32,7 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from vasa_jax import config as configs
 from vasa_jax.arrays import POSE_DIM, Motion, Portrait
 from vasa_jax.autoencoder.model import Autoencoder
+from vasa_jax.command import Parser, run
 from vasa_jax.inference.offline import RENDER_BATCH
 from vasa_jax.motion.conditions import empty
 from vasa_jax.motion.denoiser import initialise
@@ -302,14 +303,8 @@ def _compiler(topology: Topology) -> tuple[str, ...]:
     return {"cpu": (), "tpu": ("libtpu",), "cuda": ("jax-cuda12-plugin", "nvidia-cuda-nvcc-cu12")}[topology.platform]
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        """Complain as everything else here does: one line."""
-        raise ValueError(f"{message}; see --help")
-
-
 def _parse(arguments: Sequence[str]) -> argparse.Namespace:
-    parser = _Parser(prog="python -m vasa_jax.training.plan", description="Plan a run for a machine that is not here.")
+    parser = Parser(prog="python -m vasa_jax.training.plan", description="Plan a run for a machine that is not here.")
     parser.add_argument("config", nargs="+", help="files of configs/, as train.py takes them")
     parser.add_argument("--topology", required=True, help="v5e:2x4, v5p:4x4x4, cuda:h100x8, cuda:rtx4090, cpu:8, ...")
     parser.add_argument("--render", action="store_true", help="plan inference on one device instead of training")
@@ -349,17 +344,11 @@ def plan(arguments: Sequence[str]) -> str:
     return "\n\n".join(texts)
 
 
-def main(arguments: list[str]) -> int:
-    """The command line; exit code 2 and one line for bad input."""
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command and return its exit code: 0, or 2 after one line on stderr."""
     jax.config.update("jax_platforms", "cpu")  # whatever is here stays free
-    try:
-        text = plan(arguments)
-    except ValueError as error:
-        sys.stderr.write(f"plan: error: {error}\n")
-        return 2
-    sys.stdout.write(f"{text}\n")
-    return 0
+    return run("plan", lambda: plan(sys.argv[1:] if arguments is None else arguments))
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main())

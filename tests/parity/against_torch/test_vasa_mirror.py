@@ -15,7 +15,7 @@ from jax.flatten_util import ravel_pytree
 from tests.motion.tiny import TINY as TINY_MOTION
 from tests.parity.against_torch import mirror_autoencoder, mirror_motion
 from tests.parity.agreement import agree
-from tests.training.tiny import AUTOENCODER as TINY_AUTOENCODER
+from tests.tiny import AUTOENCODER as TINY_AUTOENCODER
 from vasa_jax.arrays import EMOTIONS, Motion
 from vasa_jax.autoencoder.config import demo_model as demo_autoencoder
 from vasa_jax.autoencoder.losses import contrastive, multi_scale_l1

@@ -1,0 +1,42 @@
+"""The package's commands complain in one line."""
+
+import importlib
+from pathlib import Path
+
+import pytest
+
+from vasa_jax.command import run
+
+ROOT = Path(__file__).parents[1]
+COMMANDS = sorted(
+    ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__main__")
+    for path in (ROOT / "vasa_jax").rglob("*.py")
+    if 'if __name__ == "__main__":' in path.read_text(encoding="utf-8")
+)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_flag_that_does_not_exist_ends_in_one_line(name, capsys):
+    is_package = (ROOT / name.replace(".", "/")).is_dir()
+    door = importlib.import_module(f"{name}.__main__" if is_package else name)
+    assert door.main(["--no-such-flag"]) == 2
+    out, err = capsys.readouterr()
+    assert not out and err.count("\n") == 1 and "error: " in err and err.endswith("see --help\n")
+
+
+def test_the_commands_are_those_of_the_documents():
+    assert COMMANDS == [
+        "vasa_jax.convert",
+        "vasa_jax.synthetic",
+        "vasa_jax.training.encode",
+        "vasa_jax.training.export",
+        "vasa_jax.training.plan",
+    ]
+
+
+def test_a_mistake_of_several_lines_becomes_one(capsys):
+    def work():
+        raise ValueError("first\n  second")
+
+    assert run("name", work) == 2 and capsys.readouterr().err == "name: error: first second\n"
+    assert run("name", lambda: "done") == 0 and capsys.readouterr().out == "done\n"
