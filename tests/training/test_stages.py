@@ -15,7 +15,7 @@ from vasa_jax.training.tasks import load_autoencoder, make_task, motion_sample
 
 
 def quick(task):
-    return dataclasses.replace(task, evaluate=lambda *_: {}, pictures=lambda *_: {})
+    return dataclasses.replace(task, evaluate=lambda *_: {}, pictures=lambda *_: {}, videos=lambda *_: {})
 
 
 @pytest.fixture(scope="module")

@@ -29,14 +29,12 @@ def batch_of(task, step, dtype):
     return batch | {"index": np.arange(BATCH * step, BATCH * (step + 1), dtype=np.uint32)}
 
 
-def train(experiment, name, steps, dtype):
+def train(experiment, name, started, steps):
     """Losses, the first gradient (off the first moment), and the parameters after the last step."""
     task, strategy = make_task(experiment), make_strategy(name, BATCH)
     program = make_program(experiment, task, strategy)
-
-    # One start for all: programs that are split differently may round an initialiser differently.
-    started = jax.device_get(jax.jit(task.init)(jax.random.key(0)))
-    params, constants = jax.tree.map(lambda x: x.astype(dtype), started)
+    params, constants = started
+    dtype = jax.tree.leaves(params)[0].dtype
     state = strategy.create(program.fresh, flatten(params), constants)
     key = strategy.place(jax.device_get(jax.random.key_data(jax.random.key(1))))
     losses, first = [], None
@@ -51,10 +49,16 @@ def train(experiment, name, steps, dtype):
 
 
 def by_strategy(stage, steps, dtype):
-    """What `train` returns under each strategy, with even small arrays split."""
+    """What `train` returns under each strategy, with even small arrays split.
+
+    One start for all: programs that are split differently may round an initialiser differently.
+    """
+    experiment = STAGES[stage]
     with pytest.MonkeyPatch.context() as patch, jax.enable_x64(dtype == jnp.float64):
         patch.setattr(sharding, "SMALL", 1)
-        return {name: train(STAGES[stage], name, steps, dtype) for name in STRATEGIES}
+        started = jax.device_get(jax.jit(make_task(experiment).init)(jax.random.key(0)))
+        started = jax.tree.map(lambda x: x.astype(dtype), started)
+        return {name: train(experiment, name, started, steps) for name in STRATEGIES}
 
 
 @pytest.fixture(scope="module", params=STAGES)
