@@ -10,8 +10,7 @@ import pytest
 
 from benchmarks import demo_quality, render, sampler, timing
 from benchmarks import input as benchmark_input
-from tests.inference.tiny import MOTION
-from tests.tiny import AUTOENCODER
+from tests.inference.tiny import FACE, MOTION
 from vasa_jax.arrays import Motion
 from vasa_jax.metrics.lip_sync import SpokenClip
 from vasa_jax.metrics.probe import Reading
@@ -82,7 +81,7 @@ def test_one_clip_cannot_exchange_its_audio(capsys):
 
 def test_rendering_is_timed(capsys, monkeypatch):
     """One row per precision and batch; the cost per frame is printed."""
-    monkeypatch.setitem(render.MODELS, "demo", lambda: AUTOENCODER)
+    monkeypatch.setitem(render.MODELS, "demo", lambda: FACE)
     render.main(["--model", "demo", "--batches", "1", *QUICK])
     printed = capsys.readouterr().out
     assert "GFLOP a frame" in printed and "jax" in printed

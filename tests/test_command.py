@@ -39,4 +39,12 @@ def test_a_mistake_of_several_lines_becomes_one(capsys):
         raise ValueError("first\n  second")
 
     assert run("name", work) == 2 and capsys.readouterr().err == "name: error: first second\n"
-    assert run("name", lambda: "done") == 0 and capsys.readouterr().out == "done\n"
+    assert run("name", lambda: ["one", "two"]) == 0 and capsys.readouterr().out == "one\ntwo\n"
+
+
+def test_what_was_done_before_a_mistake_is_told(capsys):
+    def work():
+        yield "first"
+        raise OSError("second")
+
+    assert run("name", work) == 2 and capsys.readouterr() == ("first\n", "name: error: second\n")

@@ -2,7 +2,7 @@
 
 import argparse
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import NoReturn
 
 
@@ -14,20 +14,20 @@ class Parser(argparse.ArgumentParser):
         raise ValueError(f"{message}; see --help")
 
 
-def run(name: str, work: Callable[[], str]) -> int:
-    """Do the work of a command and print what it returns.
+def run(name: str, work: Callable[[], Iterable[str]]) -> int:
+    """Do the work of a command and print its lines as they come.
 
     Args:
         name: of the command, for its complaints.
-        work: raises ValueError or OSError for bad input.
+        work: gives the lines for the user; raises ValueError or OSError for bad input.
 
     Returns:
         The exit code: 0, or 2 after one line on stderr.
     """
     try:
-        text = work()
+        for line in work():
+            sys.stdout.write(f"{line}\n")
     except (ValueError, OSError) as error:
         sys.stderr.write(f"{name}: error: {' '.join(str(error).split())}\n")
         return 2
-    sys.stdout.write(f"{text}\n")
     return 0

@@ -31,7 +31,7 @@ def test_the_carry_holds_the_last_frames_and_their_sound(model):
         np.testing.assert_allclose(carry.audio, expected[:, number * W - K : number * W], atol=1e-4)
         normal = normalise(model.motion.statistics, motion)
         np.testing.assert_allclose(carry.motion[0], normal[-K:], atol=1e-4)
-        assert motion.pose.shape == (W, 6) and motion.dynamics.shape == (W, 6)
+        assert motion.pose.shape == (W, 6) and motion.dynamics.shape == (W, 5)
 
 
 def test_the_first_window_has_no_context(model):

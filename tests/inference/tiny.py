@@ -1,5 +1,6 @@
 """A release folder with random weights, small enough for tests: 32x32 pictures, windows of 8 frames, context of 4."""
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from vasa_jax.checkpoint import save_release
 from vasa_jax.motion.config import AudioEncoderConfig, MotionConfig
 from vasa_jax.motion.denoiser import initialise
 
+FACE = dataclasses.replace(AUTOENCODER, dynamics_dim=5)  # a pose has 6 numbers: never the same
 MOTION = MotionConfig(
     width=16,
     num_layers=1,
@@ -23,12 +25,12 @@ MOTION = MotionConfig(
     ffn=32,
     window=8,
     context=4,
-    dynamics_dim=AUTOENCODER.dynamics_dim,
+    dynamics_dim=5,
     audio=AudioEncoderConfig(kind="mel", feature_dim=8),
 )
 
 
-def write_release(folder: Path, face: AutoencoderConfig = AUTOENCODER, motion: MotionConfig = MOTION) -> Path:
+def write_release(folder: Path, face: AutoencoderConfig = FACE, motion: MotionConfig = MOTION) -> Path:
     """Random weights of both stages as a release; everything moves, nothing looks like a face."""
     side = jnp.zeros((1, face.image_size, face.image_size, 3))
     face_params = _random(1, jax.eval_shape(Autoencoder(face).init, jax.random.key(0), side, side)["params"])

@@ -11,7 +11,7 @@ import argparse
 import functools
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import soundfile
@@ -69,9 +69,8 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> str:
     return f"wrote {path}"
 
 
-def work(options: argparse.Namespace) -> str:
-    """Write what the options ask for; returns a line a file."""
-    lines = []
+def work(options: argparse.Namespace) -> Iterator[str]:
+    """Write what the options ask for, with a line for the user after each file."""
     identity = identity_from_seed(options.seed)
     performance = perform(options.seed, options.seconds, options.emotion)
     if options.out is not None:
@@ -79,15 +78,14 @@ def work(options: argparse.Namespace) -> str:
             for frames, _ in shoot(identity, performance.states, options.size):
                 for frame in frames:
                     writer.write(frame)
-        lines.append(f"wrote {options.out}")
+        yield f"wrote {options.out}"
     if options.portrait is not None:
         frames, _ = next(shoot(identity, neutral_state((1,)), PORTRAIT_SIZE))
-        lines.append(write_whole(options.portrait, Image.fromarray(frames[0]).save))
+        yield write_whole(options.portrait, Image.fromarray(frames[0]).save)
     if options.speech is not None:
         sound = performance.audio
         write = functools.partial(soundfile.write, data=sound, samplerate=SAMPLE_RATE, subtype="PCM_16")
-        lines.append(write_whole(options.speech, write))
-    return "\n".join(lines)
+        yield write_whole(options.speech, write)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -79,7 +79,7 @@ def _work(arguments: Sequence[str]) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code: 0, or 2 after one line on stderr."""
-    return run("encode", lambda: _work(sys.argv[1:] if arguments is None else arguments))
+    return run("encode", lambda: [_work(sys.argv[1:] if arguments is None else arguments)])
 
 
 if __name__ == "__main__":

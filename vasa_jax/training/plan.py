@@ -347,7 +347,7 @@ def plan(arguments: Sequence[str]) -> str:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code: 0, or 2 after one line on stderr."""
     jax.config.update("jax_platforms", "cpu")  # whatever is here stays free
-    return run("plan", lambda: plan(sys.argv[1:] if arguments is None else arguments))
+    return run("plan", lambda: [plan(sys.argv[1:] if arguments is None else arguments)])
 
 
 if __name__ == "__main__":
