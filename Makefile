@@ -14,7 +14,7 @@ RUNS ?= runs
 PYTHON ?=
 UPGRADE ?=
 BIN := $(VENV)/bin
-PIP_INSTALL := -m pip install --quiet --quiet --disable-pip-version-check
+PIP_INSTALL := -m pip install --quiet --quiet --disable-pip-version-check --no-compile
 WORKERS := --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 TORCH := torch==2.13.0
 

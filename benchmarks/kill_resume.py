@@ -1,6 +1,6 @@
 """Does a killed run end where an uninterrupted one does, bit for bit?
 
-    python -m benchmarks.kill_resume [--kills 20] [--steps 40] [--parallel jit] [--writer 2.0]
+    python -m benchmarks.kill_resume [--kills 20] [--steps 40] [--parallel jit] [--writer 4.0]
 
 A small stage 2 run of the synthetic world, started through `train.py`, is killed with SIGKILL at moments spread evenly
 over its whole life (start, compilation, steps, checkpoint writes), each time in a new workdir with a cold compilation
@@ -148,7 +148,7 @@ def main() -> int:
     parser.add_argument("--kills", type=timing.positive, default=20, help="trials")
     parser.add_argument("--steps", type=timing.positive, default=40, help="length of a run")
     parser.add_argument("--parallel", default="jit", choices=("jit", "pmap", "sharded"), help="strategy")
-    parser.add_argument("--writer", type=float, default=2.0, help="seconds that a write takes more")
+    parser.add_argument("--writer", type=float, default=4.0, help="seconds that a write takes more")
     options = parser.parse_args()
     timing.start(options)
     with tempfile.TemporaryDirectory() as folder:

@@ -13,7 +13,7 @@ import train as door
 from vasa_jax.checkpoint import flatten
 from vasa_jax.training.config import AutoencoderExperiment, MotionExperiment, PortraitData
 from vasa_jax.training.optimiser import check_patterns
-from vasa_jax.training.start import load_parameters, take_parameters, with_stage_1
+from vasa_jax.training.start import initial_parameters, with_stage_1
 from vasa_jax.training.tasks import make_task
 
 TEXT = Path("docs/training.md").read_text(encoding="utf-8")
@@ -41,8 +41,7 @@ def test_a_command_is_one_that_the_door_takes(command):
     params = shapes_of(type(run.experiment), run.experiment.model)
     check_patterns(run.experiment.optimiser, params)
     if run.start.init_from.startswith("vasa_jax"):
-        loaded = load_parameters(run.start.init_from, run.experiment)
-        taken = take_parameters(loaded, params, task.blocks(params), run.start.fresh, run.start.init_from)
+        taken = initial_parameters(run.start, run.experiment, params, task.blocks(params))
         left = flatten(params).keys() - taken.keys()
         assert all(any(re.fullmatch(pattern, name) for pattern in run.start.fresh) for name in left)
         assert dataclasses.is_dataclass(with_stage_1(run.experiment, run.start))

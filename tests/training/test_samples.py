@@ -7,7 +7,6 @@ import jax
 import numpy as np
 import pytest
 
-from tests.tiny import AUTOENCODER
 from tests.training.tiny import STAGE_1, STAGE_2
 from vasa_jax import config as configs
 from vasa_jax.autoencoder import objective
@@ -24,8 +23,8 @@ FRAMES = 12
 def release(tmp_path_factory):
     """Stage 1 with fresh parameters."""
     folder = tmp_path_factory.mktemp("samples") / "release"
-    params = jax.jit(lambda key: objective.init(AUTOENCODER, key))(jax.random.key(0))
-    config = {"format": 1, "autoencoder": json.loads(configs.to_json(AUTOENCODER))}
+    params = jax.jit(lambda key: objective.init(STAGE_1.model, key))(jax.random.key(0))
+    config = {"format": 1, "autoencoder": json.loads(configs.to_json(STAGE_1.model))}
     save_release(folder, config, {"autoencoder": params["autoencoder"]}, "float32", "")
     return folder, params
 

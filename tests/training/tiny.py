@@ -1,5 +1,6 @@
 """Both stages at the smallest sizes that build the same modules."""
 
+import dataclasses
 from typing import Any
 
 from tests.tiny import AUTOENCODER
@@ -34,7 +35,7 @@ RARELY: dict[str, Any] = {
     "steps": 2,
 }
 STAGE_1 = AutoencoderExperiment(
-    model=AUTOENCODER,
+    model=dataclasses.replace(AUTOENCODER, motion_stages=(1,), warp_widths=(4,), warp_upsampling=((1, 2, 2),)),
     objective=ObjectiveConfig(scales=2, consistency=0.0, canonical=0.0),
     data=PortraitData(clips=8, validation_clips=2, size=32, frames=3, performed=1, threads=1),
     frames_per_sample=2,

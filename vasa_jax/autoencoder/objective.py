@@ -22,6 +22,7 @@ first step, before the encoder sees anything.
 """
 
 import dataclasses
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -29,7 +30,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from vasa_jax.arrays import Motion
+from vasa_jax.arrays import Motion, Portrait
 from vasa_jax.autoencoder import augmentation, losses
 from vasa_jax.autoencoder.augmentation import AugmentationConfig
 from vasa_jax.autoencoder.config import AutoencoderConfig
@@ -118,13 +119,18 @@ def loss(
     known = jnp.isfinite(labels)
     told = jnp.where(known, jnp.nan_to_num(labels), motion.dynamics[..., :count])
     warp_dynamics = jnp.concatenate([told, motion.dynamics[..., count:]], -1)
-    motion_of = lambda k: Motion(warp_pose[:, k], warp_dynamics[:, k])  # noqa: E731
-    portrait = apply(frames[:, 0], motion_of(0), method="encode")
 
-    drivers = n - 1
-    driven = Motion(_merge(warp_pose[:, 1:]), _merge(warp_dynamics[:, 1:]))
-    picture = _real(apply(portrait, driven, method="render"))
-    target = _merge(frames[:, 1:])
+    # One call encodes all portraits and one renders all pictures: those of l_consist ride along.
+    sources, owners, poses, codes = [0], [0] * (n - 1), [*range(1, n)], [*range(1, n)]
+    if compared := bool(config.consistency or config.canonical):
+        sources, owners, poses, codes = [0, n - 1], [*owners, 0, 1], [*poses, 0, 0], [*codes, n - 1, n - 1]
+    shown = Motion(_pick(warp_pose, sources), _pick(warp_dynamics, sources))
+    portraits = apply(_pick(frames, sources), shown, method="encode")
+    portraits = Portrait(*(part.reshape(b, len(sources), *part.shape[1:]) for part in portraits))
+    driving = Motion(_pick(warp_pose, poses), _pick(warp_dynamics, codes))
+    rendered = apply(Portrait(*(_pick(part, owners) for part in portraits)), driving, method="render")
+    rendered = _real(rendered).reshape(b, len(owners), size, size, 3)
+    picture, target, drivers = _merge(rendered[:, : n - 1]), _merge(frames[:, 1:]), n - 1
     weight = losses.region_weight(_merge(batch["regions"][:, 1:]), size, config.region_weight)
     l1, gradient = losses.multi_scale_l1(picture, target, weight, config.scales)
     error = picture - target
@@ -136,8 +142,7 @@ def loss(
     label_error = losses.labelled_square_error(_merge(motion.dynamics[..., :count]), _merge(labels), unit)
 
     fixed: Any = partial(Autoencoder(model_config).apply, {"params": jax.lax.stop_gradient(params["autoencoder"])})
-    first = picture.reshape(b, drivers, size, size, 3)[:, 0]
-    rendered_code = _dynamics(fixed, model_config, first, warp_pose[:, 1])
+    rendered_code = _dynamics(fixed, model_config, rendered[:, 0], warp_pose[:, 1])
     rendered_error = losses.labelled_square_error(rendered_code[:, :count], labels[:, 1], unit)
     others = jnp.concatenate([motion.dynamics[:, :1], motion.dynamics[:, 2:]], 1)
     contrast = losses.contrastive(motion.dynamics[:, 1], rendered_code, others)
@@ -152,12 +157,9 @@ def loss(
         "rendered_labels": rendered_error,
         "contrastive": contrast,
     }
-    if config.consistency or config.canonical:
-        other = apply(frames[:, -1], motion_of(n - 1), method="encode")
-        mixed = Motion(warp_pose[:, 0], warp_dynamics[:, -1])
-        pair = [_real(apply(source, mixed, method="render")) for source in (portrait, other)]
-        terms["consistency"] = jnp.abs(pair[0] - pair[1]).mean((1, 2, 3))
-        terms["canonical"] = jnp.abs(_real(portrait.volume - other.volume)).mean((1, 2, 3, 4))
+    if compared:
+        terms["consistency"] = jnp.abs(rendered[:, -2] - rendered[:, -1]).mean((1, 2, 3))
+        terms["canonical"] = jnp.abs(_real(portraits.volume[:, 0] - portraits.volume[:, 1])).mean((1, 2, 3, 4))
     metrics = {name: term.mean() for name, term in terms.items()}
     total = jnp.stack([getattr(config, name) * value for name, value in metrics.items()]).sum()
     squared = jnp.square(error).mean((1, 2, 3))
@@ -197,6 +199,11 @@ def _labels(batch: dict[str, Array]) -> Float[Array, "b n 5"]:
 def _real(x: Any) -> Array:
     """As floating-point numbers: float32, or float64 in a session of doubles."""
     return jnp.asarray(x, jnp.result_type(float))
+
+
+def _pick(x: Array, frames: Sequence[int]) -> Array:
+    """Some of the n frames of (b, n, ...), k of them, as (b k, ...); one may be there twice."""
+    return _merge(jnp.stack([x[:, frame] for frame in frames], 1))
 
 
 def _merge(x: Array) -> Array:

@@ -27,7 +27,7 @@ from vasa_jax.training.lock import locked
 from vasa_jax.training.logs import Logs, Watch
 from vasa_jax.training.parallel import Strategy, make_strategy
 from vasa_jax.training.program import TrainProgram, make_program
-from vasa_jax.training.start import Start, check_config, checkpoint_of, load_parameters, take_parameters
+from vasa_jax.training.start import Start, check_config, checkpoint_of, initial_parameters
 from vasa_jax.training.state import TrainState, digest
 from vasa_jax.training.task import Task
 
@@ -156,9 +156,7 @@ def _begin(
     taken, remark = {}, {}
     if start.init_from:
         params = program.shapes.params
-        loaded = load_parameters(start.init_from, experiment)
-        if loaded or getattr(experiment, "autoencoder", "") != start.init_from:  # else it gave stage 2 its stage 1
-            taken = take_parameters(loaded, params, task.blocks(params), start.fresh, start.init_from)
+        taken = initial_parameters(start, experiment, params, task.blocks(params))
         remark = {"init_from": f"{start.init_from}: {len(taken)} arrays"}
     return strategy.create(program.fresh, taken, jax.device_get(constants)), 0, remark
 

@@ -116,6 +116,17 @@ def load_parameters(source: str, experiment: Experiment) -> dict[str, np.ndarray
     return {}
 
 
+def initial_parameters(start: Start, experiment: Experiment, shapes: Any, released: Any) -> dict[str, np.ndarray]:
+    """The parameters that `init_from` gives to a run, by name: none where all it gave is stage 2's stage 1.
+
+    `shapes` and `released` are those of `take_parameters`, which says what is refused.
+    """
+    loaded = load_parameters(start.init_from, experiment)
+    if not loaded and isinstance(experiment, MotionExperiment) and experiment.autoencoder == start.init_from:
+        return {}
+    return take_parameters(loaded, shapes, released, start.fresh, start.init_from)
+
+
 def take_parameters(
     loaded: Mapping[str, np.ndarray], shapes: Any, released: Any, fresh: tuple[str, ...], source: str
 ) -> dict[str, np.ndarray]:
