@@ -1,5 +1,6 @@
 """LivePortrait against the answers of the original networks."""
 
+import functools
 from pathlib import Path
 
 import jax
@@ -24,9 +25,15 @@ def golden():
         return dict(answers)
 
 
+@functools.cache
+def state_dict(name):
+    """The fixtures' weights of seed 1."""
+    return fixtures.state_dict(name, 1)
+
+
 def answer(name, *inputs):
-    """What our network gives for the fixtures' weights of seed 1."""
-    variables = convert(name, fixtures.state_dict(name, 1))
+    """What our network gives for them."""
+    variables = convert(name, state_dict(name))
     with jax.default_matmul_precision("highest"):
         return jax.tree.map(np.asarray, jax.jit(build(name).apply)(variables, *(jnp.asarray(x) for x in inputs)))
 
@@ -81,7 +88,7 @@ def test_correctors(golden, record_property, name, ratios):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_there_and_back(name):
-    tensors = fixtures.state_dict(name, 2)
+    tensors = state_dict(name)
     variables = convert(name, tensors)
     back = to_torch(name, variables)
     kept = {key for key in tensors if not key.endswith("num_batches_tracked")}
