@@ -36,7 +36,7 @@ RARELY: dict[str, Any] = {
 }
 STAGE_1 = AutoencoderExperiment(
     model=dataclasses.replace(AUTOENCODER, motion_stages=(1,), warp_widths=(4,), warp_upsampling=((1, 2, 2),)),
-    objective=ObjectiveConfig(scales=1, consistency=0.0, canonical=0.0),
+    objective=ObjectiveConfig(scales=2, consistency=0.0, canonical=0.0),
     data=PortraitData(clips=8, validation_clips=2, size=32, frames=3, performed=1, threads=1),
     frames_per_sample=2,
     optimiser=OptimiserConfig(warmup=1),
