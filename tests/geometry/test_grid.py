@@ -7,6 +7,8 @@ import pytest
 from numpy.testing import assert_allclose
 
 from vasa_jax.geometry.grid import grid_sample_3d, identity_grid, resize_linear
+from vasa_jax.geometry.picture import sample_2d
+from vasa_jax.training.hlo import Module
 
 sample = jax.jit(grid_sample_3d)
 
@@ -61,6 +63,35 @@ def test_each_volume_serves_consecutive_grids():
         sample(volume, points[:3])
 
 
+def test_volumes_of_a_group_serve_the_grids_that_name_them():
+    volume, points = normal((4, 3, 4, 5, 6)), uniform((6, 2, 2, 2, 3))
+    named = jax.jit(grid_sample_3d, static_argnums=2)(volume, points, (0, 0, 1))
+    assert_allclose(named, sample(volume[jnp.array([0, 0, 1, 2, 2, 3])], points), atol=1e-6)
+    with pytest.raises(ValueError, match="between 0 and 1"):
+        grid_sample_3d(volume, points, (0, 0, 2))
+    with pytest.raises(ValueError, match="multiple"):
+        grid_sample_3d(volume, points, (0, 0, 1, 1))
+
+
+def test_a_batch_that_is_split_over_devices_sends_nothing():
+    """Neither to sample volumes and pictures, nor back: each device holds what its own grids look at."""
+    mesh = jax.make_mesh((8,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
+    split = jax.NamedSharding(mesh, jax.P("data"))
+
+    def both_ways(function, *arguments):
+        result, back = jax.vjp(function, *arguments)
+        return result, back(result)
+
+    for function, *shapes in (
+        (grid_sample_3d, (8, 2, 4, 4, 3), (16, 2, 4, 4, 3)),
+        (lambda volume, grid: grid_sample_3d(volume, grid, (0, 1, 0)), (16, 2, 4, 4, 3), (24, 2, 4, 4, 3)),
+        (sample_2d, (8, 6, 6, 3), (8, 4, 4, 2)),
+    ):
+        compiled = jax.jit(lambda *arguments, f=function: both_ways(f, *arguments), out_shardings=split)
+        shapes = [jax.ShapeDtypeStruct(shape, jnp.float32, sharding=split) for shape in shapes]
+        assert Module(compiled.lower(*shapes).compile().as_text()).bytes_sent() == {}
+
+
 def test_gradients_are_those_of_the_function():
     volume = trilinear(identity_grid(5, 5, 5))[None]
     points = 0.9 * uniform((1, 1, 1, 7, 3))
@@ -68,6 +99,8 @@ def test_gradients_are_those_of_the_function():
     assert_allclose(ours, np.broadcast_to([1.0, -2.0, 3.0], points.shape), atol=1e-4)
     weights = jax.jit(jax.grad(lambda volume: sample(volume, points).sum()))(volume)
     assert_allclose(weights.sum(), 7 * 3, rtol=1e-5)  # the eight weights of a point add up to one per channel
+    outside = jax.grad(lambda points: sample(volume, points).sum())(jnp.array([-1.5, 1.0, 2.0]).reshape(1, 1, 1, 1, 3))
+    assert_allclose(outside, 0.0)
 
 
 def test_bfloat16_volumes_are_sampled_on_float32_grids():

@@ -100,6 +100,27 @@ def test_averages_and_maxima_of_blocks():
         average_pool(x, (3, 2))
 
 
+def test_the_gradient_of_a_pooled_norm_is_its_slope():
+    """The maximum must know its input again in the backward pass, where a compiler may have rounded it otherwise."""
+    with jax.enable_x64(True):
+        rng = np.random.default_rng(0)
+        shapes = (1, 16, 16, 4), (1, 16, 16, 4), (1, 8, 8, 4)
+        x, direction, weight = (jnp.asarray(rng.normal(size=shape)) for shape in shapes)
+
+        @jax.jit
+        def pooled(x):
+            y = group_normalise(x, 2, jnp.ones((1, 4)), jnp.zeros((1, 4)))
+            return (weight * max_pool(jax.nn.relu(y))).sum()
+
+        slope = (pooled(x + 1e-6 * direction) - pooled(x - 1e-6 * direction)) / 2e-6
+        assert_allclose((jax.jit(jax.grad(pooled))(x) * direction).sum(), slope, rtol=1e-6)
+
+
+def test_the_first_of_equals_gets_the_gradient_of_a_maximum():
+    slope = jax.grad(lambda x: max_pool(x).sum())(jnp.ones((1, 2, 4, 1)))
+    assert_allclose(slope[0, :, :, 0], [[1, 0, 1, 0], [0, 0, 0, 0]])
+
+
 def test_enlargement_keeps_linear_ramps_and_repetition_keeps_values():
     ramp = jnp.arange(4.0).reshape(1, 4, 1, 1)
     assert_allclose(enlarge(ramp, (2, 1))[0, :, 0, 0], [0, 0.25, 0.75, 1.25, 1.75, 2.25, 2.75, 3])

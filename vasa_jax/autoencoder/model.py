@@ -6,6 +6,8 @@
 The linear map of equation 1 is shared by both warp generators; everything else has weights of its own.
 """
 
+from collections.abc import Sequence
+
 import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
@@ -16,6 +18,7 @@ from vasa_jax.autoencoder.decoder import Decoder
 from vasa_jax.autoencoder.encoders import AppearanceEncoder, IdentityEncoder, MotionEncoder, shrink
 from vasa_jax.autoencoder.volume import CanonicalNetwork
 from vasa_jax.autoencoder.warp import WarpGenerator, warp_to_canonical, warp_to_driven
+from vasa_jax.geometry.grid import share_out
 from vasa_jax.geometry.picture import face_crop
 from vasa_jax.nn.initialisers import scaled_uniform
 
@@ -69,23 +72,25 @@ class Autoencoder(nn.Module):
         volume = warp_to_canonical(self.appearance(image), flow, motion.pose)
         return Portrait(self.canonical(volume), identity)
 
-    def render(self, portrait: Portrait, motion: Motion) -> Float[Array, "n h w 3"]:
-        """Pictures in 0..1 of b portraits in n motions; portrait i serves motions i n / b to (i + 1) n / b - 1.
+    def render(self, portrait: Portrait, motion: Motion, owners: Sequence[int] = ()) -> Float[Array, "n h w 3"]:
+        """Pictures in 0..1 of b portraits in n motions; portrait i serves motions i n / b to (i + 1) n / b - 1, or
+        those that `owners` gives it by `geometry.grid.share_out`.
 
         Raises:
-            ValueError: n is not a multiple of b.
+            ValueError: the portraits cannot be shared out over the motions.
         """
-        return self.decoder(self.drive(portrait, motion))
+        return self.decoder(self.drive(portrait, motion, owners))
 
-    def drive(self, portrait: Portrait, motion: Motion) -> Float[Array, "n d h w c"]:
+    def drive(self, portrait: Portrait, motion: Motion, owners: Sequence[int] = ()) -> Float[Array, "n d h w c"]:
         """The driven volumes that `render` decodes."""
-        flow = self.driven_warp(self._code(portrait.identity, motion.dynamics))
-        return warp_to_driven(portrait.volume, flow, motion.pose)
+        flow = self.driven_warp(self._code(portrait.identity, motion.dynamics, owners))
+        return warp_to_driven(portrait.volume, flow, motion.pose, owners)
 
-    def _code(self, identity: Float[Array, "b 4 4 k"], dynamics: Float[Array, "n z"]) -> Float[Array, "n 4 4 k"]:
+    def _code(
+        self, identity: Float[Array, "b 4 4 k"], dynamics: Float[Array, "n z"], owners: Sequence[int] = ()
+    ) -> Float[Array, "n 4 4 k"]:
         """e of equation 1, one per motion."""
-        count, portraits = dynamics.shape[0], identity.shape[0]
-        if count % portraits:
-            raise ValueError(f"{count} motions cannot be shared evenly by {portraits} portraits: pass a multiple")
-        identity = jnp.repeat(identity, count // portraits, axis=0)
-        return identity + self.projection(dynamics)[:, None, None]
+        groups, owners = share_out(identity.shape[0], dynamics.shape[0], owners)
+        cells = identity.shape[1:]
+        identity = jnp.take(identity.reshape(groups, -1, *cells), jnp.asarray(owners), axis=1, mode="clip")
+        return identity.reshape(-1, *cells) + self.projection(dynamics)[:, None, None]

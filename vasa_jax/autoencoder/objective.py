@@ -30,7 +30,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from vasa_jax.arrays import Motion, Portrait
+from vasa_jax.arrays import Motion
 from vasa_jax.autoencoder import augmentation, losses
 from vasa_jax.autoencoder.augmentation import AugmentationConfig
 from vasa_jax.autoencoder.config import AutoencoderConfig
@@ -121,16 +121,16 @@ def loss(
     warp_dynamics = jnp.concatenate([told, motion.dynamics[..., count:]], -1)
 
     # One call encodes all portraits and one renders all pictures: those of l_consist ride along.
-    sources, owners, poses, codes = [0], [0] * (n - 1), [*range(1, n)], [*range(1, n)]
+    drivers = n - 1
+    sources, owners, poses, codes = [0], [0] * drivers, [*range(1, n)], [*range(1, n)]
     if compared := bool(config.consistency or config.canonical):
         sources, owners, poses, codes = [0, n - 1], [*owners, 0, 1], [*poses, 0, 0], [*codes, n - 1, n - 1]
     shown = Motion(_pick(warp_pose, sources), _pick(warp_dynamics, sources))
     portraits = apply(_pick(frames, sources), shown, method="encode")
-    portraits = Portrait(*(part.reshape(b, len(sources), *part.shape[1:]) for part in portraits))
     driving = Motion(_pick(warp_pose, poses), _pick(warp_dynamics, codes))
-    rendered = apply(Portrait(*(_pick(part, owners) for part in portraits)), driving, method="render")
+    rendered = apply(portraits, driving, owners, method="render")
     rendered = _real(rendered).reshape(b, len(owners), size, size, 3)
-    picture, target, drivers = _merge(rendered[:, : n - 1]), _merge(frames[:, 1:]), n - 1
+    picture, target = _merge(rendered[:, :drivers]), _merge(frames[:, 1:])
     weight = losses.region_weight(_merge(batch["regions"][:, 1:]), size, config.region_weight)
     l1, gradient = losses.multi_scale_l1(picture, target, weight, config.scales)
     error = picture - target
@@ -159,7 +159,8 @@ def loss(
     }
     if compared:
         terms["consistency"] = jnp.abs(rendered[:, -2] - rendered[:, -1]).mean((1, 2, 3))
-        terms["canonical"] = jnp.abs(_real(portraits.volume[:, 0] - portraits.volume[:, 1])).mean((1, 2, 3, 4))
+        volumes = portraits.volume.reshape(b, len(sources), *portraits.volume.shape[1:])
+        terms["canonical"] = jnp.abs(_real(volumes[:, 0] - volumes[:, 1])).mean((1, 2, 3, 4))
     metrics = {name: term.mean() for name, term in terms.items()}
     total = jnp.stack([getattr(config, name) * value for name, value in metrics.items()]).sum()
     squared = jnp.square(error).mean((1, 2, 3))

@@ -9,6 +9,8 @@ in [-1, 1] per axis. With the head transform p' = s (p R) + t of `geometry.rotat
 Fields, poses and grids are float32 whatever the features' dtype.
 """
 
+from collections.abc import Sequence
+
 import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
@@ -56,11 +58,14 @@ def warp_to_canonical(
 
 
 def warp_to_driven(
-    volume: Float[Array, "b d h w c"], flow: Float[Array, "n fd fh fw 3"], pose: Float[Array, "n 6"]
+    volume: Float[Array, "b d h w c"],
+    flow: Float[Array, "n fd fh fw 3"],
+    pose: Float[Array, "n 6"],
+    owners: Sequence[int] = (),
 ) -> Float[Array, "n d h w c"]:
-    """Equation 2: give the canonical volume the driver's expression and pose; each volume serves n / b motions."""
+    """Equation 2: give the canonical volume the driver's expression and pose; which volume, as in `share_out`."""
     _, depth, height, width, _ = volume.shape
     shape = (depth, height, width)
     everywhere = jnp.broadcast_to(identity_grid(*shape)[None], (pose.shape[0], *shape, 3))
     points = remove_pose(everywhere, pose)
-    return grid_sample_3d(volume, points + grid_sample_3d(resize_linear(flow, shape), points))
+    return grid_sample_3d(volume, points + grid_sample_3d(resize_linear(flow, shape), points), owners)

@@ -6,10 +6,12 @@ the eight neighbours with the trilinear weights
 
     w = prod over axes of (1 - |coordinate - corner|)                                                            (1)
 
-written as eight gathers of whole channel rows, which XLA fuses into one pass on every platform.
+written as eight gathers of whole channel rows, which XLA fuses into one pass on every platform. A gather looks into the
+volumes of its own group alone, so a batch that is split over devices needs nothing from the others.
 """
 
 import itertools
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
@@ -23,20 +25,41 @@ def identity_grid(depth: int, height: int, width: int) -> Float[Array, "d h w 3"
     return jnp.stack([x, y, z], axis=-1)
 
 
+def share_out(b: int, n: int, owners: Sequence[int] = ()) -> tuple[int, tuple[int, ...]]:
+    """Which of b things serve n users, so that frames of one portrait need no copies of it.
+
+    Things and users come in as many groups: with m `owners`, user j of a group of m is served by thing owners[j] of its
+    group. Without, each thing is a group and serves n / b consecutive users.
+
+    Returns:
+        The number of groups, and the owners within each.
+
+    Raises:
+        ValueError: b and n do not fall into such groups.
+    """
+    owners = tuple(owners) or (0,) * max(n // b, 1)
+    groups = max(n // len(owners), 1)
+    if n != groups * len(owners) or b % groups:
+        raise ValueError(f"{b} things cannot be shared out evenly over {n} users with {owners=}: pass a multiple")
+    if not all(0 <= owner < b // groups for owner in owners):
+        raise ValueError(f"{owners=} must lie between 0 and {b // groups - 1}, the last thing of a group")
+    return groups, owners
+
+
 def grid_sample_3d(
-    volume: Float[Array, "b d h w c"], grid: Float[Array, "n depth height width 3"]
+    volume: Float[Array, "b d h w c"], grid: Float[Array, "n depth height width 3"], owners: Sequence[int] = ()
 ) -> Float[Array, "n depth height width c"]:
     """Sample a volume at the grid's points, trilinearly; the result has the volume's dtype.
 
-    Each of the b volumes serves n / b consecutive grids, so frames of one portrait need no copies of its volume.
-    Differentiable in both arguments; a clamped coordinate has no gradient.
+    `owners` says which volume serves which grid, by `share_out`: consecutive grids unless told. Differentiable in both
+    arguments; a clamped coordinate has no gradient.
 
     Raises:
-        ValueError: n is not a multiple of b.
+        ValueError: the volumes cannot be shared out over the grids.
     """
     depth, height, width = volume.shape[1:4]
     z, y, x = (_clamped(grid[..., 2 - axis], size) for axis, size in enumerate((depth, height, width)))
-    return _interpolate(volume, z, y, x)
+    return _interpolate(volume, z, y, x, owners)
 
 
 def grid_sample_3d_zeros(
@@ -57,25 +80,28 @@ Pair = tuple[tuple[Array, Array], tuple[Array, Array]]
 """(index, weight) of the cells below and above a coordinate of one axis."""
 
 
-def _interpolate(volume: Array, z: Pair, y: Pair, x: Pair) -> Array:
+def _interpolate(volume: Array, z: Pair, y: Pair, x: Pair, owners: Sequence[int] = ()) -> Array:
     """Equation 1: eight gathers of channel rows."""
     batch, depth, height, width, channels = volume.shape
     shape = z[0][0].shape
-    if shape[0] % batch:
-        raise ValueError(f"{shape[0]} grids cannot be shared evenly by {batch} volumes: pass a multiple")
-    rows = volume.reshape(-1, channels)
-    owner = (jnp.arange(shape[0]) // (shape[0] // batch) * depth)[:, None, None, None]
+    groups, owners = share_out(batch, shape[0], owners)
+    rows = volume.reshape(groups, -1, channels)
+    first = jnp.tile(jnp.asarray(owners) * depth, groups)[:, None, None, None]
+    look = jax.vmap(lambda rows, index: rows.at[index].get(mode="clip"))
     total = jnp.zeros((*shape, channels), jnp.promote_types(volume.dtype, jnp.float32))
     for (iz, wz), (iy, wy), (ix, wx) in itertools.product(z, y, x):
-        index = ((iz + owner) * height + iy) * width + ix
-        total = total + rows.at[index].get(mode="clip") * (wz * wy * wx)[..., None]
+        index = ((iz + first) * height + iy) * width + ix
+        found = look(rows, index.reshape(groups, -1)).reshape(total.shape)
+        total = total + found * (wz * wy * wx)[..., None]
     return total.astype(volume.dtype)
 
 
 def _clamped(coordinate: Float[Array, "*shape"], size: int) -> Pair:
     """Cells around a coordinate in [-1, 1], the ends on the centres of the outer cells."""
     coordinate = coordinate.astype(jnp.promote_types(coordinate.dtype, jnp.float32))
-    position = jnp.clip((coordinate + 1.0) * (0.5 * (size - 1)), 0.0, size - 1.0)
+    first, last = jnp.zeros((), coordinate.dtype), jnp.asarray(size - 1.0, coordinate.dtype)
+    # Not jnp.clip: its derivative asks whether x equals the result, see `nn.resize.max_pool`.
+    position = jax.lax.clamp(first, (coordinate + 1.0) * (0.5 * (size - 1)), last)
     below = jnp.clip(jnp.floor(position), 0.0, max(size - 2.0, 0.0))
     index, share = below.astype(jnp.int32), position - below
     return (index, 1.0 - share), (jnp.minimum(index + 1, size - 1), share)

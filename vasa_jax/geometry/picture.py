@@ -33,11 +33,10 @@ def sample_2d(picture: Float[Array, "b h w c"], place: Float[Array, "b h2 w2 2"]
     right_share, bottom_share = (x - left)[..., None], (y - top)[..., None]
     left, top = left.astype(jnp.int32), top.astype(jnp.int32)
     right, bottom = jnp.minimum(left + 1, w - 1), jnp.minimum(top + 1, h - 1)
-    flat = picture.reshape(b * h * w, c)
-    first = (jnp.arange(b, dtype=jnp.int32) * (h * w))[:, None, None]
+    flat = picture.reshape(b, h * w, c)
 
     def look(row: Array, column: Array) -> Array:
-        return flat.at[first + row * w + column].get(mode="clip")
+        return jax.vmap(lambda pixels, index: pixels.at[index].get(mode="clip"))(flat, row * w + column)
 
     upper = look(top, left) * (1.0 - right_share) + look(top, right) * right_share
     lower = look(bottom, left) * (1.0 - right_share) + look(bottom, right) * right_share

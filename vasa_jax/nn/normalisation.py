@@ -30,7 +30,7 @@ def group_normalise(
     sums = wide.sum(space), jnp.square(wide).sum(space)
     count = (x.size // (batch * channels)) * (channels // groups)
     mean, square = (s.reshape(batch, groups, -1).sum(-1) / count for s in sums)
-    inverse = jax.lax.rsqrt(jnp.maximum(square - jnp.square(mean), 0.0) + EPSILON)
+    inverse = jax.lax.rsqrt(jax.nn.relu(square - jnp.square(mean)) + EPSILON)
     mean, inverse = (_spread(s, channels // groups) for s in (mean, inverse))
     factor = inverse * scale
     offset = shift - mean * factor

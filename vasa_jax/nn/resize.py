@@ -22,9 +22,17 @@ def average_pool(x: Float[Array, "b *space c"], factors: tuple[int, ...]) -> Flo
 
 
 def max_pool(x: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 c"]:
-    """Maximum over blocks of 2x2; sizes must be even."""
-    batch, height, width, channels = x.shape
-    return x.reshape(batch, height // 2, 2, width // 2, 2, channels).max((2, 4))
+    """Maximum over blocks of 2x2; sizes must be even. The first of equals gets the gradient.
+
+    Written as selections: the derivative of JAX's own maximum asks which input *equals* the result, and where a
+    compiler computes x once more beside its gradient, with other rounding, none does. Then gradients vanish, or are
+    0 / 0.
+    """
+    for axis in (1, 2):
+        pair = x.reshape(*x.shape[:axis], -1, 2, *x.shape[axis + 1 :])
+        first, second = (jax.lax.index_in_dim(pair, place, axis + 1, keepdims=False) for place in (0, 1))
+        x = jnp.where(first >= second, first, second)
+    return x
 
 
 def repeat(x: Float[Array, "b *space c"], factors: tuple[int, ...]) -> Float[Array, "b *larger c"]:
