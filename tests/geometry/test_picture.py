@@ -21,6 +21,13 @@ def test_bilinear_sampling_is_exact_on_a_ramp():
     assert_allclose(sample_2d(ramp(9), place * 0 + 3.0), 1.0, atol=1e-6)
 
 
+def test_a_place_has_the_slope_of_the_picture_inside_and_none_outside():
+    """The two channels of the ramp rise by one along their own axis."""
+    slope = jax.jacobian(lambda place: sample_2d(ramp(9), place)[0, 0, 0])
+    assert_allclose(slope(jnp.array([0.3, -0.6]).reshape(1, 1, 1, 2)).reshape(2, 2), np.eye(2), atol=1e-5)
+    assert_allclose(slope(jnp.array([1.5, -2.0]).reshape(1, 1, 1, 2)), 0.0)
+
+
 def test_each_picture_of_a_batch_is_sampled_from_itself():
     """Batch entries do not mix."""
     pictures = jnp.stack([jnp.zeros((4, 4, 1)), jnp.ones((4, 4, 1))])

@@ -63,7 +63,11 @@ def warp_to_driven(
     pose: Float[Array, "n 6"],
     owners: Sequence[int] = (),
 ) -> Float[Array, "n d h w c"]:
-    """Equation 2: give the canonical volume the driver's expression and pose; which volume, as in `share_out`."""
+    """Equation 2: give the canonical volume the driver's expression and pose; which volume, as in `share_out`.
+
+    Raises:
+        ValueError: the volumes cannot be shared out over the poses.
+    """
     _, depth, height, width, _ = volume.shape
     shape = (depth, height, width)
     everywhere = jnp.broadcast_to(identity_grid(*shape)[None], (pose.shape[0], *shape, 3))

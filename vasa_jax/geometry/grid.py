@@ -6,8 +6,9 @@ the eight neighbours with the trilinear weights
 
     w = prod over axes of (1 - |coordinate - corner|)                                                            (1)
 
-written as eight gathers of whole channel rows, which XLA fuses into one pass on every platform. A gather looks into the
-volumes of its own group alone, so a batch that is split over devices needs nothing from the others.
+written as eight gathers of whole channel rows, which XLA fuses into one pass on every platform; pictures are sampled by
+the same code with four. A gather looks into the volumes of its own group alone, so a batch that is split over devices
+needs nothing from the others.
 """
 
 import itertools
@@ -57,9 +58,8 @@ def grid_sample_3d(
     Raises:
         ValueError: the volumes cannot be shared out over the grids.
     """
-    depth, height, width = volume.shape[1:4]
-    z, y, x = (_clamped(grid[..., 2 - axis], size) for axis, size in enumerate((depth, height, width)))
-    return _interpolate(volume, z, y, x, owners)
+    axes = [clamped(grid[..., 2 - axis], size) for axis, size in enumerate(volume.shape[1:4])]
+    return interpolate(volume, axes, owners)
 
 
 def grid_sample_3d_zeros(
@@ -69,35 +69,51 @@ def grid_sample_3d_zeros(
     cells beyond them count as zero (torch's `align_corners=False`, `padding_mode="zeros"`).
 
     Raises:
-        ValueError: n is not a multiple of b.
+        ValueError: n is not a multiple of b (`share_out`).
     """
-    depth, height, width = volume.shape[1:4]
-    z, y, x = (_padded(grid[..., 2 - axis], size) for axis, size in enumerate((depth, height, width)))
-    return _interpolate(volume, z, y, x)
+    axes = [_padded(grid[..., 2 - axis], size) for axis, size in enumerate(volume.shape[1:4])]
+    return interpolate(volume, axes)
 
 
 Pair = tuple[tuple[Array, Array], tuple[Array, Array]]
 """(index, weight) of the cells below and above a coordinate of one axis."""
 
 
-def _interpolate(volume: Array, z: Pair, y: Pair, x: Pair, owners: Sequence[int] = ()) -> Array:
-    """Equation 1: eight gathers of channel rows."""
-    batch, depth, height, width, channels = volume.shape
-    shape = z[0][0].shape
+def interpolate(
+    volume: Float[Array, "b *sizes c"], axes: Sequence[Pair], owners: Sequence[int] = ()
+) -> Float[Array, "n *shape c"]:
+    """Equation 1 in any number of dimensions: a gather of channel rows for each corner of a cell.
+
+    Args:
+        volume: (b, one size per axis, c).
+        axes: in the order of the volume's, the cells around each point and their weights, arrays (n, ...).
+        owners: which volume serves which points, as in `share_out`.
+
+    Returns:
+        (n, ..., c) in the units and the dtype of `volume`.
+
+    Raises:
+        ValueError: the volumes cannot be shared out over the points.
+    """
+    batch, *sizes, channels = volume.shape
+    shape = axes[0][0][0].shape
     groups, owners = share_out(batch, shape[0], owners)
     rows = volume.reshape(groups, -1, channels)
-    first = jnp.tile(jnp.asarray(owners) * depth, groups)[:, None, None, None]
+    served_by = jnp.tile(jnp.asarray(owners), groups).reshape(-1, *(1 for _ in shape[1:]))
     look = jax.vmap(lambda rows, index: rows.at[index].get(mode="clip"))
     total = jnp.zeros((*shape, channels), jnp.promote_types(volume.dtype, jnp.float32))
-    for (iz, wz), (iy, wy), (ix, wx) in itertools.product(z, y, x):
-        index = ((iz + first) * height + iy) * width + ix
+    for corner in itertools.product(*axes):
+        index, weight = served_by, jnp.ones(())
+        for size, (cell, share) in zip(sizes, corner, strict=True):
+            index, weight = index * size + cell, weight * share
         found = look(rows, index.reshape(groups, -1)).reshape(total.shape)
-        total = total + found * (wz * wy * wx)[..., None]
+        total = total + found * weight[..., None]
     return total.astype(volume.dtype)
 
 
-def _clamped(coordinate: Float[Array, "*shape"], size: int) -> Pair:
-    """Cells around a coordinate in [-1, 1], the ends on the centres of the outer cells."""
+def clamped(coordinate: Float[Array, "*shape"], size: int) -> Pair:
+    """Cells around a coordinate in [-1, 1], the ends on the centres of the first and the last of `size` cells; points
+    outside are moved to the border, and have no gradient."""
     coordinate = coordinate.astype(jnp.promote_types(coordinate.dtype, jnp.float32))
     first, last = jnp.zeros((), coordinate.dtype), jnp.asarray(size - 1.0, coordinate.dtype)
     # Not jnp.clip: its derivative asks whether x equals the result, see `nn.resize.max_pool`.

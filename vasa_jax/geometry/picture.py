@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from vasa_jax.geometry.grid import clamped, interpolate
 from vasa_jax.geometry.rotation import rotation_matrix
 
 FACE_CENTRE = (0.0, 0.05, -0.3)
@@ -24,23 +25,10 @@ def sample_2d(picture: Float[Array, "b h w c"], place: Float[Array, "b h2 w2 2"]
         place: (x, y) of every output pixel, [-1, 1] from the centre of the first to the centre of the last pixel.
 
     Returns:
-        (b, h2, w2, c) in the units of `picture`.
+        (b, h2, w2, c) in the units and the dtype of `picture`.
     """
-    b, h, w, c = picture.shape
-    x = jnp.clip((place[..., 0] + 1.0) * (0.5 * (w - 1)), 0.0, w - 1.0)
-    y = jnp.clip((place[..., 1] + 1.0) * (0.5 * (h - 1)), 0.0, h - 1.0)
-    left, top = jnp.floor(x), jnp.floor(y)
-    right_share, bottom_share = (x - left)[..., None], (y - top)[..., None]
-    left, top = left.astype(jnp.int32), top.astype(jnp.int32)
-    right, bottom = jnp.minimum(left + 1, w - 1), jnp.minimum(top + 1, h - 1)
-    flat = picture.reshape(b, h * w, c)
-
-    def look(row: Array, column: Array) -> Array:
-        return jax.vmap(lambda pixels, index: pixels.at[index].get(mode="clip"))(flat, row * w + column)
-
-    upper = look(top, left) * (1.0 - right_share) + look(top, right) * right_share
-    lower = look(bottom, left) * (1.0 - right_share) + look(bottom, right) * right_share
-    return upper * (1.0 - bottom_share) + lower * bottom_share
+    _, h, w, _ = picture.shape
+    return interpolate(picture, (clamped(place[..., 1], h), clamped(place[..., 0], w)))
 
 
 def face_crop_grid(pose: Float[Array, "b 6"], size: int, reach: float) -> Float[Array, "b h w 2"]:

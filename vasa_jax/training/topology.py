@@ -128,6 +128,7 @@ def _gpus(name: str, chip: str, count: int) -> Sequence[Any]:
 def _tpus(name: str) -> Sequence[Any]:
     _need(name, "libtpu")
     os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")  # or libtpu asks a cloud that is not there
+    os.environ.setdefault("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")  # only compiling: two plans may run side by side
     os.environ.setdefault("TPU_STDERR_LOG_LEVEL", "3")
     try:
         return topologies.get_topology_desc(platform="tpu", topology_name=name).devices
