@@ -7,11 +7,12 @@ from pathlib import Path
 import jax
 import pytest
 
+from tests.compiling import HURRIED
+
 # Commands that tests start inherit the platform; JAX itself may be imported already, so it is told twice.
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
-# Most programs here run a few times only: their compilation is what takes time. JAX 0.12 has no old emitters any more.
-OLD_EMITTERS = " --xla_cpu_use_fusion_emitters=false" if jax.__version_info__ < (0, 11) else ""
-os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0" + OLD_EMITTERS)
+# Most programs here run a few times only: their compilation is what takes time.
+os.environ.setdefault("XLA_FLAGS", HURRIED)
 jax.config.update("jax_platforms", os.environ["JAX_PLATFORMS"])
 # Workers, commands and later runs find what one of them compiled.
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path(__file__).parents[1] / ".cache" / "jax"))

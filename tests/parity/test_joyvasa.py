@@ -1,5 +1,6 @@
 """JoyVASA's motion generator against the answers of the original network."""
 
+import functools
 from pathlib import Path
 
 import jax
@@ -7,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from tests.compiling import OPTIMISED
 from tests.parity import fixtures
 from tests.parity.agreement import BAR, agree
 from vasa_jax.convert import build, convert, to_torch
@@ -40,7 +42,7 @@ def answers(checkpoint):
     """Everything the golden file holds, by its names, from our network."""
     network, variables = build(NAME), jax.device_put(checkpoint[1])
 
-    @jax.jit
+    @functools.partial(jax.jit, compiler_options=OPTIMISED)
     def encode(variables, audio):
         def both(self, audio):
             return self.audio_encoder(pad_audio(audio), 200)[-1], self.audio_features(audio)
@@ -51,7 +53,7 @@ def answers(checkpoint):
     def denoise(variables, *inputs):
         return [network.apply(variables, *inputs, mode, method="denoise") for mode in POSITION_MODES]
 
-    draw = jax.jit(sample, static_argnames="position_mode")
+    draw = jax.jit(sample, static_argnames="position_mode", compiler_options=OPTIMISED)
     x, motion, audio = (
         gaussian(*spec) for spec in (("x", 2, 100, 73), ("prev_motion", 2, 10, 73), ("prev_audio", 2, 10, 256))
     )

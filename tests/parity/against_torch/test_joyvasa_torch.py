@@ -9,6 +9,7 @@ import torch
 import transformers
 from torch.nn import functional
 
+from tests.compiling import OPTIMISED
 from tests.parity import fixtures
 from tests.parity.agreement import agree
 from vasa_jax.convert import build, convert, to_torch
@@ -160,7 +161,7 @@ def apply():
         yield {
             "audio_features": jax.jit(lambda v, x: network.apply(v, x, method="audio_features")),
             "denoise": jax.jit(lambda v, x: [network.apply(v, *x, mode, method="denoise") for mode in POSITION_MODES]),
-            "sample": jax.jit(sample, static_argnames="position_mode"),
+            "sample": jax.jit(sample, static_argnames="position_mode", compiler_options=OPTIMISED),
         }
 
 

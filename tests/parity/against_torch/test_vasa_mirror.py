@@ -33,8 +33,6 @@ TRAINING_BAR = 1e-9
 STEPS = 10
 OPTIMISER = OptimiserConfig(learning_rate=1e-4, final_learning_rate=1e-5, warmup=4, weight_decay=0.1)
 """At ten times the rate, a change of 1e-15 in the first weights moves the last losses of torch alone by 4e-8."""
-QUICK = {"xla_backend_optimization_level": 1, "xla_llvm_disable_expensive_passes": True}
-"""Compiling is what takes time here. Level 0 would be quicker still, but gives NaN in gradients of maxima (jaxlib 0.10)."""
 MIRRORS = {"vasa.autoencoder": mirror_autoencoder.Autoencoder, "vasa.motion": mirror_motion.Denoiser}
 
 
@@ -93,7 +91,7 @@ def test_every_method_of_the_autoencoder_agrees(record_property):
     given = Motion(*(0.3 * random.standard_normal((2, n), np.float32) for n in (6, config.dynamics_dim)))
     many = Motion(*(0.3 * random.standard_normal((4, n), np.float32) for n in (6, config.dynamics_dim)))
 
-    @functools.partial(jax.jit, compiler_options=QUICK)
+    @jax.jit
     def run(variables, image, crop, given, many):
         call = functools.partial(model.apply, variables)
         known = call(image, given, method="encode")
@@ -158,7 +156,7 @@ def test_the_denoiser_agrees(config, record_property, request):
     model, theirs = build("vasa.motion", config), mirror("vasa.motion", config, variables)
     _, noisy, level, conditions = conditions_of(config, np.float32, 5)
     with jax.default_matmul_precision("highest"):
-        ours = jax.jit(model.apply, compiler_options=QUICK)(variables, noisy, level, conditions)
+        ours = jax.jit(model.apply)(variables, noisy, level, conditions)
     with torch.no_grad():
         told = Conditions(*map(torch.from_numpy, conditions))
         expected = theirs(torch.from_numpy(noisy), torch.from_numpy(level), told).numpy()
@@ -200,7 +198,7 @@ def train_ours(loss, variables, batches):
     def tree(vectors):
         return unflatten(of_kernel(vectors["kernel"]) | of_rest(vectors["rest"]))
 
-    @functools.partial(jax.jit, compiler_options=QUICK)
+    @jax.jit
     def step(vectors, state, batch):
         value, gradients = jax.value_and_grad(lambda vectors: loss(tree(vectors), batch))(vectors)
         updates, state = optimiser.update(gradients, state, vectors)
