@@ -1,99 +1,11 @@
-"""The training door: `python train.py CONFIG --workdir DIR [--steps N] [--seed S] [--any.config-field VALUE ...]`.
+"""`python train.py CONFIG --workdir DIR`: the door to training from a checkout.
 
-CONFIG is a Python file of `configs/` and comes first; every field of the experiment that it returns can be overlaid
-by a flag (`--help` lists them). The same command goes on where an interrupted run stopped; `--resume` and
-`--init-from` start from another run or a release (see `vasa_jax.training.start`). `--distributed` joins a cluster.
-`--dry-run` builds everything abstractly and prints sizes.
+An installed package brings the same command as `vasa-train`; see `vasa_jax.doors.train`.
 """
 
-import dataclasses
 import sys
-from pathlib import Path
-from typing import Annotated, Any
 
-import tyro
-
-from vasa_jax.config import load
-
-USAGE = "usage: python train.py CONFIG --workdir DIR [--steps N] [--seed S] [--dry-run]; CONFIG --help lists every flag"
-
-
-def parse(arguments: list[str]) -> Any:
-    """The flags on top of the config: a value with the fields experiment, workdir, dry_run and time_limit.
-
-    Raises ValueError where no config is named; exits with a hint for an unknown flag or a value of the wrong type.
-    """
-    if not arguments or arguments[0].startswith("-"):
-        raise ValueError(USAGE)
-    from vasa_jax.training.start import Start
-
-    default = load(arguments[0])
-    run = dataclasses.make_dataclass(
-        "Run",
-        [
-            ("experiment", Annotated[type(default), tyro.conf.arg(name="")], dataclasses.field(default=default)),
-            ("workdir", Annotated[str, tyro.conf.arg(help="folder of the run: data, checkpoints, logs")], ""),
-            ("dry_run", Annotated[bool, tyro.conf.arg(help="print sizes and train nothing")], False),
-            ("time_limit", Annotated[float, tyro.conf.arg(help="seconds; then stop with a checkpoint")], float("inf")),
-            ("start", Annotated[Start, tyro.conf.arg(name="")], Start()),
-            ("wandb", Annotated[str, tyro.conf.arg(help="project of Weights & Biases to log to as well")], ""),
-            ("distributed", Annotated[bool, tyro.conf.arg(help="join the cluster that JAX finds")], False),
-            (
-                "coordinator",
-                Annotated[str, tyro.conf.arg(help="HOST:PORT of process 0, to join a cluster by hand")],
-                "",
-            ),
-            ("processes", Annotated[int, tyro.conf.arg(help="of the cluster, with --coordinator")], 0),
-            ("process", Annotated[int, tyro.conf.arg(help="number of this one, from 0, with --coordinator")], -1),
-        ],
-        frozen=True,
-    )
-    return tyro.cli(run, prog=f"train.py {arguments[0]}", args=arguments[1:])
-
-
-def main(arguments: list[str]) -> int:
-    """Run the door; the exit code is 0 for a complete or cleanly stopped run, 1 for a broken one, 2 for bad input."""
-    try:
-        run = parse(arguments)
-        if run.dry_run:
-            from vasa_jax.training.describe import describe
-
-            print(describe(run.experiment))
-            return 0
-        if not run.workdir:
-            raise ValueError("workdir is empty: name a folder for the run with --workdir")
-        import jax
-
-        from vasa_jax.training import cluster
-        from vasa_jax.training.logs import NonFiniteError
-        from vasa_jax.training.loop import train
-        from vasa_jax.training.start import with_stage_1
-        from vasa_jax.training.tasks import make_task
-
-        if run.distributed or run.coordinator or run.processes or run.process >= 0:
-            cluster.join(run.coordinator, run.processes, run.process)
-        cache = jax.config.jax_compilation_cache_dir  # pyright: ignore[reportAttributeAccessIssue]
-        if cache is None:  # a run that goes on need not compile again
-            jax.config.update("jax_compilation_cache_dir", str(Path(run.workdir).absolute() / "compiled"))
-        experiment = with_stage_1(run.experiment, run.start)
-        try:
-            result = train(experiment, make_task(experiment), run.workdir, run.start, run.time_limit, wandb=run.wandb)
-        except NonFiniteError as error:
-            print(f"train.py: stopped: {error}", file=sys.stderr)
-            return 1
-        finally:
-            cluster.leave()
-    except ValueError as error:
-        print(f"train.py: error: {error}", file=sys.stderr)
-        return 2
-    if result.stopped:
-        print(f"stopped early ({result.stopped}); the same command goes on from here")
-    print(
-        f"step {result.step}, {result.seconds:.1f} s, {result.samples_per_second:.2f} samples/s, "
-        f"parameters sha256 {result.digest}"
-    )
-    return 0
-
+from vasa_jax.doors.train import main
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main())

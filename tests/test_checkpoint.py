@@ -3,6 +3,7 @@ import numpy as np
 import pytest
 
 from vasa_jax.checkpoint import flatten, load_release, save_release, unflatten
+from vasa_jax.errors import UserError
 
 TREE = {"block": {"kernel": jnp.linspace(-1, 1, 12).reshape(3, 4), "bias": jnp.zeros(4)}, "step": jnp.int32(7)}
 
@@ -19,11 +20,12 @@ def test_flatten_and_unflatten_are_inverse():
 def test_a_release_comes_back(tmp_path, dtype, error):
     config = {"autoencoder": {"image_size": 128, "widths": [1, 2]}}
     tensors = {"autoencoder": TREE, "statistics": {"rotation": jnp.full((2, 2), 0.1)}}
-    save_release(tmp_path / "a" / "release", config, tensors, dtype, "# Card\n")
+    save_release(tmp_path / "a" / "release", "vasa", config, tensors, dtype, "# Card\n")
     names = sorted(path.name for path in (tmp_path / "a" / "release").iterdir())
     assert names == ["autoencoder.safetensors", "config.json", "model_card.md", "statistics.safetensors"]
     release = load_release(tmp_path / "a" / "release")
-    assert release.config == config and release.card == "# Card\n"
+    assert release.config.items() >= config.items() and release.card == "# Card\n"
+    assert (release.config["kind"], release.config["format"]) == ("vasa", 2)
     kernel = release.tensors["autoencoder"]["block"]["kernel"]
     assert kernel.dtype == np.float32
     np.testing.assert_allclose(kernel, TREE["block"]["kernel"], rtol=error)
@@ -32,15 +34,50 @@ def test_a_release_comes_back(tmp_path, dtype, error):
 
 
 def test_a_release_is_replaced_as_a_whole_and_nothing_else_ever_is(tmp_path):
-    save_release(tmp_path / "r", {"v": 1}, {"a": TREE, "b": TREE}, "float32", "one")
-    save_release(tmp_path / "r", {"v": 2}, {"a": TREE}, "float32", "two")
+    save_release(tmp_path / "r", "vasa", {"v": 1}, {"a": TREE, "b": TREE}, "float32", "one")
+    save_release(tmp_path / "r", "vasa", {"v": 2}, {"a": TREE}, "float32", "two")
     assert all(path.stat().st_mode & 0o044 == 0o044 for path in (tmp_path / "r").iterdir())  # others may read it
     assert load_release(tmp_path / "r").card == "two" and list(load_release(tmp_path / "r").tensors) == ["a"]
     (tmp_path / "home").mkdir()
     (tmp_path / "home" / "thesis.txt").write_text("dear")
     with pytest.raises(ValueError, match="is not a release"):
-        save_release(tmp_path / "home", {}, {"a": TREE}, "float32", "")
+        save_release(tmp_path / "home", "vasa", {}, {"a": TREE}, "float32", "")
     with pytest.raises(ValueError, match="dtype 'int8' is unknown"):
-        save_release(tmp_path / "r", {}, {"a": TREE}, "int8", "")
+        save_release(tmp_path / "r", "vasa", {}, {"a": TREE}, "int8", "")
     with pytest.raises(ValueError, match="not a release folder"):
         load_release(tmp_path / "home")
+
+
+def test_a_folder_with_anything_else_in_it_is_never_replaced(tmp_path):
+    """A training run has a config.json too; so may a release have a note of its owner beside it."""
+    run = tmp_path / "run"
+    (run / "checkpoints").mkdir(parents=True)
+    (run / "config.json").write_text('{"steps": 3}')
+    save_release(tmp_path / "noted", "vasa", {}, {"a": TREE}, "float32", "")
+    (tmp_path / "noted" / "notes.txt").write_text("dear")
+    for folder in (run, tmp_path / "noted"):
+        before = sorted(folder.rglob("*"))
+        with pytest.raises(UserError, match="is not a release"):
+            save_release(folder, "vasa", {}, {"a": TREE}, "float32", "")
+        assert sorted(folder.rglob("*")) == before
+
+
+@pytest.mark.parametrize(
+    "name, content, message",
+    [
+        ("a.safetensors", b"version https://git-lfs.github.com/spec/v1\noid sha256:1\n", "a pointer of Git LFS"),
+        ("a.safetensors", None, "damaged or not whole"),
+        ("a.safetensors", b"", "damaged or not whole"),
+        ("config.json", b"{", "config.json is no JSON"),
+        ("config.json", b"[]", "not of a release of format 2"),
+        ("config.json", b'{"format": 1}', "not of a release of format 2"),
+        ("config.json", b'{"format": 2, "tensors": {"b": {}}}', "has no b.safetensors"),
+        ("config.json", b'{"format": 2, "tensors": {"a": {"step": [3]}}}', "has step"),
+    ],
+)
+def test_a_damaged_release_is_refused_by_the_name_of_its_file(tmp_path, name, content, message):
+    save_release(tmp_path / "r", "vasa", {}, {"a": TREE}, "float32", "")
+    path = tmp_path / "r" / name
+    path.write_bytes(path.read_bytes()[:-40] if content is None else content)
+    with pytest.raises(UserError, match=message):
+        load_release(tmp_path / "r")

@@ -11,6 +11,8 @@ LEVEL = {
     "arrays": 0,
     "command": 0,
     "config": 0,
+    "errors": 0,
+    "files": 0,
     "geometry": 1,
     "nn": 1,
     "diffusion": 1,
@@ -29,8 +31,11 @@ LEVEL = {
     "metrics": 6,
     "preparation": 6,
     "serve": 7,
+    "doors": 8,
 }
-DOORS = {"train.py", "infer.py"}
+GROUND = {("command", "errors"), ("config", "errors"), ("files", "errors")}
+"""Below all rooms lie a few files, of which `errors` is the lowest."""
+DOORS = {"vasa_jax/doors/train.py", "vasa_jax/doors/infer.py"}
 SLOW_OR_OPTIONAL = {"librosa", "mediapipe", "torch"}
 """Never imported when a module is: librosa takes seconds to start, the others come with extras."""
 
@@ -88,7 +93,7 @@ def test_every_room_has_a_level() -> None:
 
 def test_rooms_import_only_rooms_below() -> None:
     pairs = room_imports(sources("vasa_jax/**/*.py"))
-    bad = sorted((a, b) for a, b in pairs if b not in LEVEL or LEVEL[b] >= LEVEL[a])
+    bad = sorted((a, b) for a, b in pairs if (a, b) not in GROUND and (b not in LEVEL or LEVEL[b] >= LEVEL[a]))
     assert not bad, f"upward or sideways imports: {bad}"
 
 

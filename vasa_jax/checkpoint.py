@@ -4,13 +4,12 @@
   is also the position in the data. It is written asynchronously to a temporary folder and renamed when complete, so a
   half-written bundle is never seen; the last `keep` stay.
 * A **release** is a folder that needs no Orbax: `config.json`, one `NAME.safetensors` per named tree of tensors (keys
-  of the tree joined by "/"), and `model_card.md`. Nothing in it is executed. It is the format of the weights that
-  come with the package.
+  of the tree joined by "/"), and `model_card.md`. `config.json` says the `kind` of model, the `format`, and name and
+  shape of every tensor, so that loading traces no network. Nothing in it is executed. It is the format of the weights
+  that come with the package.
 """
 
 import json
-import os
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,10 +18,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
+from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
+
+from vasa_jax.errors import UserError, reason, refusals
+from vasa_jax.files import whole_file, whole_folder, write_text
 
 DTYPES = {"bfloat16": jnp.bfloat16, "float32": jnp.float32}
 """What floating-point tensors of a release may be stored as."""
+FORMAT = 2
+"""Of the releases that this version writes and reads."""
+LFS_POINTER = b"version https://git-lfs"
+"""How the text begins that a clone without Git LFS has in place of a large file."""
 
 
 class Release(NamedTuple):
@@ -42,13 +49,13 @@ class Release(NamedTuple):
 def flatten(tree: Any) -> dict[str, Any]:
     """The leaves of a tree of dictionaries, lists and NamedTuples, by their keys joined by "/", in the order of JAX.
 
-    Raises ValueError for a dictionary key that itself contains "/", since it could not be undone.
+    Raises UserError for a dictionary key that itself contains "/", since it could not be undone.
     """
     leaves = {}
     for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]:
         parts = [jax.tree_util.keystr((part,), simple=True) for part in path]
         if any("/" in part for part in parts):
-            raise ValueError(
+            raise UserError(
                 f"a tree with the key {parts!r} cannot be flattened: keys are joined by '/'; rename the module"
             )
         leaves["/".join(parts)] = leaf
@@ -68,25 +75,55 @@ def unflatten(leaves: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def write_tensors(path: Path, tensors: Mapping[str, np.ndarray]) -> None:
-    """Write a .safetensors file, readable by everyone; it appears under its name when it is whole, or not at all."""
-    fresh = path.with_name(f".{path.name}.{os.getpid()}")
+    """Write a .safetensors file, whole or not at all. Raises UserError where the system refuses."""
+    with whole_file(path, SafetensorError) as hidden:
+        save_file({name: np.asarray(tensor, order="C") for name, tensor in tensors.items()}, hidden)
+
+
+def read_tensor_file(path: Path) -> dict[str, np.ndarray]:
+    """The tensors of a .safetensors file by name; raises UserError for a file that is none, or not whole."""
+    if not path.is_file():
+        raise UserError(f"{str(path.parent)!r} has no {path.name}; fetch the release again")
     try:
-        save_file({name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}, fresh)
-        fresh.chmod(0o644)  # the library writes for the owner alone
-        fresh.replace(path)
-    finally:
-        fresh.unlink(missing_ok=True)
+        return load_file(path)
+    except (SafetensorError, OSError) as error:
+        with refusals("read", path), path.open("rb") as file:
+            pointer = file.read(len(LFS_POINTER)) == LFS_POINTER
+        advice = (
+            "it is a pointer of Git LFS: run `git lfs pull` where it came from"
+            if pointer
+            else f"it is damaged or not whole ({reason(error)}): fetch it again"
+        )
+        raise UserError(f"{path} holds no weights; {advice}") from error
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write a text file, which appears under its name when it is whole, or not at all."""
-    fresh = path.with_name(f".{path.name}.{os.getpid()}")
-    fresh.write_text(text)
-    fresh.replace(path)
+def is_release(folder: str | Path) -> bool:
+    """Whether a folder is a release, and nothing else is in it: only then may another release replace it."""
+    folder = Path(folder)
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        names = {path.name for path in folder.iterdir() if path.suffix != ".safetensors"}
+    except (OSError, ValueError):
+        return False
+    return isinstance(config, dict) and "format" in config and names <= {"config.json", "model_card.md"}
+
+
+def check_release_target(folder: str | Path) -> None:
+    """Refuse a target that is there and may not be replaced, before any work.
+
+    Raises:
+        UserError: where the folder exists, holds something, and is no release.
+    """
+    folder = Path(folder)
+    if folder.is_dir() and (is_release(folder) or not any(folder.iterdir())):
+        return
+    if folder.exists() or folder.is_symlink():
+        raise UserError(f"{folder} exists and is not a release; choose another folder or remove it")
 
 
 def save_release(
     folder: str | Path,
+    kind: str,
     config: Mapping[str, Any],
     tensors: Mapping[str, Any],
     dtype: str,
@@ -97,46 +134,74 @@ def save_release(
 
     Args:
         folder: where; its parents are made.
-        config: JSON-compatible values.
+        kind: of model, which says how to run it ("vasa").
+        config: JSON-compatible values, without "kind", "format" and "tensors".
         tensors: name to tree of arrays; one safetensors file each.
         dtype: "bfloat16" or "float32": what floating-point tensors are stored as.
         card: Markdown text of the model card.
         exact: names whose tensors stay float32 whatever `dtype` says (statistics of the motion codes need the digits).
 
     Raises:
-        ValueError: for an unknown dtype, or where the folder exists and is no release.
+        UserError: for an unknown dtype, where the folder exists and is no release, or where the system refuses.
     """
     if dtype not in DTYPES:
-        raise ValueError(f"release dtype {dtype!r} is unknown; choose one of {', '.join(DTYPES)}")
-    folder = Path(folder)
-    if folder.exists() and not (folder / "config.json").is_file() and any(folder.iterdir()):
-        raise ValueError(f"{folder} exists and is not a release; choose another folder or remove it")
-    fresh = folder.with_name(f".{folder.name}.{os.getpid()}")
-    shutil.rmtree(fresh, ignore_errors=True)
-    fresh.mkdir(parents=True)
-    for name, tree in tensors.items():
-        stored = DTYPES["float32" if name in exact else dtype]
-        leaves = {key: _storable(leaf, stored) for key, leaf in flatten(tree).items()}
-        write_tensors(fresh / f"{name}.safetensors", leaves)
-    (fresh / "config.json").write_text(json.dumps(dict(config), indent=2) + "\n")
-    (fresh / "model_card.md").write_text(card)
-    shutil.rmtree(folder, ignore_errors=True)
-    fresh.rename(folder)
+        raise UserError(f"release dtype {dtype!r} is unknown; choose one of {', '.join(DTYPES)}")
+    check_release_target(folder)
+    leaves = {
+        name: {
+            key: _storable(leaf, DTYPES["float32" if name in exact else dtype]) for key, leaf in flatten(tree).items()
+        }
+        for name, tree in tensors.items()
+    }
+    shapes = {name: {key: list(leaf.shape) for key, leaf in stored.items()} for name, stored in leaves.items()}
+    content = {"kind": kind, "format": FORMAT, **config, "tensors": shapes}
+    with whole_folder(folder) as fresh:
+        for name, stored in leaves.items():
+            write_tensors(fresh / f"{name}.safetensors", stored)
+        write_text(fresh / "config.json", json.dumps(content, indent=2) + "\n")
+        write_text(fresh / "model_card.md", card)
 
 
 def load_release(folder: str | Path) -> Release:
-    """Read a release folder; raises ValueError where it is none."""
+    """Read a release folder.
+
+    Raises:
+        UserError: where it is none, of another format, damaged, or where its files hold other tensors than its
+            config.json lists.
+    """
     folder = Path(folder)
-    if not (folder / "config.json").is_file():
-        raise ValueError(
+    written = folder / "config.json"
+    if not written.is_file():
+        raise UserError(
             f"{str(folder)!r} is not a release folder: it has no config.json; write one with vasa_jax.training.export"
         )
+    try:
+        with refusals("read", written):
+            config = json.loads(written.read_text(encoding="utf-8"))
+    except ValueError as error:
+        if isinstance(error, UserError):
+            raise
+        raise UserError(f"{written} is no JSON ({reason(error)}); fetch the release again") from error
+    if not isinstance(config, dict) or config.get("format") != FORMAT or not isinstance(config.get("tensors"), dict):
+        there = config.get("format") if isinstance(config, dict) else None
+        raise UserError(
+            f"{written} is not of a release of format {FORMAT} ({there!r}); export the run again with this version"
+        )
     tensors = {}
-    for path in sorted(folder.glob("*.safetensors")):
-        tensors[path.stem] = unflatten({key: _loaded(leaf) for key, leaf in load_file(path).items()})
+    for name, shapes in config["tensors"].items():
+        path = folder / f"{name}.safetensors"
+        leaves = read_tensor_file(path)
+        there = {key: list(leaf.shape) for key, leaf in leaves.items()}
+        if there != shapes:
+            odd = next(key for key in [*shapes, *there] if shapes.get(key) != there.get(key))
+            raise UserError(
+                f"{path} has {odd} {there.get(odd, 'missing')}, its config.json {shapes.get(odd, 'none')}; fetch the "
+                "release again"
+            )
+        tensors[name] = unflatten({key: _loaded(leaf) for key, leaf in leaves.items()})
     card = folder / "model_card.md"
-    text = card.read_text() if card.is_file() else ""
-    return Release(json.loads((folder / "config.json").read_text()), tensors, text)
+    text = card.read_text(encoding="utf-8") if card.is_file() else ""
+    return Release(config, tensors, text)
 
 
 def _storable(leaf: Any, dtype: Any) -> np.ndarray:
@@ -196,7 +261,7 @@ class Bundles:
             state: gives structure, shapes and shardings; None restores nested dictionaries by field name.
 
         Raises:
-            ValueError: where the bundle holds arrays of other names or shapes, naming one.
+            UserError: where the bundle holds arrays of other names or shapes, naming one.
         """
         if state is None:
             return self._manager.restore(step, args=ocp.args.Composite(state=ocp.args.StandardRestore()))["state"]
@@ -205,7 +270,7 @@ class Bundles:
         wanted = {name: tuple(leaf.shape) for name, leaf in flatten(state).items()}
         for name in sorted(saved.keys() | wanted.keys()):
             if saved.get(name) != wanted.get(name):
-                raise ValueError(
+                raise UserError(
                     f"the checkpoint of step {step} has {name} {saved.get(name, 'missing')}, this run "
                     f"{wanted.get(name, 'missing')}; choose another --workdir"
                 )
@@ -219,15 +284,13 @@ def read_bundle(workdir: str | Path) -> tuple[int, dict[str, Any], dict[str, Any
         (step, config, state), the state as nested dictionaries by field name (`params`, `ema`, `constants`, ...).
 
     Raises:
-        ValueError: where the folder holds no complete bundle.
+        UserError: where the folder holds no complete bundle.
     """
     folder = Path(workdir).absolute() / "checkpoints"
     if not folder.is_dir():
-        raise ValueError(
-            f"{str(workdir)!r} holds no run: it has no checkpoints; train it first with train.py --workdir"
-        )
+        raise UserError(f"{str(workdir)!r} holds no run: it has no checkpoints; train it first with train.py --workdir")
     with Bundles(workdir, read_only=True) as bundles:
         step = bundles.latest()
         if step is None:
-            raise ValueError(f"{str(workdir)!r} holds no complete checkpoint yet; wait for the first or train longer")
+            raise UserError(f"{str(workdir)!r} holds no complete checkpoint yet; wait for the first or train longer")
         return step, bundles.config(step), jax.tree.map(np.asarray, bundles.restore(step))

@@ -1,17 +1,28 @@
-"""What the package's commands (`python -m vasa_jax....`) share: bad input ends in one line and exit code 2."""
+"""What all commands share: bad input ends in one line and exit code 2, and the report never spoils the work.
+
+Services and schedulers start programs without standard streams, and readers of a pipe leave early. Neither has to do
+with what a command is for, so a stream that is missing or broken swallows what it is told.
+"""
 
 import argparse
+import contextlib
+import os
 import sys
-from collections.abc import Callable, Iterable
-from typing import NoReturn
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, NoReturn
+
+from vasa_jax.errors import UserError, reason
+
+INTERRUPTED = 130
+"""Exit code after Ctrl-C or a signal to end, as shells count."""
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser of flags whose complaints are ValueErrors of one line, without the usage."""
+    """A parser of flags whose complaints are UserErrors of one line, without the usage."""
 
     def error(self, message: str) -> NoReturn:
-        """Raise ValueError."""
-        raise ValueError(f"{message}; see --help")
+        """Raise UserError."""
+        raise UserError(f"{message}; see --help")
 
 
 def run(name: str, work: Callable[[], Iterable[str]]) -> int:
@@ -19,15 +30,70 @@ def run(name: str, work: Callable[[], Iterable[str]]) -> int:
 
     Args:
         name: of the command, for its complaints.
-        work: gives the lines for the user; raises ValueError or OSError for bad input.
+        work: gives the lines for the user; raises UserError for what the user can mend. Other exceptions are bugs and
+            keep their traceback.
 
     Returns:
-        The exit code: 0, or 2 after one line on stderr.
+        The exit code: 0; 2 after one line on stderr; 130 where it was interrupted.
     """
-    try:
-        for line in work():
-            sys.stdout.write(f"{line}\n")
-    except (ValueError, OSError) as error:
-        sys.stderr.write(f"{name}: error: {' '.join(str(error).split())}\n")
-        return 2
+    with patient_streams():
+        try:
+            for line in work():
+                sys.stdout.write(f"{line}\n")
+                sys.stdout.flush()
+        except UserError as error:
+            sys.stderr.write(f"{name}: error: {reason(error)}\n")
+            return 2
+        except KeyboardInterrupt:
+            sys.stderr.write(f"{name}: interrupted; nothing half-written was left\n")
+            return INTERRUPTED
     return 0
+
+
+@contextlib.contextmanager
+def patient_streams() -> Iterator[None]:
+    """Let writing to standard output and standard error inside never fail."""
+    for number in range(3):  # a file that is opened must not become a standard stream
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
+    before = sys.stdout, sys.stderr
+    sys.stdout, sys.stderr = (_Patient(stream or open(os.devnull, "w")) for stream in before)  # noqa: SIM115
+    try:
+        yield
+    finally:
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()
+        sys.stdout, sys.stderr = before
+
+
+class _Patient:
+    """A text stream that goes silent where writing to it fails."""
+
+    def __init__(self, stream: Any):
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        """Write, or do as if."""
+        try:
+            return self._stream.write(text)
+        except OSError:
+            self._silence()
+            return len(text)
+
+    def flush(self) -> None:
+        """Flush, or do as if."""
+        try:
+            self._stream.flush()
+        except OSError:
+            self._silence()
+
+    def _silence(self) -> None:
+        """Lead the descriptor elsewhere, so that what is left in buffers fails no more, at exit neither."""
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, self._stream.fileno())
+        os.close(nowhere)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)

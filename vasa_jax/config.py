@@ -14,31 +14,33 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
+from vasa_jax.errors import UserError
+
 T = TypeVar("T")
 
 
 def load(path: str | Path) -> Any:
     """Run the Python file at `path` and return what its `get_config()` returns.
 
-    Raises ValueError if the file is missing or is not a Python file, if it has no `get_config`, or if that returns
+    Raises UserError if the file is missing or is not a Python file, if it has no `get_config`, or if that returns
     something other than a dataclass instance. Errors inside the file itself pass through unchanged.
     """
     path = Path(path)
     if path.suffix != ".py" or not path.is_file():
-        raise ValueError(f"config {str(path)!r} is not a Python file; name one such as configs/demo_autoencoder.py")
+        raise UserError(f"config {str(path)!r} is not a Python file; name one such as configs/demo_autoencoder.py")
     get_config = runpy.run_path(str(path)).get("get_config")
     if not callable(get_config):
-        raise ValueError(f"config {str(path)!r} defines no function get_config(); add one that returns the experiment")
+        raise UserError(f"config {str(path)!r} defines no function get_config(); add one that returns the experiment")
     config = get_config()
     if not _is_config(config):
-        raise ValueError(f"get_config() of {str(path)!r} returned {config!r}; it must return a dataclass instance")
+        raise UserError(f"get_config() of {str(path)!r} returned {config!r}; it must return a dataclass instance")
     return config
 
 
 def to_json(config: Any) -> str:
     """Write a config as JSON text, one field a line, with a final newline; `from_json` is its exact inverse.
 
-    Raises ValueError for a value that JSON could not give back (an array, a set, a function), naming the field.
+    Raises UserError for a value that JSON could not give back (an array, a set, a function), naming the field.
     """
     return json.dumps(_encode(config, type(config).__name__), indent=2) + "\n"
 
@@ -47,13 +49,13 @@ def from_json(text: str, kind: type[T]) -> T:
     """Read JSON text as an instance of the dataclass `kind`; nested fields follow the annotations, lists become tuples.
 
     A field that the text lacks takes its default, so that a config written before the field existed still loads. Raises
-    ValueError with the path of the field for an unknown field, a missing one without default, or a value of another
+    UserError with the path of the field for an unknown field, a missing one without default, or a value of another
     type, and for text that is not JSON; a dataclass's own `__post_init__` may raise too.
     """
     try:
         value = json.loads(text)
     except json.JSONDecodeError as error:
-        raise ValueError(f"not a JSON config: {error}; write it with config.to_json") from error
+        raise UserError(f"not a JSON config: {error}; write it with config.to_json") from error
     return _decode(value, kind, kind.__name__)
 
 
@@ -79,7 +81,7 @@ def _encode(value: Any, path: str) -> Any:
         return [_encode(item, f"{path}[{i}]") for i, item in enumerate(value)]
     if value is None or type(value) in (bool, int, float, str):
         return value
-    raise ValueError(f"{path} is {value!r}; configs hold dataclasses, tuples, numbers, strings, bools and None only")
+    raise UserError(f"{path} is {value!r}; configs hold dataclasses, tuples, numbers, strings, bools and None only")
 
 
 def _decode(value: Any, kind: Any, path: str) -> Any:
@@ -88,7 +90,7 @@ def _decode(value: Any, kind: Any, path: str) -> Any:
         return _decode_union(value, arguments, path)
     if origin is typing.Literal:
         if not any(type(value) is type(choice) and value == choice for choice in arguments):
-            raise ValueError(f"{path} is {value!r}; choose one of {', '.join(map(repr, arguments))}")
+            raise UserError(f"{path} is {value!r}; choose one of {', '.join(map(repr, arguments))}")
         return value
     if origin is tuple and isinstance(value, list):
         return _decode_tuple(value, arguments, path)
@@ -98,7 +100,7 @@ def _decode(value: Any, kind: Any, path: str) -> Any:
         return float(value)
     if kind is type(None) and value is None or kind in (bool, int, str) and type(value) is kind:
         return value
-    raise ValueError(f"{path} is {value!r}; it must be of type {getattr(kind, '__name__', kind)}")
+    raise UserError(f"{path} is {value!r}; it must be of type {getattr(kind, '__name__', kind)}")
 
 
 def _decode_union(value: Any, members: tuple[Any, ...], path: str) -> Any:
@@ -109,14 +111,14 @@ def _decode_union(value: Any, members: tuple[Any, ...], path: str) -> Any:
             return _decode(value, member, path)
         except ValueError as error:
             errors.append(str(error))
-    raise ValueError(errors[0] if len(errors) == 1 else f"{path} fits no member of its type: {'; '.join(errors)}")
+    raise UserError(errors[0] if len(errors) == 1 else f"{path} fits no member of its type: {'; '.join(errors)}")
 
 
 def _decode_tuple(value: list[Any], arguments: tuple[Any, ...], path: str) -> tuple[Any, ...]:
     if arguments[-1:] == (Ellipsis,):
         arguments = arguments[:1] * len(value)
     if len(arguments) != len(value):
-        raise ValueError(f"{path} has {len(value)} items; it must have {len(arguments)}")
+        raise UserError(f"{path} has {len(value)} items; it must have {len(arguments)}")
     return tuple(
         _decode(item, kind, f"{path}[{i}]") for i, (item, kind) in enumerate(zip(value, arguments, strict=True))
     )
@@ -126,14 +128,14 @@ def _decode_fields(value: Mapping[str, Any], kind: type, path: str) -> Any:
     hints = typing.get_type_hints(kind)
     known = {field.name: field for field in dataclasses.fields(kind) if field.init}
     if unknown := sorted(set(value) - set(known)):
-        raise ValueError(f"{path} has no field {unknown[0]!r}; its fields are {', '.join(known)}")
+        raise UserError(f"{path} has no field {unknown[0]!r}; its fields are {', '.join(known)}")
     required = [
         name
         for name, field in known.items()
         if field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
     ]
     if missing := [name for name in required if name not in value]:
-        raise ValueError(f"{path} lacks the field {missing[0]!r}, which has no default; write it")
+        raise UserError(f"{path} lacks the field {missing[0]!r}, which has no default; write it")
     return kind(**{name: _decode(item, hints[name], f"{path}.{name}") for name, item in value.items()})
 
 

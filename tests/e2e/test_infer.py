@@ -13,6 +13,7 @@ import soundfile
 from PIL import Image
 
 import infer
+from vasa_jax.doors import infer as door
 from vasa_jax.media.video import read_video
 
 ROOT = Path(infer.__file__).parent
@@ -35,7 +36,7 @@ def command(folder, release, capsys):
     def run(**flags) -> tuple[int, str, str]:
         flags = {"image": "face.png", "audio": "speech.wav", "out": "talk.mp4", "model": release, "steps": 2} | flags
         arguments = [(f"--{name.replace('_', '-')}", str(value)) for name, value in flags.items() if value is not None]
-        code = infer.main(list(itertools.chain(*arguments)))
+        code = door.main(list(itertools.chain(*arguments)))
         return code, *capsys.readouterr()
 
     return run
@@ -132,7 +133,7 @@ def test_bad_input_ends_in_one_line(command, folder, flags, message):
     lines = [line for line in err.splitlines() if line.strip() and "frame/s" not in line and "talking" not in line]
     assert code == 2
     assert out == ""
-    assert len(lines) == 1 and lines[0].startswith("infer.py: error: "), err
+    assert len(lines) == 1 and lines[0].startswith("infer: error: "), err
     assert message in lines[0]
     assert sorted(folder.rglob("*")) == before
 
@@ -151,7 +152,7 @@ def test_the_command_line(folder, release):
     flags = ["--image", "face.png", "--audio", "long.wav", "--out", "talk.mp4", "--model", str(release), "--steps", "1"]
     process = subprocess.Popen([*start, *flags, "--platform", "cpu"], stderr=subprocess.PIPE, text=True)
     waited = time.monotonic() + 300
-    while not list(folder.glob(".talk.partial*")) and process.poll() is None and time.monotonic() < waited:
+    while not list(folder.glob(".unfinished-*")) and process.poll() is None and time.monotonic() < waited:
         time.sleep(0.05)
     os.kill(process.pid, signal.SIGTERM)
     _, err = process.communicate(timeout=60)

@@ -43,11 +43,10 @@ def write_release(folder: Path, face: AutoencoderConfig = FACE, motion: MotionCo
         "rotation": jnp.eye(z),
         "dynamics_scale": jnp.linspace(9.0, 5.0, z),
     }
-    config = {"format": 1} | {
-        name: json.loads(configs.to_json(value)) for name, value in (("autoencoder", face), ("motion", motion))
-    }
+    sizes = {"autoencoder": face, "motion": motion}
+    config = {name: json.loads(configs.to_json(value)) for name, value in sizes.items()}
     tensors = {"autoencoder": face_params, "motion": motion_params, "statistics": statistics}
-    save_release(folder, config, tensors, "bfloat16", "# Random weights")
+    save_release(folder, "vasa", config, tensors, "bfloat16", "# Random weights")
     return folder
 
 

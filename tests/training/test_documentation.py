@@ -9,8 +9,8 @@ from pathlib import Path
 import jax
 import pytest
 
-import train as door
 from vasa_jax.checkpoint import flatten
+from vasa_jax.doors import train as door
 from vasa_jax.training.config import AutoencoderExperiment, MotionExperiment, PortraitData
 from vasa_jax.training.optimiser import check_patterns
 from vasa_jax.training.start import initial_parameters, with_stage_1

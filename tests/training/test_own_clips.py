@@ -9,7 +9,6 @@ import jax
 import numpy as np
 import pytest
 
-import train as door
 from tests.tiny import AUTOENCODER
 from tests.training.tiny import STAGE_1, STAGE_2
 from tests.training.toy import EXPERIMENT, make_toy
@@ -18,6 +17,7 @@ from vasa_jax.autoencoder import objective
 from vasa_jax.checkpoint import save_release
 from vasa_jax.data import CorruptRecordError, read_clip, write_clip, write_shard
 from vasa_jax.data.pipeline import make_dataset, open_shards
+from vasa_jax.doors import train as door
 from vasa_jax.training import encode
 from vasa_jax.training.loop import train
 from vasa_jax.training.tasks import make_task, motion_sample
@@ -111,7 +111,7 @@ def test_the_door_answers_bad_clips_with_one_line_and_code_2(tmp_path, capsys):
     folder = write(tmp_path / "own", [video(0, size=16)], [video(1)])
     assert door.main([str(config), "--workdir", str(tmp_path / "run"), "--data.path", str(folder)]) == 2
     lines = capsys.readouterr().err.strip().splitlines()
-    assert lines[-1].startswith("train.py: error: ") and "record 0: frames of 16x16 pixels" in lines[-1]
+    assert lines[-1].startswith("train: error: ") and "record 0: frames of 16x16 pixels" in lines[-1]
 
 
 def test_a_broken_first_record_is_skipped_and_many_stop_the_run(tmp_path):
@@ -151,7 +151,7 @@ def release(folder, seed):
     shapes = jax.eval_shape(lambda key: objective.init(AUTOENCODER, key), jax.random.key(0))
     rng = np.random.default_rng(seed)
     weights = jax.tree.map(lambda leaf: (0.2 * rng.normal(size=leaf.shape)).astype(np.float32), shapes)
-    save_release(folder, {"autoencoder": json.loads(configs.to_json(AUTOENCODER))}, weights, "float32", "")
+    save_release(folder, "vasa", {"autoencoder": json.loads(configs.to_json(AUTOENCODER))}, weights, "float32", "")
     return folder
 
 
@@ -174,12 +174,12 @@ def test_videos_become_stage_2_clips(own, autoencoder, tmp_path, capsys):
 
     # The same command goes on where it was interrupted, and leaves what is complete alone.
     first, second = (out / "train" / f"0{i}.array_record" for i in (0, 2))
-    (out / "train" / "02.array_record.123.partial").write_bytes(b"half")
+    (out / "train" / ".unfinished-123-ab.array_record").write_bytes(b"half")
     old, content = first.stat().st_mtime_ns, second.read_bytes()
     second.unlink()
     assert encode.main([str(own), str(out), "--autoencoder", str(autoencoder)]) == 0
     assert first.stat().st_mtime_ns == old and second.read_bytes() == content
-    assert not list(out.glob("*/*.partial"))
+    assert not list(out.glob("*/.unfinished*"))
 
     task = stage_2(out, autoencoder)
     statistics = task.prepare(tmp_path)

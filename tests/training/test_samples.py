@@ -24,8 +24,8 @@ def release(tmp_path_factory):
     """Stage 1 with fresh parameters."""
     folder = tmp_path_factory.mktemp("samples") / "release"
     params = jax.jit(lambda key: objective.init(STAGE_1.model, key))(jax.random.key(0))
-    config = {"format": 1, "autoencoder": json.loads(configs.to_json(STAGE_1.model))}
-    save_release(folder, config, {"autoencoder": params["autoencoder"]}, "float32", "")
+    config = {"autoencoder": json.loads(configs.to_json(STAGE_1.model))}
+    save_release(folder, "vasa", config, {"autoencoder": params["autoencoder"]}, "float32", "")
     return folder, params
 
 

@@ -90,7 +90,7 @@ def arrays(shapes):
 def test_a_smaller_picture_starts_a_larger_one(tmp_path):
     """256 into 512, at an eighth of the size: the volume keeps its side, and every parameter its shape."""
     small, _ = shapes_of(STAGE_1)
-    save_release(tmp_path, {}, {"autoencoder": arrays(small["autoencoder"])}, "float32", "")
+    save_release(tmp_path, "vasa", {}, {"autoencoder": arrays(small["autoencoder"])}, "float32", "")
     model = dataclasses.replace(STAGE_1.model, image_size=64, volume_stride=8)
     larger = dataclasses.replace(STAGE_1, model=model, data=dataclasses.replace(STAGE_1.data, size=64))
     params, released = shapes_of(larger)
@@ -100,7 +100,7 @@ def test_a_smaller_picture_starts_a_larger_one(tmp_path):
 
 def test_a_network_of_other_widths_is_filled_but_for_what_is_named(tmp_path):
     small, _ = shapes_of(STAGE_1)
-    save_release(tmp_path, {}, {"autoencoder": arrays(small["autoencoder"])}, "float32", "")
+    save_release(tmp_path, "vasa", {}, {"autoencoder": arrays(small["autoencoder"])}, "float32", "")
     wide = dataclasses.replace(STAGE_1, model=dataclasses.replace(STAGE_1.model, decoder_widths=(4, 4, 8)))
     params, released = shapes_of(wide)
     loaded = load_parameters(str(tmp_path), wide)
@@ -115,7 +115,9 @@ def test_a_network_of_other_widths_is_filled_but_for_what_is_named(tmp_path):
 def test_a_release_of_both_stages_serves_each(tmp_path):
     one, _ = shapes_of(STAGE_1)
     two, _ = shapes_of(STAGE_2)
-    save_release(tmp_path, {}, {"autoencoder": arrays(one["autoencoder"]), "motion": arrays(two)}, "float32", "")
+    save_release(
+        tmp_path, "vasa", {}, {"autoencoder": arrays(one["autoencoder"]), "motion": arrays(two)}, "float32", ""
+    )
     assert load_parameters(str(tmp_path), STAGE_1).keys() == flatten(one).keys()
     assert load_parameters(str(tmp_path), STAGE_2).keys() == flatten(two).keys()
     started = with_stage_1(STAGE_2, Start(init_from=str(tmp_path)))

@@ -12,6 +12,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray, UInt32
 
+from vasa_jax.errors import UserError
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class AugmentationConfig:
@@ -24,7 +26,7 @@ class AugmentationConfig:
     def __post_init__(self):
         for name, value in dataclasses.asdict(self).items():
             if not 0.0 <= value < 1.0:
-                raise ValueError(f"augmentation.{name}={value} must lie in [0, 1)")
+                raise UserError(f"augmentation.{name}={value} must lie in [0, 1)")
 
 
 Key = PRNGKeyArray | UInt32[Array, "2"]

@@ -9,6 +9,8 @@ from typing import Literal
 
 import jax.numpy as jnp
 
+from vasa_jax.errors import UserError
+
 Factors = tuple[int, int, int]
 
 CODE_CELLS = 4  # side of the identity map, in cells
@@ -57,30 +59,30 @@ class AutoencoderConfig:
         for field in dataclasses.fields(self):
             for number in _numbers(getattr(self, field.name)):
                 if number < 1:
-                    raise ValueError(f"{field.name}={getattr(self, field.name)!r} must hold numbers of at least 1")
+                    raise UserError(f"{field.name}={getattr(self, field.name)!r} must hold numbers of at least 1")
         if self.volume_stride not in (1, 2, 4, 8):
-            raise ValueError(f"{self.volume_stride=} must be 1, 2, 4 or 8")
+            raise UserError(f"{self.volume_stride=} must be 1, 2, 4 or 8")
         if self.image_size % (4 * self.volume_stride):
-            raise ValueError(
+            raise UserError(
                 f"{self.image_size=} must be a multiple of {4 * self.volume_stride} at {self.volume_stride=}"
             )
         if self.canonical_depth_factor not in (1, 2):
-            raise ValueError(f"{self.canonical_depth_factor=} must be 1 or 2")
+            raise UserError(f"{self.canonical_depth_factor=} must be 1 or 2")
         if self.volume_depth * self.canonical_depth_factor % 2:
-            raise ValueError(f"{self.volume_depth=} must be even, or canonical_depth_factor 2")
+            raise UserError(f"{self.volume_depth=} must be even, or canonical_depth_factor 2")
         if any(factor not in (1, 2) for factors in self.warp_upsampling for factor in factors):
-            raise ValueError(f"{self.warp_upsampling=} may hold factors of 1 and 2 only")
+            raise UserError(f"{self.warp_upsampling=} may hold factors of 1 and 2 only")
         if len(self.warp_widths) != len(self.warp_upsampling):
-            raise ValueError(f"{self.warp_upsampling=} must hold one triple for each of {self.warp_widths=}")
+            raise UserError(f"{self.warp_upsampling=} must hold one triple for each of {self.warp_widths=}")
         for size, stages in ("identity_image_size", "identity_stages"), ("pose_size", "motion_stages"):
             side, stride = getattr(self, size), self._stride(getattr(self, stages))
             if self.image_size % side or side % stride:
-                raise ValueError(
+                raise UserError(
                     f"{size}={side} must be a multiple of {stride} that divides image_size={self.image_size}"
                 )
         cells = self.identity_image_size // self._stride(self.identity_stages)
         if cells % CODE_CELLS and CODE_CELLS % cells:
-            raise ValueError(
+            raise UserError(
                 f"{self.identity_image_size=} gives {cells} cells a side after {self.identity_stages=}; "
                 f"make them 1, 2 or a multiple of {CODE_CELLS}"
             )

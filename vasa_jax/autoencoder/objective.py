@@ -35,6 +35,7 @@ from vasa_jax.autoencoder import augmentation, losses
 from vasa_jax.autoencoder.augmentation import AugmentationConfig
 from vasa_jax.autoencoder.config import AutoencoderConfig
 from vasa_jax.autoencoder.model import FACE_REACH, Autoencoder
+from vasa_jax.errors import UserError
 from vasa_jax.geometry.picture import face_crop_grid, sample_2d
 from vasa_jax.geometry.rotation import gaze_in_head
 
@@ -67,21 +68,19 @@ class ObjectiveConfig:
     def __post_init__(self):
         for name in (field.name for field in dataclasses.fields(self) if field.type is float):
             if not 0.0 <= getattr(self, name) < float("inf"):
-                raise ValueError(f"objective.{name}={getattr(self, name)} must be a finite number, 0 or more")
+                raise UserError(f"objective.{name}={getattr(self, name)} must be a finite number, 0 or more")
         if self.scales < 1:
-            raise ValueError(f"objective: {self.scales=} must be 1 or more")
+            raise UserError(f"objective: {self.scales=} must be 1 or more")
 
 
 def init(model_config: AutoencoderConfig, key: Array) -> dict[str, Any]:
     """Fresh parameters: `autoencoder`, what a release holds; networks that only train (a discriminator) will stand
     beside it.
 
-    Raises ValueError for a dynamics code too short to hold the labels.
+    Raises UserError for a dynamics code too short to hold the labels.
     """
     if model_config.dynamics_dim < len(LABEL_UNIT):
-        raise ValueError(
-            f"{model_config.dynamics_dim=} must be {len(LABEL_UNIT)} or more: its first numbers are labels"
-        )
+        raise UserError(f"{model_config.dynamics_dim=} must be {len(LABEL_UNIT)} or more: its first numbers are labels")
     size = model_config.image_size
     picture = jnp.zeros((1, size, size, 3))
     return {"autoencoder": Autoencoder(model_config).init(key, picture, picture)["params"]}

@@ -19,6 +19,8 @@ from vasa_jax.checkpoint import flatten, unflatten, write_tensors
 from vasa_jax.command import Parser, run
 from vasa_jax.convert.registry import convert, default_config, find, networks, to_torch
 from vasa_jax.convert.source import read_tensors
+from vasa_jax.errors import UserError, refusals
+from vasa_jax.files import check_apart, check_target
 
 
 def _parse(arguments: Sequence[str]) -> argparse.Namespace:
@@ -37,32 +39,33 @@ def _config(name: str, path: Path | None) -> Any:
         return None
     default = default_config(name)
     if default is None:
-        raise ValueError(f"the network {name!r} has one size: leave --config out")
+        raise UserError(f"the network {name!r} has one size: leave --config out")
     stage = name.removeprefix("vasa.")
     try:
         content = json.loads(path.read_text())[stage]
     except (OSError, ValueError, KeyError, TypeError):
-        raise ValueError(f"--config {str(path)!r} is no config.json of a release with {stage!r}") from None
+        raise UserError(f"--config {str(path)!r} is no config.json of a release with {stage!r}") from None
     return configs.from_json(json.dumps(content), type(default))
 
 
 def work(arguments: Sequence[str]) -> str:
-    """Do what the flags say; returns a line for the user. Raises ValueError or OSError for bad input."""
+    """Do what the flags say; returns a line for the user. Raises UserError for bad input."""
     options = _parse(arguments)
     network = find(options.name)
     config = _config(options.name, options.config)
-    if options.out.suffix != ".safetensors":
-        raise ValueError(f"{str(options.out)!r} must end in .safetensors")
-    if not options.out.parent.is_dir():
-        raise ValueError(f"{str(options.out.parent)!r} is no folder: make it first")
+    if check_target(options.out).suffix != ".safetensors":
+        raise UserError(f"{str(options.out)!r} must end in .safetensors")
+    check_apart({"OUT": options.out}, {"SOURCE": options.source})
     if options.to_torch:
-        leaves = read_tensors(options.source)
+        with refusals("read", options.source):
+            leaves = read_tensors(options.source)
         if not any(name.startswith("params/") for name in leaves):  # a release holds the parameters alone
             leaves = {f"params/{name}": leaf for name, leaf in leaves.items()}
         tensors = to_torch(options.name, unflatten(leaves))
         write_tensors(options.out, tensors)
         return f"{options.out}: {len(tensors)} tensors of torch from {len(leaves)} leaves"
-    tensors = read_tensors(options.source, network.inside)
+    with refusals("read", options.source):
+        tensors = read_tensors(options.source, network.inside)
     leaves = flatten(convert(options.name, tensors, config))
     write_tensors(options.out, leaves)
     size = sum(leaf.size for leaf in leaves.values())

@@ -17,6 +17,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 
 from vasa_jax.convert.rules import Tensors
+from vasa_jax.errors import UserError
 
 WEIGHT_NORM_SPELLINGS = {
     "old": ("weight_g", "weight_v"),
@@ -73,7 +74,7 @@ def spectral_norm(*modules: str) -> Fold:
             (weight,) = found
             matrix = weight.reshape(len(weight), -1).astype(np.float64)
             if not matrix.any():
-                raise ValueError(f"{at}weight is zero, which has no spectral norm: the original cannot hold it")
+                raise UserError(f"{at}weight is zero, which has no spectral norm: the original cannot hold it")
             u = matrix.sum(1) if matrix.sum(1).any() else np.arange(1.0, len(matrix) + 1)
             for _ in range(20):  # towards the leading singular vectors, where training would go on from
                 v = matrix.T @ u

@@ -13,6 +13,7 @@ import numpy as np
 from vasa_jax.convert import folds, rules
 from vasa_jax.convert.network import Family, Network
 from vasa_jax.convert.tables import joyvasa, liveportrait, speech, syncnet, vasa
+from vasa_jax.errors import UserError
 
 _NETWORKS: dict[str, Network | Family] = {
     **joyvasa.NETWORKS,
@@ -29,9 +30,9 @@ def networks() -> list[str]:
 
 
 def add(name: str, network: Network | Family) -> None:
-    """Make a network known by a name; raises ValueError for a name that is taken."""
+    """Make a network known by a name; raises UserError for a name that is taken."""
     if name in _NETWORKS:
-        raise ValueError(f"the converter knows a network {name!r} already; choose another name")
+        raise UserError(f"the converter knows a network {name!r} already; choose another name")
     _NETWORKS[name] = network
 
 
@@ -49,14 +50,14 @@ def convert(name: str, tensors: Mapping[str, np.ndarray], config: Any = None) ->
         config: its size, as for `find`.
 
     Raises:
-        ValueError: as `find`, or tensors that do not fit: one message with every offender.
+        UserError: as `find`, or tensors that do not fit: one message with every offender.
     """
     network = find(name, config)
     return rules.to_flax(folds.fold(tensors, network.folds), network.rules, network.ignored, network.shapes())
 
 
 def to_torch(name: str, variables: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    """A state dict that the original loads, but for what the table ignores. Raises ValueError as `convert`."""
+    """A state dict that the original loads, but for what the table ignores. Raises UserError as `convert`."""
     network = find(name)
     return folds.unfold(rules.to_torch(variables, network.rules), network.folds)
 
@@ -70,17 +71,17 @@ def find(name: str, config: Any = None) -> Network:
             `MotionConfig`); None is that of the paper.
 
     Raises:
-        ValueError: an unknown name, a config of another network, or one for a network of a single size.
+        UserError: an unknown name, a config of another network, or one for a network of a single size.
     """
     if name not in _NETWORKS:
-        raise ValueError(f"there is no network {name!r}; the converter knows {', '.join(networks())}")
+        raise UserError(f"there is no network {name!r}; the converter knows {', '.join(networks())}")
     entry = _NETWORKS[name]
     if isinstance(entry, Network):
         if config is not None:
-            raise ValueError(f"the network {name!r} has one size: it takes no config")
+            raise UserError(f"the network {name!r} has one size: it takes no config")
         return entry
     if not isinstance(config, type(entry.default) | None):
-        raise ValueError(f"the network {name!r} takes a {type(entry.default).__name__}, no {type(config).__name__}")
+        raise UserError(f"the network {name!r} takes a {type(entry.default).__name__}, no {type(config).__name__}")
     return entry.member(entry.default if config is None else config)
 
 

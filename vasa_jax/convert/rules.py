@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from vasa_jax.checkpoint import flatten, unflatten
+from vasa_jax.errors import UserError
 
 Tensors = dict[str, np.ndarray]
 
@@ -57,7 +58,7 @@ class Rule:
         missing = set(_placeholders(self.flax)) - set(_placeholders(self.torch))
         lost = set(_placeholders(self.torch)) - set(_placeholders(self.flax))
         if missing or len(lost) > 1:
-            raise ValueError(
+            raise UserError(
                 f"the rule {self.torch!r} -> {self.flax!r} must name the same placeholders on both sides, but for one "
                 "that counts stacked layers"
             )
@@ -90,7 +91,7 @@ def to_flax(tensors: Mapping[str, np.ndarray], rules: list[Rule], ignored: list[
         A nested dict of NumPy arrays with the dtypes of the tensors.
 
     Raises:
-        ValueError: one message with every tensor that no rule or several rules match, every leaf that is missing,
+        UserError: one message with every tensor that no rule or several rules match, every leaf that is missing,
             filled twice or unknown, and every wrong shape.
     """
     wanted = {name: tuple(leaf.shape) for name, leaf in flatten(shapes).items()}
@@ -136,7 +137,7 @@ def to_torch(variables: Any, rules: list[Rule]) -> Tensors:
     """A state dict from Flax variables; what `to_flax` ignored is not in it.
 
     Raises:
-        ValueError: one message with every leaf that no rule or several rules match.
+        UserError: one message with every leaf that no rule or several rules match.
     """
     wrong: list[str] = []
     result: Tensors = {}
@@ -177,4 +178,4 @@ def _pattern(name: str) -> re.Pattern:
 
 def _complain(wrong: list[str]) -> None:
     if wrong:
-        raise ValueError(f"the tables do not fit, {len(wrong)} places: " + "; ".join(sorted(wrong)))
+        raise UserError(f"the tables do not fit, {len(wrong)} places: " + "; ".join(sorted(wrong)))

@@ -19,6 +19,7 @@ from safetensors.numpy import load_file
 
 from vasa_jax.convert.rules import Tensors
 from vasa_jax.convert.torch_file import read_torch_file
+from vasa_jax.errors import UserError
 
 INDEX = "*.safetensors.index.json"
 _WRAPPERS = ("state_dict", "model")
@@ -33,7 +34,7 @@ def read_tensors(path: str | Path, inside: str | None = None) -> Tensors:
         inside: where the tensors lie in a file that holds more than them; a file of the tensors alone is taken too.
 
     Raises:
-        ValueError: a broken file, shards that do not fit their index, or a file that holds no tensors where they
+        UserError: a broken file, shards that do not fit their index, or a file that holds no tensors where they
             should be; the message says which.
         OSError: a file that cannot be read.
     """
@@ -58,17 +59,17 @@ def _file(path: Path) -> Path:
         if len(found) == 1:
             return found[0]
         if found:
-            raise ValueError(f"the folder {str(path)!r} holds {len(found)} files {pattern}; name one")
-    raise ValueError(f"the folder {str(path)!r} holds no .safetensors file; name the checkpoint itself")
+            raise UserError(f"the folder {str(path)!r} holds {len(found)} files {pattern}; name one")
+    raise UserError(f"the folder {str(path)!r} holds no .safetensors file; name the checkpoint itself")
 
 
 def _read_safetensors(path: Path) -> Tensors:
     if not path.is_file():
-        raise FileNotFoundError(f"{str(path)!r} is no file")
+        raise UserError(f"{str(path)!r} is no file")
     try:
         return load_file(path)
     except SafetensorError as error:
-        raise ValueError(f"{str(path)!r} is no whole .safetensors file: {error}") from None
+        raise UserError(f"{str(path)!r} is no whole .safetensors file: {error}") from None
 
 
 def _read_shards(index: Path) -> Tensors:
@@ -76,18 +77,18 @@ def _read_shards(index: Path) -> Tensors:
         places = json.loads(index.read_text())["weight_map"]
         shards = sorted(set(places.values()))
     except (ValueError, KeyError, TypeError, AttributeError):
-        raise ValueError(f"{str(index)!r} is no index of shards: it must map 'weight_map' to files") from None
+        raise UserError(f"{str(index)!r} is no index of shards: it must map 'weight_map' to files") from None
     tensors: Tensors = {}
     for shard in shards:
         if Path(shard).name != shard:
-            raise ValueError(f"{str(index)!r} names the shard {shard!r}, which must lie beside it")
+            raise UserError(f"{str(index)!r} names the shard {shard!r}, which must lie beside it")
         for name, tensor in _read_safetensors(index.parent / shard).items():
             if places.get(name) != shard:
-                raise ValueError(f"{shard!r} holds {name!r}, which {str(index)!r} does not expect there")
+                raise UserError(f"{shard!r} holds {name!r}, which {str(index)!r} does not expect there")
             tensors[name] = tensor
     missing = sorted(set(places) - set(tensors))
     if missing:
-        raise ValueError(f"the shards of {str(index)!r} lack {len(missing)} tensors: {', '.join(missing[:5])}")
+        raise UserError(f"the shards of {str(index)!r} lack {len(missing)} tensors: {', '.join(missing[:5])}")
     return tensors
 
 
@@ -97,9 +98,9 @@ def _unwrapped(content: Any, path: Path, inside: str | None) -> Tensors:
             content = content[wrapper]
             break
     if not isinstance(content, Mapping) or not content:
-        raise ValueError(f"{str(path)!r} holds no tensors by name")
+        raise UserError(f"{str(path)!r} holds no tensors by name")
     other = [name for name, value in content.items() if not isinstance(value, np.ndarray)]
     if other:
         where = f"; the network's lie in {inside!r}" if inside else ""
-        raise ValueError(f"{str(path)!r} holds more than tensors ({', '.join(map(str, other[:5]))}){where}")
+        raise UserError(f"{str(path)!r} holds more than tensors ({', '.join(map(str, other[:5]))}){where}")
     return dict(content)

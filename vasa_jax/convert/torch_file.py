@@ -25,6 +25,8 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
+from vasa_jax.errors import UserError
+
 _MAGIC = 0x1950A86A20F9469CFC6C
 _PROTOCOL = 1001
 _STORAGES: dict[str, Any] = {
@@ -48,7 +50,7 @@ def read_torch_file(path: str | Path) -> Any:
     `argparse.Namespace` becomes a dict, a `pathlib` path a `PurePosixPath`.
 
     Raises:
-        ValueError: a broken file, or one whose pickle names anything but arrays and plain containers; the message
+        UserError: a broken file, or one whose pickle names anything but arrays and plain containers; the message
             names it.
         OSError: a file that cannot be read.
     """
@@ -60,11 +62,11 @@ def read_torch_file(path: str | Path) -> Any:
             data = path.read_bytes()
             content = _read_legacy(data) if _is_legacy(data) else _Reader(io.BytesIO(data), _no_storage).load()
     except _Refused as error:
-        raise ValueError(f"{path} is refused: {error}") from None
+        raise UserError(f"{path} is refused: {error}") from None
     except OSError:
         raise
     except Exception as error:  # noqa: BLE001  (a broken pickle may fail in any way)
-        raise ValueError(f"{path} cannot be read as a torch file: {type(error).__name__}: {error}") from error
+        raise UserError(f"{path} cannot be read as a torch file: {type(error).__name__}: {error}") from error
     return _plain(content)
 
 
@@ -216,7 +218,7 @@ def _read_zip(path: Path) -> Any:
         names = archive.namelist()
         roots = [name[: -len("data.pkl")] for name in names if name.endswith("/data.pkl")]
         if len(roots) != 1:
-            raise ValueError("a zip file with no data.pkl, or several")
+            raise UserError("a zip file with no data.pkl, or several")
         root = roots[0]
         order = archive.read(root + "byteorder").decode() if root + "byteorder" in names else "little"
 
@@ -240,7 +242,7 @@ def _read_legacy(data: bytes) -> Any:
     file = io.BytesIO(data)
     plain = [_Reader(file, _no_storage).load() for _ in range(3)]
     if plain[1] != _PROTOCOL or not isinstance(plain[2], dict):
-        raise ValueError(f"the legacy format of version {plain[1]!r}")
+        raise UserError(f"the legacy format of version {plain[1]!r}")
     begin = file.tell()
     found: dict[str, tuple[str, int]] = {}
 
@@ -259,7 +261,7 @@ def _read_legacy(data: bytes) -> Any:
         kind, count = found[str(key)]
         (stored,) = np.frombuffer(file.read(8), "<i8" if order == "little" else ">i8")
         if stored != count:
-            raise ValueError(f"the storage {key} holds {stored} numbers, not {count}")
+            raise UserError(f"the storage {key} holds {stored} numbers, not {count}")
         storages[str(key)] = _flat(file.read(count * np.dtype(_STORAGES[kind]).itemsize), kind, count, order)
     file.seek(begin)
     return _Reader(file, lambda kind, key, count: storages[key]).load()
@@ -271,7 +273,7 @@ _REBUILD = ("_rebuild_tensor_v2", "_rebuild_tensor", "_rebuild_parameter")
 def _flat(data: bytes, kind: str, count: int, order: str) -> np.ndarray:
     dtype = np.dtype(_STORAGES[kind])
     if len(data) < count * dtype.itemsize:
-        raise ValueError(f"a storage of {count} {kind} numbers holds only {len(data)} bytes")
+        raise UserError(f"a storage of {count} {kind} numbers holds only {len(data)} bytes")
     flat = np.frombuffer(data, dtype, count)
     return flat.byteswap() if order == "big" else flat
 

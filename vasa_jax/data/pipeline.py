@@ -24,6 +24,7 @@ import grain
 import numpy as np
 
 from vasa_jax.data.records import CorruptRecordError
+from vasa_jax.errors import UserError
 
 Sample = dict[str, Any]
 """Name to array, without batch axis."""
@@ -32,10 +33,10 @@ LOGGER = logging.getLogger(__name__)
 
 
 def find_shards(folder: str | Path) -> list[str]:
-    """The ArrayRecord shards of a folder, sorted; raises ValueError where there are none."""
+    """The ArrayRecord shards of a folder, sorted; raises UserError where there are none."""
     shards = sorted(str(path) for path in Path(folder).glob("*.array_record"))
     if not shards:
-        raise ValueError(
+        raise UserError(
             f"{str(folder)!r} holds no *.array_record shards; write some with vasa_jax.data.records.write_shard"
         )
     return shards
@@ -45,7 +46,7 @@ class Shards:
     """The records of some shards as one sequence of bytes, which knows where each of them stands."""
 
     def __init__(self, paths: list[str]):
-        """Open the files; raises ValueError naming one that is no ArrayRecord file."""
+        """Open the files; raises UserError naming one that is no ArrayRecord file."""
         self._paths = paths
         try:
             self._records: Any = grain.sources.ArrayRecordDataSource(paths)
@@ -80,11 +81,11 @@ def _count(path: str) -> int:
         return len(records)
     except RuntimeError as error:
         what = " ".join(str(error).split())
-        raise ValueError(f"{path} is no readable ArrayRecord file: {what}; remove it or write it again") from error
+        raise UserError(f"{path} is no readable ArrayRecord file: {what}; remove it or write it again") from error
 
 
 def open_shards(folder: str | Path) -> Shards:
-    """The records of all shards of a folder as one sequence of bytes; raises ValueError where there are none, or where
+    """The records of all shards of a folder as one sequence of bytes; raises UserError where there are none, or where
     one is no ArrayRecord file."""
     return Shards(find_shards(folder))
 
@@ -173,12 +174,12 @@ def make_dataset(
         modulo 2^32. Its `next` raises CorruptRecordError naming shard and index beyond `max_corrupt`.
 
     Raises:
-        ValueError: for a batch that the processes cannot share evenly, or a process beyond their number.
+        UserError: for a batch that the processes cannot share evenly, or a process beyond their number.
     """
     if batch_size % processes:
-        raise ValueError(f"{batch_size=} does not divide over {processes} processes; make it a multiple of that")
+        raise UserError(f"{batch_size=} does not divide over {processes} processes; make it a multiple of that")
     if not 0 <= process < processes:
-        raise ValueError(f"{process=} must lie between 0 and {processes - 1}, the number of processes less one")
+        raise UserError(f"{process=} must lie between 0 and {processes - 1}, the number of processes less one")
     order: Any = grain.MapDataset.range(len(source)).seed(seed).shuffle().repeat()
     corrupt = CorruptRecords(source, max_corrupt)
 

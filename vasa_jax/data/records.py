@@ -13,7 +13,6 @@ Pictures are decoded one by one, so that a reader pays only for the frames it as
 """
 
 import io
-import os
 import struct
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -26,6 +25,8 @@ from jaxtyping import Float32, UInt8
 from PIL import Image
 
 from vasa_jax.arrays import EMOTIONS, POSE_DIM, SAMPLE_RATE, SAMPLES_PER_FRAME
+from vasa_jax.errors import UserError
+from vasa_jax.files import whole_file
 
 VERSION = 1
 JPEG_QUALITY = 95
@@ -59,7 +60,7 @@ _DAMAGE = (
 """What MessagePack, NumPy and Pillow raise for bytes that nobody wrote."""
 
 
-class CorruptRecordError(ValueError):
+class CorruptRecordError(UserError):
     """A record that cannot be read, or that holds what a training sample cannot use; the message says what."""
 
 
@@ -89,11 +90,11 @@ def write_clip(
         labels: name to array (see the module); leave out what is unknown.
 
     Raises:
-        ValueError: for frames or audio of another type or shape, non-finite sound, sound that is not 16 kHz (it lasts
+        UserError: for frames or audio of another type or shape, non-finite sound, sound that is not 16 kHz (it lasts
             longer or shorter than the frames), or a label of another shape than `LABELS` says.
     """
     if frames is not None and (frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[-1] != 3):
-        raise ValueError(f"frames are {frames.dtype} {frames.shape}; write uint8 RGB pictures of shape (t, h, w, 3)")
+        raise UserError(f"frames are {frames.dtype} {frames.shape}; write uint8 RGB pictures of shape (t, h, w, 3)")
     arrays = {name: np.asarray(value) for name, value in labels.items() if name != "phonemes"}
     _check(0 if frames is None else len(frames), audio, arrays)
     record = {
@@ -142,17 +143,15 @@ def count_frames(data: bytes) -> int:
 def write_shard(path: str | Path, records: Iterable[bytes]) -> int:
     """Write an ArrayRecord shard and return how many records it has; the file appears under its name only when
     complete."""
-    path = Path(path)
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    writer = ArrayRecordWriter(str(partial), "group_size:1,uncompressed")  # pictures do not compress twice
     count = 0
-    try:
-        for record in records:
-            writer.write(record)
-            count += 1
-    finally:
-        writer.close()
-    partial.rename(path)
+    with whole_file(path) as hidden:
+        writer = ArrayRecordWriter(str(hidden), "group_size:1,uncompressed")  # pictures do not compress twice
+        try:
+            for record in records:
+                writer.write(record)
+                count += 1
+        finally:
+            writer.close()
     return count
 
 
@@ -185,15 +184,15 @@ def _check(frames: int, audio: np.ndarray | None, labels: Mapping[str, np.ndarra
         )
         if not fits or array.dtype.kind not in "fiu":
             sizes = ", ".join(str(t if want == "t" else want) for want in shape)
-            raise ValueError(f"label {name!r} is {array.dtype} {array.shape}; it must be numbers of shape ({sizes})")
+            raise UserError(f"label {name!r} is {array.dtype} {array.shape}; it must be numbers of shape ({sizes})")
     if audio is None:
         return
     if audio.dtype != np.float32 or audio.ndim != 1 or not np.isfinite(audio).all():
-        raise ValueError(f"audio is {audio.dtype} {audio.shape}; write finite float32 samples of shape (n,) at 16 kHz")
+        raise UserError(f"audio is {audio.dtype} {audio.shape}; write finite float32 samples of shape (n,) at 16 kHz")
     if t is not None and abs(len(audio) - SAMPLES_PER_FRAME * t) > max(
         SOUND_SLACK * SAMPLES_PER_FRAME * t, SAMPLE_RATE // 5
     ):
-        raise ValueError(
+        raise UserError(
             f"{len(audio)} samples of sound for {t} frames are {len(audio) / t * 25:.0f} Hz; resample to 16 kHz, and "
             "let sound and frames (25 a second) last equally long"
         )

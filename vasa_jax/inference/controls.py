@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from vasa_jax.arrays import EMOTIONS
+from vasa_jax.errors import UserError
 
 GAZE_DEGREES = 20.0
 """How far "left", "right", "up" and "down" look."""
@@ -65,7 +66,7 @@ def make_controls(gaze: Gaze = "forward", distance: float = 1.0, emotion: str | 
             request.
 
     Raises:
-        ValueError: anything else.
+        UserError: anything else.
     """
     coefficients = np.zeros(len(EMOTIONS), np.float32) if emotion is None else parse_emotion(emotion)
     return Controls(
@@ -77,7 +78,7 @@ def make_controls(gaze: Gaze = "forward", distance: float = 1.0, emotion: str | 
 
 
 def parse_gaze(gaze: Gaze) -> tuple[float, float]:
-    """Angles (theta, phi) in degrees. Raises ValueError for what is no direction, or more than 60 degrees."""
+    """Angles (theta, phi) in degrees. Raises UserError for what is no direction, or more than 60 degrees."""
     ways = f"choose {', '.join(DIRECTIONS)}, or 'theta,phi' in degrees (at most {GAZE_LIMIT:g} either way)"
     if isinstance(gaze, str):
         if gaze.strip().lower() in DIRECTIONS:
@@ -88,17 +89,17 @@ def parse_gaze(gaze: Gaze) -> tuple[float, float]:
     try:
         theta, phi = (float(part) for part in parts)
     except (TypeError, ValueError):
-        raise ValueError(f"gaze {gaze!r} is unknown; {ways}") from None
+        raise UserError(f"gaze {gaze!r} is unknown; {ways}") from None
     if not (abs(theta) <= GAZE_LIMIT and abs(phi) <= GAZE_LIMIT):
-        raise ValueError(f"gaze {gaze!r} is out of range; {ways}")
+        raise UserError(f"gaze {gaze!r} is out of range; {ways}")
     return theta, phi
 
 
 def parse_distance(distance: float) -> float:
-    """The factor itself. Raises ValueError outside 0.25 to 4."""
+    """The factor itself. Raises UserError outside 0.25 to 4."""
     low, high = DISTANCES
     if not low <= distance <= high:
-        raise ValueError(f"distance {distance:g} is out of range; give {low:g} to {high:g}; 1 is the mean")
+        raise UserError(f"distance {distance:g} is out of range; give {low:g} to {high:g}; 1 is the mean")
     return float(distance)
 
 
@@ -106,18 +107,18 @@ def parse_emotion(emotion: str) -> np.ndarray:
     """Coefficients (8,), float32, which sum to 1: the weight for the class that was asked for, the rest for neutral.
 
     Raises:
-        ValueError: an unknown class, or a weight outside 0 to 1.
+        UserError: an unknown class, or a weight outside 0 to 1.
     """
     name, colon, text = emotion.strip().lower().partition(":")
     name = ADJECTIVES.get(name.strip(), name.strip())
     if name not in EMOTIONS:
-        raise ValueError(f"emotion {emotion!r} is unknown; choose {', '.join(EMOTIONS)} (or {', '.join(ADJECTIVES)})")
+        raise UserError(f"emotion {emotion!r} is unknown; choose {', '.join(EMOTIONS)} (or {', '.join(ADJECTIVES)})")
     try:
         weight = float(text) if colon else 1.0
     except ValueError:
         weight = math.nan
     if not 0 <= weight <= 1:
-        raise ValueError(f"emotion {emotion!r} has no weight from 0 to 1; write for example {name}:0.6")
+        raise UserError(f"emotion {emotion!r} has no weight from 0 to 1; write for example {name}:0.6")
     coefficients = np.zeros(len(EMOTIONS), np.float32)
     coefficients[EMOTIONS.index("neutral")] = 1 - weight
     coefficients[EMOTIONS.index(name)] += weight

@@ -23,6 +23,7 @@ from vasa_jax.arrays import Motion, Portrait
 from vasa_jax.autoencoder.config import AutoencoderConfig
 from vasa_jax.autoencoder.model import Autoencoder
 from vasa_jax.checkpoint import flatten, load_release
+from vasa_jax.errors import UserError
 from vasa_jax.inference.controls import Controls
 from vasa_jax.inference.session import Carry, Guidance, session_start, session_step
 from vasa_jax.motion.config import MotionConfig
@@ -67,7 +68,7 @@ class FaceModel:
     """
 
     def __init__(self, config: AutoencoderConfig, params: dict[str, Any]):
-        """Raises ValueError where the parameters are not those of a network of this config."""
+        """Raises UserError where the parameters are not those of a network of this config."""
         _check_parameters("autoencoder", params, _face_shapes(dataclasses.replace(config, dtype="float32")))
         self.config = config
         self.params = jax.device_put(params)
@@ -106,7 +107,7 @@ class MotionModel:
     """
 
     def __init__(self, config: MotionConfig, params: dict[str, Any], statistics: Statistics):
-        """Raises ValueError where the parameters or statistics are not those of a network of this config."""
+        """Raises UserError where the parameters or statistics are not those of a network of this config."""
         z = config.dynamics_dim
         shapes = zip(Statistics._fields, ((6,), (6,), (z,), (z, z), (z,)), strict=True)
         wanted = {name: jax.ShapeDtypeStruct(shape, "float32") for name, shape in shapes}
@@ -152,19 +153,19 @@ def load_pair(folder: str | Path, dtype: Dtype = "float32") -> tuple[FaceModel, 
         dtype: of the features while computing; parameters, poses and the sampler's state stay float32.
 
     Raises:
-        ValueError: not a release, or one whose tensors do not fit its config.
+        UserError: not a release, or one whose tensors do not fit its config.
     """
     release = load_release(folder)
     if missing := [name for name in ("autoencoder", "motion") if name not in release.config]:
-        raise ValueError(f"{folder} is not a complete model: its config.json has no {missing[0]!r}")
+        raise UserError(f"{folder} is not a complete model: its config.json has no {missing[0]!r}")
     if missing := [name for name in ("autoencoder", "motion", "statistics") if name not in release.tensors]:
-        raise ValueError(f"{folder} is not a complete model: it has no {missing[0]}.safetensors")
+        raise UserError(f"{folder} is not a complete model: it has no {missing[0]}.safetensors")
     face = configs.from_json(json.dumps(release.config["autoencoder"]), AutoencoderConfig)
     motion = configs.from_json(json.dumps(release.config["motion"]), MotionConfig)
     _check_pair(face, motion)
     parts = release.tensors["statistics"]
     if set(parts) != set(Statistics._fields):
-        raise ValueError(f"{folder}: statistics.safetensors must hold {', '.join(Statistics._fields)}")
+        raise UserError(f"{folder}: statistics.safetensors must hold {', '.join(Statistics._fields)}")
     return (
         FaceModel(dataclasses.replace(face, dtype=dtype), release.tensors["autoencoder"]),
         MotionModel(dataclasses.replace(motion, dtype=dtype), release.tensors["motion"], Statistics(**parts)),
@@ -173,7 +174,7 @@ def load_pair(folder: str | Path, dtype: Dtype = "float32") -> tuple[FaceModel, 
 
 def _check_pair(face: AutoencoderConfig, motion: MotionConfig) -> None:
     if face.dynamics_dim != motion.dynamics_dim:
-        raise ValueError(
+        raise UserError(
             f"the two stages do not fit: autoencoder.{face.dynamics_dim=} but motion.{motion.dynamics_dim=}; "
             "train stage 2 on this stage 1"
         )
@@ -198,7 +199,7 @@ def _check_parameters(name: str, params: dict[str, Any], expected: dict[str, Any
     wrong = sorted(path for path in found.keys() | wanted.keys() if found.get(path) != wanted.get(path))
     if wrong:
         path = wrong[0]
-        raise ValueError(
+        raise UserError(
             f"{name}: {len(wrong)} tensors do not fit its config, first {path}: {found.get(path, 'absent')} "
             f"in the file, {wanted.get(path, 'absent')} in the network"
         )

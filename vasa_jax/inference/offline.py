@@ -24,6 +24,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from vasa_jax.arrays import FPS, SAMPLES_PER_FRAME, Motion, Portrait
+from vasa_jax.errors import UserError
 from vasa_jax.inference.controls import Gaze, make_controls
 from vasa_jax.inference.model import Dtype, FaceModel, MotionModel, load_pair
 from vasa_jax.inference.motion_file import check_motion, load_motion
@@ -88,13 +89,13 @@ class Model:
             An iterator of uint8 frames (size, size, 3).
 
         Raises:
-            ValueError: any argument that cannot be used; while iterating, a sound that turns out to be damaged.
+            UserError: any argument that cannot be used; while iterating, a sound that turns out to be damaged.
         """
         portrait = self.portrait(image, crop)
         if motion is not None:
             return self.frames(portrait, iter([self.replay(motion)]))
         if audio is None:
-            raise ValueError("there is neither audio nor motion; give one of them")
+            raise UserError("there is neither audio nor motion; give one of them")
         motions = self.motions(
             portrait,
             audio,
@@ -109,7 +110,7 @@ class Model:
         return self.frames(portrait, motions)
 
     def portrait(self, image: ImageSource, crop: Crop | None = None) -> Portrait:
-        """The portrait of a picture (see `media.image.load_image`, whose ValueErrors this raises)."""
+        """The portrait of a picture (see `media.image.load_image`, whose UserErrors this raises)."""
         picture = load_image(image, self.size, crop)
         with self._timed("portrait"):
             return jax.block_until_ready(self.face.encode(jnp.asarray(picture)[None]))
@@ -129,12 +130,12 @@ class Model:
     ) -> Iterator[Motion]:
         """Raw motion, window by window: (t, 6) and (t, z), t = W but in the last. Arguments as in `animate`."""
         if not 0 <= seed < 2**32:
-            raise ValueError(f"seed {seed} is out of range; give a whole number from 0 to 4294967295")
+            raise UserError(f"seed {seed} is out of range; give a whole number from 0 to 4294967295")
         if steps != int(steps) or not 1 <= steps <= self.motion.config.timesteps:
-            raise ValueError(f"steps {steps} is out of range; give 1 to {self.motion.config.timesteps}, a whole number")
+            raise UserError(f"steps {steps} is out of range; give 1 to {self.motion.config.timesteps}, a whole number")
         for name, scale in (("guidance_audio", guidance_audio), ("guidance_gaze", guidance_gaze)):
             if not (math.isfinite(scale) and scale >= 0):
-                raise ValueError(f"{name} {scale} is out of range; give a finite number, 0 or more")
+                raise UserError(f"{name} {scale} is out of range; give a finite number, 0 or more")
         controls = make_controls(gaze, distance, emotion)
         reader = audio if isinstance(audio, AudioReader) else AudioReader(audio)
         guidance: Guidance = tuple({**GUIDANCE, "audio": float(guidance_audio), "gaze": float(guidance_gaze)}.items())
@@ -148,7 +149,7 @@ class Model:
                     state, drawn = self.motion.step(state, sound, controls, steps=int(steps), guidance=guidance)
                     stretch = first(drawn, count)
                 if not all(np.isfinite(part).all() for part in stretch):
-                    raise ValueError(
+                    raise UserError(
                         "the motion model generated NaN; its weights are damaged, or guidance is too strong"
                     )
                 yield stretch
@@ -156,7 +157,7 @@ class Model:
         return generate()
 
     def replay(self, motion: Motion | str | os.PathLike) -> Motion:
-        """Stored motion, checked for this model. Raises ValueError as `motion_file.load_motion`."""
+        """Stored motion, checked for this model. Raises UserError as `motion_file.load_motion`."""
         if isinstance(motion, Motion):
             return check_motion(motion, self.face.config.dynamics_dim)
         return load_motion(motion, self.face.config.dynamics_dim)
@@ -204,7 +205,7 @@ def load(model: str | os.PathLike = "demo", dtype: str | None = None) -> Model:
         dtype: of the features while computing; None is bfloat16 on an accelerator and float32 on a CPU.
 
     Raises:
-        ValueError: no such model, or one whose files do not fit together.
+        UserError: no such model, or one whose files do not fit together.
     """
     start = time.perf_counter()
     bundled = sorted(path.parent.name for path in BUNDLED.glob("*/config.json"))
@@ -214,11 +215,11 @@ def load(model: str | os.PathLike = "demo", dtype: str | None = None) -> Model:
         folder = Path(model)
     else:
         names = ", ".join(bundled) or "(none in this installation)"
-        raise ValueError(f"there is no model {str(model)!r}; name a folder, or one that is bundled: {names}")
+        raise UserError(f"there is no model {str(model)!r}; name a folder, or one that is bundled: {names}")
     known: dict[str | None, Dtype] = {"float32": "float32", "bfloat16": "bfloat16"}
     known[None] = "float32" if jax.default_backend() == "cpu" else "bfloat16"
     if dtype not in known:
-        raise ValueError(f"dtype {dtype!r} is unknown; choose float32 or bfloat16")
+        raise UserError(f"dtype {dtype!r} is unknown; choose float32 or bfloat16")
     loaded = Model(*load_pair(folder, known[dtype]))
     loaded.seconds["load"] = time.perf_counter() - start
     return loaded

@@ -17,6 +17,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key
 
 from vasa_jax.arrays import Motion
+from vasa_jax.errors import UserError
 from vasa_jax.inference.controls import Controls
 from vasa_jax.motion.audio_features import log_mel
 from vasa_jax.motion.conditions import audio_shape, empty
@@ -46,10 +47,10 @@ def session_start(config: MotionConfig, key: Key[Array, ""]) -> Carry:
     """A session of which nothing is known yet.
 
     Raises:
-        ValueError: a model that hears something else than log-mel.
+        UserError: a model that hears something else than log-mel.
     """
     if config.audio.kind != "mel":
-        raise ValueError(f"this motion model hears {config.audio.kind!r}; only models with audio.kind 'mel' can be run")
+        raise UserError(f"this motion model hears {config.audio.kind!r}; only models with audio.kind 'mel' can be run")
     k = config.context
     return Carry(
         key=key,

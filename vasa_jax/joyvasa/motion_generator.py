@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from vasa_jax.arrays import SAMPLES_PER_FRAME
+from vasa_jax.errors import UserError
 from vasa_jax.joyvasa.denoiser import Denoiser
 from vasa_jax.pretrained.speech import SpeechConfig, SpeechEncoder, pad_audio, resize
 
@@ -31,9 +32,9 @@ class MotionGeneratorConfig:
 
     def __post_init__(self):
         if self.width % self.heads or self.width % 2:
-            raise ValueError(f"{self.width=} must be even and a multiple of {self.heads=}")
+            raise UserError(f"{self.width=} must be even and a multiple of {self.heads=}")
         if not 1 <= self.previous <= self.window:
-            raise ValueError(f"{self.previous=} must be between 1 and {self.window=}")
+            raise UserError(f"{self.previous=} must be between 1 and {self.window=}")
 
 
 RELEASED = MotionGeneratorConfig()
@@ -68,11 +69,11 @@ class MotionGenerator(nn.Module):
             audio: 640 samples a frame, 64,000 of them: 16 kHz, in [-1, 1], not normalised.
 
         Raises:
-            ValueError: sound that is not one window long.
+            UserError: sound that is not one window long.
         """
         window = self.config.window
         if audio.shape[1] != window * SAMPLES_PER_FRAME:
-            raise ValueError(f"{audio.shape[1]} samples are not a window of {window * SAMPLES_PER_FRAME}")
+            raise UserError(f"{audio.shape[1]} samples are not a window of {window * SAMPLES_PER_FRAME}")
         features = self.audio_encoder(pad_audio(audio), 2 * window)[-1]
         return self.audio_map(resize(features, window))
 
@@ -96,7 +97,7 @@ class MotionGenerator(nn.Module):
             position_mode: "constant", as the released weights were trained, or "per_position".
 
         Raises:
-            ValueError: another position mode.
+            UserError: another position mode.
         """
         return self.predict(x, previous_motion, self.cross_attention(audio, previous_audio), step, position_mode)
 

@@ -17,6 +17,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from vasa_jax.errors import UserError
+
 POINTS = 21
 SIZES = {"exp": 3 * POINTS, "scale": 1, "t": 3, "pitch": 1, "yaw": 1, "roll": 1}
 """Numbers of each part, in order: 70 of a frame."""
@@ -49,10 +51,10 @@ def denormalise(
             pitch, yaw and roll, of any shape that holds as many numbers as the part has.
 
     Raises:
-        ValueError: fewer numbers a frame, or statistics that are missing or of another size.
+        UserError: fewer numbers a frame, or statistics that are missing or of another size.
     """
     if motion.shape[1] < sum(SIZES.values()):
-        raise ValueError(f"{motion.shape[1]} numbers a frame are too few: motion has {sum(SIZES.values())}")
+        raise UserError(f"{motion.shape[1]} numbers a frame are too few: motion has {sum(SIZES.values())}")
     parts, begin = {}, 0
     for name, size in SIZES.items():
         if name == "exp":
@@ -69,10 +71,10 @@ def smooth(motion: FaceMotion, alpha: float = SMOOTHING) -> FaceMotion:
     """Equation (2) over everything but exp.
 
     Raises:
-        ValueError: alpha outside (0, 1]; 1 changes nothing.
+        UserError: alpha outside (0, 1]; 1 changes nothing.
     """
     if not 0 < alpha <= 1:
-        raise ValueError(f"{alpha=} must be above 0 and at most 1")
+        raise UserError(f"{alpha=} must be above 0 and at most 1")
 
     def average(x: Array) -> Array:
         def body(y: Array, row: Array) -> tuple[Array, Array]:
@@ -86,8 +88,8 @@ def smooth(motion: FaceMotion, alpha: float = SMOOTHING) -> FaceMotion:
 
 def _numbers(template: Mapping[str, Any], name: str, size: int) -> Float[np.ndarray, " size"]:
     if name not in template:
-        raise ValueError(f"the template has no {name!r}; it holds {', '.join(sorted(template))}")
+        raise UserError(f"the template has no {name!r}; it holds {', '.join(sorted(template))}")
     numbers = np.asarray(template[name], np.float32).reshape(-1)
     if len(numbers) != size:
-        raise ValueError(f"the template's {name!r} has {len(numbers)} numbers, not {size}")
+        raise UserError(f"the template's {name!r} has {len(numbers)} numbers, not {size}")
     return numbers

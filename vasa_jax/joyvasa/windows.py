@@ -17,6 +17,7 @@ import numpy as np
 from jaxtyping import Array, Float, Key
 
 from vasa_jax.arrays import FPS, SAMPLE_RATE, SAMPLES_PER_FRAME
+from vasa_jax.errors import UserError
 from vasa_jax.joyvasa.motion_generator import RELEASED, MotionGenerator, MotionGeneratorConfig
 from vasa_jax.joyvasa.sampling import GUIDANCE, sample
 
@@ -71,13 +72,13 @@ def split_audio(
         Windows of 640 `window` samples, and the number of frames of motion that belong to the sound.
 
     Raises:
-        ValueError: another fill, or no sound at all.
+        UserError: another fill, or no sound at all.
     """
     if fill not in FILLS:
-        raise ValueError(f"unknown {fill=}; choose one of {', '.join(FILLS)}")
+        raise UserError(f"unknown {fill=}; choose one of {', '.join(FILLS)}")
     sound = np.pad(audio, margins)
     if not len(sound):
-        raise ValueError("there is no sound: not one sample")
+        raise UserError("there is no sound: not one sample")
     # In floating point, as JoyVASA counts: rarely a frame less than there is, and the window it would begin.
     count = max(1, math.ceil(int(len(sound) / SAMPLE_RATE * FPS) / window))
     samples = window * SAMPLES_PER_FRAME * count
@@ -131,7 +132,7 @@ def generate(
         config: sizes.
 
     Raises:
-        ValueError: another position mode or fill, or no sound.
+        UserError: another position mode or fill, or no sound.
     """
     windows, frames = split_audio(audio, config.window, margins, fill)
     variables = jax.device_put(variables)

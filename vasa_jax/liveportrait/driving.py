@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from vasa_jax.errors import UserError
 from vasa_jax.liveportrait.keypoints import HeadMotion
 
 
@@ -34,15 +35,15 @@ def read_driving(content: Mapping[str, Any]) -> DrivingMotion:
     """The motion of a file's content.
 
     Raises:
-        ValueError: a field that is missing, of another shape or not finite, no frames, or another number of them than
+        UserError: a field that is missing, of another shape or not finite, no frames, or another number of them than
             the file says.
     """
     for name in ("n_frames", "output_fps", "motion"):
         if name not in content:
-            raise ValueError(f"this is no motion file: it has no {name!r}")
+            raise UserError(f"this is no motion file: it has no {name!r}")
     frames = content["motion"]
     if len(frames) != content["n_frames"] or not frames:
-        raise ValueError(f"the motion file says {content['n_frames']} frames and holds {len(frames)}")
+        raise UserError(f"the motion file says {content['n_frames']} frames and holds {len(frames)}")
     parts = {field: _stack(frames, field) for field in _SHAPES}
     ratios = {field: _ratios(content, *known, len(frames)) for field, known in _RATIOS.items()}
     return DrivingMotion(HeadMotion(**parts), float(content["output_fps"]), **ratios)
@@ -53,10 +54,10 @@ def _stack(frames: list[Mapping[str, Any]], field: str) -> np.ndarray:
     for index, frame in enumerate(frames):
         name = next((name for name in _NAMES[field] if name in frame), None)
         if name is None:
-            raise ValueError(f"frame {index} of the motion file has no {_NAMES[field][0]!r}")
+            raise UserError(f"frame {index} of the motion file has no {_NAMES[field][0]!r}")
         value = np.asarray(frame[name], np.float32)
         if value.shape != (1, *_SHAPES[field]) or not np.isfinite(value).all():
-            raise ValueError(
+            raise UserError(
                 f"{name!r} of frame {index} of the motion file must be finite numbers of shape {(1, *_SHAPES[field])}, "
                 f"not of {value.shape}"
             )
@@ -70,5 +71,5 @@ def _ratios(content: Mapping[str, Any], names: tuple[str, ...], width: int, coun
         return None
     value = np.asarray(content[name], np.float32).reshape(-1, width)
     if len(value) != count:
-        raise ValueError(f"{name!r} of the motion file has {len(value)} frames, the motion {count}")
+        raise UserError(f"{name!r} of the motion file has {len(value)} frames, the motion {count}")
     return value

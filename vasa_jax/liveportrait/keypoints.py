@@ -21,6 +21,7 @@ import numpy as np
 import scipy.spatial
 from jaxtyping import Array, Float
 
+from vasa_jax.errors import UserError
 from vasa_jax.geometry.rotation import rotation_matrix
 
 LIPS = (6, 12, 14, 17, 19, 20)
@@ -88,12 +89,12 @@ def _product(a: Float[Array, "*#batch 3 3"], b: Float[Array, "*#batch 3 3"]) -> 
 def hull_multiplier(source: np.ndarray, first: np.ndarray) -> float:
     """How much larger the source's face is than its first driven one: sqrt of the ratio of the hulls' volumes.
 
-    source, first: (21, 3) keypoints of `place`. Raises ValueError where the points lie in a plane.
+    source, first: (21, 3) keypoints of `place`. Raises UserError where the points lie in a plane.
     """
     try:
         volumes = [scipy.spatial.ConvexHull(np.asarray(points, np.float64)).volume for points in (source, first)]
     except scipy.spatial.QhullError:
-        raise ValueError("the keypoints lie in a plane: they have no hull, check the motion") from None
+        raise UserError("the keypoints lie in a plane: they have no hull, check the motion") from None
     return float(np.sqrt(volumes[0]) / np.sqrt(volumes[1]))
 
 

@@ -21,6 +21,7 @@ from av.container import InputContainer
 from av.error import FFmpegError
 
 from vasa_jax.arrays import SAMPLE_RATE, SAMPLES_PER_FRAME
+from vasa_jax.errors import UserError
 
 AudioSource = str | os.PathLike | np.ndarray | tuple[np.ndarray, int]
 
@@ -50,12 +51,12 @@ class Sound:
         """Yields float32 blocks (n, channels) from the first sample to the last.
 
         Raises:
-            ValueError: a sample is NaN or infinite, or the file is damaged.
+            UserError: a sample is NaN or infinite, or the file is damaged.
         """
         position = 0
         for block in self.read():
             if not np.isfinite(block).all():
-                raise ValueError(
+                raise UserError(
                     f"{self.name} holds NaN or infinite samples near {position / self.rate:.2f} s; repair it first"
                 )
             position += len(block)
@@ -71,7 +72,7 @@ def open_sound(source: AudioSource) -> Sound:
             with their rate.
 
     Raises:
-        ValueError: no such file, not a sound, no samples, NaN among the first samples, or an array of another shape.
+        UserError: no such file, not a sound, no samples, NaN among the first samples, or an array of another shape.
     """
     if isinstance(source, str | os.PathLike):
         sound = _open_file(Path(source))
@@ -80,24 +81,24 @@ def open_sound(source: AudioSource) -> Sound:
     else:
         sound = _open_array(source, SAMPLE_RATE)
     if next(sound.blocks(), None) is None:
-        raise ValueError(f"{sound.name} has zero length: it holds no samples")
+        raise UserError(f"{sound.name} has zero length: it holds no samples")
     return sound
 
 
 def _open_file(path: Path) -> Sound:
     if not path.exists():
-        raise ValueError(f"{path}: no such sound file")
+        raise UserError(f"{path}: no such sound file")
     if not path.is_file():
-        raise ValueError(f"{path} is not a file; name a sound file")
+        raise UserError(f"{path} is not a file; name a sound file")
     if path.stat().st_size == 0:
-        raise ValueError(f"{path} is empty (0 bytes); name a sound file")
+        raise UserError(f"{path} is empty (0 bytes); name a sound file")
     try:
         with soundfile.SoundFile(path) as file:
             rate, channels, frames = file.samplerate, file.channels, file.frames
     except (soundfile.LibsndfileError, TypeError):  # TypeError: a headerless format such as .raw
         return _open_compressed(path)
     except OSError as error:
-        raise ValueError(f"{path} cannot be read: {error.strerror or error}") from error
+        raise UserError(f"{path} cannot be read: {error.strerror or error}") from error
     _check_channels(str(path), channels)
     return Sound(str(path), rate, channels, frames / rate, lambda: _soundfile_blocks(path))
 
@@ -107,14 +108,14 @@ def _soundfile_blocks(path: Path) -> Generator[np.ndarray, None, None]:
         with soundfile.SoundFile(path) as file:
             yield from file.blocks(blocksize=BLOCK, dtype="float32", always_2d=True)
     except soundfile.LibsndfileError as error:
-        raise ValueError(f"{path} is damaged: {error.error_string}") from error
+        raise UserError(f"{path} is damaged: {error.error_string}") from error
 
 
 def _open_compressed(path: Path) -> Sound:
     try:
         with _av_open(path) as container:
             if not container.streams.audio:
-                raise ValueError(f"{path} is not a sound: neither soundfile nor PyAV finds audio in it")
+                raise UserError(f"{path} is not a sound: neither soundfile nor PyAV finds audio in it")
             stream = container.streams.audio[0]
             rate, channels, layout = stream.rate, stream.channels, stream.layout.name
             if stream.duration is not None and stream.time_base is not None:
@@ -122,9 +123,9 @@ def _open_compressed(path: Path) -> Sound:
             else:
                 duration = container.duration / av.time_base if container.duration else None
     except FFmpegError as error:
-        raise ValueError(f"{path} is not a sound: neither soundfile nor PyAV can read it ({error.strerror})") from error
+        raise UserError(f"{path} is not a sound: neither soundfile nor PyAV can read it ({error.strerror})") from error
     if not rate or not channels:
-        raise ValueError(f"{path} is not a sound: its audio stream has no rate or no channels")
+        raise UserError(f"{path} is not a sound: its audio stream has no rate or no channels")
     _check_channels(str(path), channels)
     return Sound(str(path), rate, channels, duration, lambda: _av_blocks(path, rate, layout))
 
@@ -145,22 +146,22 @@ def _av_blocks(path: Path, rate: int, layout: str) -> Generator[np.ndarray, None
             for part in resampler.resample(None):
                 yield np.ascontiguousarray(part.to_ndarray().T)
     except FFmpegError as error:
-        raise ValueError(f"{path} is damaged: its sound cannot be decoded ({error.strerror})") from error
+        raise UserError(f"{path} is damaged: its sound cannot be decoded ({error.strerror})") from error
 
 
 def _open_array(samples: np.ndarray, rate: int) -> Sound:
     samples = np.asarray(samples)
     name = "the audio array"
     if samples.ndim not in (1, 2):
-        raise ValueError(f"{name} has shape {samples.shape}; give (samples,) or (samples, channels)")
+        raise UserError(f"{name} has shape {samples.shape}; give (samples,) or (samples, channels)")
     if rate != int(rate) or rate <= 0:
-        raise ValueError(f"{name} has {rate=}; give a whole number of samples a second")
+        raise UserError(f"{name} has {rate=}; give a whole number of samples a second")
     if np.issubdtype(samples.dtype, np.signedinteger):
         scale = 1.0 / -float(np.iinfo(samples.dtype).min)
     elif np.issubdtype(samples.dtype, np.floating):
         scale = 1.0
     else:
-        raise ValueError(f"{name} has dtype {samples.dtype}; give floats in [-1, 1] or signed integers")
+        raise UserError(f"{name} has dtype {samples.dtype}; give floats in [-1, 1] or signed integers")
     samples = samples[:, None] if samples.ndim == 1 else samples
     _check_channels(name, samples.shape[1])
 
@@ -173,7 +174,7 @@ def _open_array(samples: np.ndarray, rate: int) -> Sound:
 
 def _check_channels(name: str, channels: int) -> None:
     if not 1 <= channels <= MAX_CHANNELS:
-        raise ValueError(
+        raise UserError(
             f"{name} has {channels} channels; at most {MAX_CHANNELS} can be read (an array is (samples, channels))"
         )
 
@@ -188,7 +189,7 @@ class AudioReader:
     """
 
     def __init__(self, source: AudioSource):
-        """Opens `source` (see `open_sound`, whose ValueErrors this raises)."""
+        """Opens `source` (see `open_sound`, whose UserErrors this raises)."""
         self.sound = open_sound(source)
         duration = self.sound.duration
         self.frames = None if duration is None else max(1, math.ceil(round(duration * SAMPLE_RATE) / SAMPLES_PER_FRAME))
@@ -197,7 +198,7 @@ class AudioReader:
         """Yields float32 blocks (n,), n >= 1, the mean of the channels at 16 kHz.
 
         Raises:
-            ValueError: a sample is NaN or infinite, or the file is damaged.
+            UserError: a sample is NaN or infinite, or the file is damaged.
         """
         mono = (block.mean(axis=1) for block in self.sound.blocks())
         if self.sound.rate == SAMPLE_RATE:

@@ -14,6 +14,8 @@ import numpy as np
 from jaxtyping import Float
 from PIL import Image, ImageOps
 
+from vasa_jax.errors import UserError
+
 ImageSource = str | os.PathLike | Image.Image | np.ndarray
 Crop = tuple[int, int, int]
 
@@ -32,7 +34,7 @@ def load_image(source: ImageSource, size: int, crop: Crop | None = None) -> Floa
             central square.
 
     Raises:
-        ValueError: no such file, not a picture, one smaller than 16 pixels, NaN in it, or a crop that leaves the
+        UserError: no such file, not a picture, one smaller than 16 pixels, NaN in it, or a crop that leaves the
             picture.
     """
     name = str(source) if isinstance(source, str | os.PathLike) else "the image"
@@ -46,7 +48,7 @@ def open_image(source: ImageSource) -> Image.Image:
     """The picture as upright 8-bit RGB (see `to_rgb`), fully read; of an animation the first picture.
 
     Raises:
-        ValueError: as `load_image`, the size apart.
+        UserError: as `load_image`, the size apart.
     """
     if isinstance(source, Image.Image):
         return to_rgb(source)
@@ -54,9 +56,9 @@ def open_image(source: ImageSource) -> Image.Image:
         return to_rgb(_from_array(source))
     path = Path(source)
     if not path.exists():
-        raise ValueError(f"{path}: no such image file")
+        raise UserError(f"{path}: no such image file")
     if not path.is_file():
-        raise ValueError(f"{path} is not a file; name an image file")
+        raise UserError(f"{path} is not a file; name an image file")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Pillow's hints about odd but readable files
         try:
@@ -64,9 +66,9 @@ def open_image(source: ImageSource) -> Image.Image:
                 picture.load()
                 return to_rgb(picture, str(path))
         except Image.DecompressionBombError as error:
-            raise ValueError(f"{path} is not a usable image: it is larger than Pillow allows") from error
+            raise UserError(f"{path} is not a usable image: it is larger than Pillow allows") from error
         except (OSError, SyntaxError) as error:
-            raise ValueError(f"{path} is not a usable image: Pillow cannot read it") from error
+            raise UserError(f"{path} is not a usable image: Pillow cannot read it") from error
 
 
 def to_rgb(picture: Image.Image, name: str = "the image") -> Image.Image:
@@ -77,7 +79,7 @@ def to_rgb(picture: Image.Image, name: str = "the image") -> Image.Image:
         name: what error messages call it.
 
     Raises:
-        ValueError: float levels that are NaN, infinite or not in [0, 1].
+        UserError: float levels that are NaN, infinite or not in [0, 1].
     """
     picture = ImageOps.exif_transpose(picture)
     if picture.mode.startswith("I;16") or picture.mode == "I":
@@ -110,7 +112,7 @@ def resize_frame(frame: np.ndarray, size: int) -> np.ndarray:
 def _square(picture: Image.Image, name: str, crop: Crop | None) -> Crop:
     width, height = picture.size
     if min(width, height) < MIN_SIDE:
-        raise ValueError(
+        raise UserError(
             f"{name} is {width}x{height} pixels, too small to show a face; give at least {MIN_SIDE}x{MIN_SIDE}"
         )
     if crop is None:
@@ -118,11 +120,11 @@ def _square(picture: Image.Image, name: str, crop: Crop | None) -> Crop:
         return (width - side) // 2, (height - side) // 2, side
     left, top, side = crop
     if side < MIN_SIDE:
-        raise ValueError(
+        raise UserError(
             f"the crop {left},{top},{side} is too small to show a face; its side must be at least {MIN_SIDE}"
         )
     if left < 0 or top < 0 or left + side > width or top + side > height:
-        raise ValueError(f"the crop {left},{top},{side} leaves the picture {name}, which is {width}x{height} pixels")
+        raise UserError(f"the crop {left},{top},{side} leaves the picture {name}, which is {width}x{height} pixels")
     return crop
 
 
@@ -130,17 +132,17 @@ def _from_array(array: np.ndarray, name: str = "the image array") -> Image.Image
     if array.ndim == 3 and array.shape[2] == 1:
         array = array[:, :, 0]
     if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (3, 4)) or not array.size:
-        raise ValueError(f"{name} has shape {array.shape}; give (height, width) or (height, width, 3 or 4)")
+        raise UserError(f"{name} has shape {array.shape}; give (height, width) or (height, width, 3 or 4)")
     if np.issubdtype(array.dtype, np.floating):
         if not np.isfinite(array).all():
-            raise ValueError(f"{name} holds NaN or infinite values; repair the picture first")
+            raise UserError(f"{name} holds NaN or infinite values; repair the picture first")
         if array.min() < 0 or array.max() > 1:
-            raise ValueError(
+            raise UserError(
                 f"{name} has levels from {array.min():g} to {array.max():g}; float pictures must lie in [0, 1]"
             )
         array = np.round(array * 255).astype(np.uint8)
     elif array.dtype == np.uint16:
         array = np.round(array / 257).astype(np.uint8)
     elif array.dtype != np.uint8:
-        raise ValueError(f"{name} has dtype {array.dtype}; give uint8, uint16, or floats in [0, 1]")
+        raise UserError(f"{name} has dtype {array.dtype}; give uint8, uint16, or floats in [0, 1]")
     return Image.fromarray(np.ascontiguousarray(array))

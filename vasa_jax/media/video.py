@@ -9,7 +9,6 @@ target and is renamed at the end, or removed if anything fails. Every file says 
 
 import contextlib
 import os
-import shutil
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -21,6 +20,8 @@ from av.error import FFmpegError
 from PIL import Image, PngImagePlugin
 
 from vasa_jax.arrays import FPS
+from vasa_jax.errors import UserError, refusals
+from vasa_jax.files import check_target, whole_file, whole_folder
 from vasa_jax.media.audio import AudioSource, Sound, open_sound
 
 TITLE = "AI-generated talking face (vasa-jax)"
@@ -63,34 +64,39 @@ class VideoWriter:
             title, comment: the file's tags.
 
         Raises:
-            ValueError: another suffix, a folder that is not there, odd sizes, or a sound that cannot be read.
+            UserError: another suffix, a folder that is not there, odd sizes, or a sound that cannot be read.
         """
         self.path = check_target(path)
         if self.path.suffix.lower() not in VIDEO_SUFFIXES:
-            raise ValueError(
+            raise UserError(
                 f"{path} must end in one of {', '.join(VIDEO_SUFFIXES)} (or be a folder, ending in /, for PNG pictures)"
             )
         self.height, self.width = _check_size(size)
         if self.height % 2 or self.width % 2:
-            raise ValueError(f"a video of {self.width}x{self.height} pixels cannot be written: H.264 needs even sizes")
+            raise UserError(f"a video of {self.width}x{self.height} pixels cannot be written: H.264 needs even sizes")
         self.fps = Fraction(fps)
         self.sound = audio if isinstance(audio, Sound) or audio is None else open_sound(audio)
         self.tags = {"title": title, "comment": comment}
         self.frames = 0
-        self._partial = _partial_name(self.path)
 
     def __enter__(self) -> "VideoWriter":
-        """Opens the hidden file. Raises ValueError where it cannot be made."""
+        """Opens the hidden file. Raises UserError where it cannot be made."""
+        self._whole = whole_file(self.path)
+        hidden = self._whole.__enter__()
         try:
-            self._open()
-        except (FFmpegError, OSError) as error:
-            self._partial.unlink(missing_ok=True)
-            raise ValueError(f"cannot write {self.path}: {error.strerror or error}") from error
+            with self._refusals():
+                self._open(hidden)
+        except BaseException:
+            _abandon(self._whole)
+            raise
         return self
 
-    def _open(self) -> None:
+    def _refusals(self) -> contextlib.AbstractContextManager[None]:
+        return refusals("write", self.path, FFmpegError)
+
+    def _open(self, hidden: Path) -> None:
         options = {"movflags": "+faststart"} if self.path.suffix.lower() != ".mkv" else {}
-        self._container = av.open(str(self._partial), "w", options=options)
+        self._container = av.open(f"file:{hidden}", "w", options=options)
         self._container.metadata.update(self.tags)
         video = self._container.add_stream("libx264", rate=self.fps, options={"preset": "veryfast", "crf": "18"})
         video.width, video.height, video.pix_fmt = self.width, self.height, "yuv420p"
@@ -113,7 +119,7 @@ class VideoWriter:
         """Appends one frame, uint8 (height, width, 3), and the sound up to its end.
 
         Raises:
-            ValueError: another shape or dtype, or a sound that turns out to be damaged.
+            UserError: another shape or dtype, or a sound that turns out to be damaged.
         """
         _check_frame(frame, self.height, self.width)
         picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")
@@ -126,7 +132,8 @@ class VideoWriter:
             interpolation="BICUBIC",
         )
         picture.pts, picture.time_base = self.frames, 1 / self.fps
-        self._container.mux(self._video.encode(picture))
+        with self._refusals():
+            self._container.mux(self._video.encode(picture))
         self.frames += 1
         if self.sound is not None:
             self._write_sound(round(self.frames * self.sound.rate / self.fps))
@@ -146,7 +153,8 @@ class VideoWriter:
             )
             frame.sample_rate = self.sound.rate
             frame.pts, frame.time_base = self._heard, Fraction(1, self.sound.rate)
-            self._container.mux(self._audio.encode(frame))
+            with self._refusals():
+                self._container.mux(self._audio.encode(frame))
             self._heard += len(part)
 
     def __exit__(
@@ -154,24 +162,29 @@ class VideoWriter:
     ) -> None:
         """Finishes the file and gives it its name, or removes it after an error (or where no frame was written)."""
         try:
-            if kind is None and self.frames:
-                self._container.mux(self._video.encode(None))
-                if self.sound is not None:
-                    self._container.mux(self._audio.encode(None))
-                self._container.close()
-                os.replace(self._partial, self.path)
-            elif kind is None:
-                raise ValueError(f"{self.path} was not written: there was no frame")
-        finally:
-            if self.sound is not None:
-                self._blocks.close()
-            if self._partial.exists():
-                self._abandon()
+            if kind is None and not self.frames:
+                raise UserError(f"{self.path} was not written: there was no frame")
+            if kind is None:
+                with self._refusals():
+                    self._container.mux(self._video.encode(None))
+                    if self.sound is not None:
+                        self._container.mux(self._audio.encode(None))
+                    self._container.close()
+                self._whole.__exit__(None, None, None)
+        except BaseException:
+            self._end()
+            raise
+        if kind is not None:
+            self._end()
+        elif self.sound is not None:
+            self._blocks.close()
 
-    def _abandon(self) -> None:
+    def _end(self) -> None:
+        if self.sound is not None:
+            self._blocks.close()
         with contextlib.suppress(FFmpegError, OSError):  # a full disk fails once more; the first error is under way
             self._container.close()
-        self._partial.unlink(missing_ok=True)
+        _abandon(self._whole)
 
 
 class FrameWriter:
@@ -191,63 +204,43 @@ class FrameWriter:
             title, comment: text chunks of every picture.
 
         Raises:
-            ValueError: the folder holds files already, or its parent is not there.
+            UserError: the folder holds files already, or its parent is not there.
         """
         self.path = check_target(path)
         self.height, self.width = _check_size(size)
         if self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
-            raise ValueError(f"{self.path} exists and is not an empty folder; remove it or name another")
+            raise UserError(f"{self.path} exists and is not an empty folder; remove it or name another")
         self.frames = 0
-        self._partial = _partial_name(self.path)
         self._tags = PngImagePlugin.PngInfo()
         self._tags.add_text("Title", title)
         self._tags.add_text("Comment", comment)
 
     def __enter__(self) -> "FrameWriter":
-        """Makes the hidden folder. Raises ValueError where it cannot be made."""
-        try:
-            self._partial.mkdir()
-        except OSError as error:
-            raise ValueError(f"cannot write {self.path}: {error.strerror or error}") from error
+        """Makes the hidden folder. Raises UserError where it cannot be made."""
+        self._whole = whole_folder(self.path)
+        self._hidden = self._whole.__enter__()
         return self
 
     def write(self, frame: np.ndarray) -> None:
         """Writes one frame, uint8 (height, width, 3), as 000000.png and so on.
 
-        Raises ValueError for another shape or dtype.
+        Raises UserError for another shape or dtype.
         """
         _check_frame(frame, self.height, self.width)
-        Image.fromarray(frame).save(self._partial / f"{self.frames:06d}.png", pnginfo=self._tags, compress_level=1)
+        with refusals("write", self.path):
+            Image.fromarray(frame).save(self._hidden / f"{self.frames:06d}.png", pnginfo=self._tags, compress_level=1)
         self.frames += 1
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Gives the folder its name, or removes it after an error (or where no frame was written)."""
-        try:
-            if kind is None and not self.frames:
-                raise ValueError(f"{self.path} was not written: there was no frame")
-            if kind is None:
-                if self.path.exists():
-                    self.path.rmdir()
-                os.replace(self._partial, self.path)
-        finally:
-            shutil.rmtree(self._partial, ignore_errors=True)
-
-
-def check_target(path: str | os.PathLike) -> Path:
-    """The path of an output, after the cheap checks that can be made before any work.
-
-    Raises:
-        ValueError: its folder is not there or not writable.
-    """
-    target = Path(path)
-    parent = target.absolute().parent
-    if not parent.is_dir():
-        raise ValueError(f"cannot write {target}: there is no folder {parent}")
-    if not os.access(parent, os.W_OK):
-        raise ValueError(f"cannot write {target}: the folder {parent} is not writable")
-    return target
+        if kind is None and self.frames:
+            self._whole.__exit__(None, None, None)
+            return
+        _abandon(self._whole)
+        if kind is None:
+            raise UserError(f"{self.path} was not written: there was no frame")
 
 
 def is_frame_folder(path: str | os.PathLike) -> bool:
@@ -260,34 +253,33 @@ def read_video(path: str | os.PathLike) -> Iterator[np.ndarray]:
     """Yields the frames of a video file, uint8 (height, width, 3) RGB, one at a time.
 
     Raises:
-        ValueError: no such file, or no video in it.
+        UserError: no such file, or no video in it.
     """
     if not Path(path).is_file():
-        raise ValueError(f"{path}: no such video file")
+        raise UserError(f"{path}: no such video file")
     try:
         with av.open(str(path), options={"protocol_whitelist": "file"}) as container:
             if not container.streams.video:
-                raise ValueError(f"{path} holds no video")
+                raise UserError(f"{path} holds no video")
             container.streams.video[0].thread_type = "AUTO"
             for frame in container.decode(video=0):
                 yield frame.to_ndarray(format="rgb24")
     except FFmpegError as error:
-        raise ValueError(f"{path} is not a video that PyAV can read ({error.strerror})") from error
+        raise UserError(f"{path} is not a video that PyAV can read ({error.strerror})") from error
 
 
-def _partial_name(path: Path) -> Path:
-    return path.parent / f".{path.stem}.partial-{os.getpid()}{path.suffix}"
+def _abandon(whole: contextlib.AbstractContextManager[Path]) -> None:
+    """End the writing of a whole file or folder without it; what failed is told elsewhere."""
+    whole.__exit__(RuntimeError, RuntimeError("abandoned"), None)
 
 
 def _check_size(size: int | tuple[int, int]) -> tuple[int, int]:
     height, width = (size, size) if isinstance(size, int) else size
     if height < 2 or width < 2:
-        raise ValueError(f"frames of {width}x{height} pixels are too small to write")
+        raise UserError(f"frames of {width}x{height} pixels are too small to write")
     return height, width
 
 
 def _check_frame(frame: np.ndarray, height: int, width: int) -> None:
     if frame.dtype != np.uint8 or frame.shape != (height, width, 3):
-        raise ValueError(
-            f"a frame is {frame.dtype} {frame.shape}; the writer was opened for uint8 {(height, width, 3)}"
-        )
+        raise UserError(f"a frame is {frame.dtype} {frame.shape}; the writer was opened for uint8 {(height, width, 3)}")

@@ -19,6 +19,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from vasa_jax.arrays import FPS, SAMPLES_PER_FRAME, Motion, Portrait
+from vasa_jax.errors import UserError
 from vasa_jax.geometry.rotation import gaze_in_head
 from vasa_jax.inference.controls import make_controls
 from vasa_jax.inference.offline import Model, first, windows
@@ -56,7 +57,7 @@ def spoken_clips(seeds: range, count: int, seconds: float, size: int) -> list[Sp
         size: side of the pictures.
 
     Raises:
-        ValueError: if all seeds together hold too few.
+        UserError: if all seeds together hold too few.
     """
     length, clips = round(seconds * FPS), []
     for seed in seeds:
@@ -73,7 +74,7 @@ def spoken_clips(seeds: range, count: int, seconds: float, size: int) -> list[Sp
         audio = performance.audio[begin * SAMPLES_PER_FRAME : (begin + length) * SAMPLES_PER_FRAME]
         clips.append(SpokenClip(seed, frames, audio, _reading(true)))
     if len(clips) < count:
-        raise ValueError(f"{len(seeds)} seeds hold only {len(clips)} clips of {seconds} s; ask for fewer than {count=}")
+        raise UserError(f"{len(seeds)} seeds hold only {len(clips)} clips of {seconds} s; ask for fewer than {count=}")
     return clips
 
 

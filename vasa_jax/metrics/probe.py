@@ -27,6 +27,8 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from jaxtyping import Array, Float, UInt8
 
 from vasa_jax.autoencoder.losses import halve
+from vasa_jax.errors import UserError
+from vasa_jax.files import whole_file
 from vasa_jax.geometry.picture import face_crop
 from vasa_jax.geometry.rotation import gaze_in_head
 from vasa_jax.metrics.correlation import pearson
@@ -61,7 +63,7 @@ class ProbeConfig:
 
     def __post_init__(self):
         if min(self.size, self.crop, self.people, self.steps, self.batch, self.hidden, *self.widths) < 1:
-            raise ValueError(f"{self}: every size and count must be 1 or more")
+            raise UserError(f"{self}: every size and count must be 1 or more")
 
 
 class Reading(NamedTuple):
@@ -149,10 +151,9 @@ def load_or_train(folder: str | Path, config: ProbeConfig = ProbeConfig()) -> di
             return unflatten_dict({tuple(name.split("/")): jnp.asarray(stored[name]) for name in stored.files})
     params = train(config)
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(".part.npz")
     arrays: Any = {"/".join(name): np.asarray(value) for name, value in flatten_dict(params).items()}
-    np.savez(part, **arrays)
-    part.replace(path)
+    with whole_file(path) as hidden:
+        np.savez(hidden, **arrays)
     return params
 
 

@@ -8,6 +8,7 @@ from typing import Literal
 import jax.numpy as jnp
 
 from vasa_jax.arrays import POSE_DIM
+from vasa_jax.errors import UserError
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -19,9 +20,9 @@ class AudioEncoderConfig:
 
     def __post_init__(self) -> None:
         if self.kind not in ("mel", "features"):
-            raise ValueError(f"audio.kind is {self.kind!r}; it must be 'mel' or 'features'")
+            raise UserError(f"audio.kind is {self.kind!r}; it must be 'mel' or 'features'")
         if self.feature_dim < 1:
-            raise ValueError(f"audio.{self.feature_dim=} must be at least 1")
+            raise UserError(f"audio.{self.feature_dim=} must be at least 1")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -36,9 +37,9 @@ class DropConfig:
     def __post_init__(self) -> None:
         for name in ("condition", "context", "audio_tail"):
             if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"drop.{name} is {getattr(self, name)}; it must be a probability in [0, 1]")
+                raise UserError(f"drop.{name} is {getattr(self, name)}; it must be a probability in [0, 1]")
         if self.audio_min_frames < 1:
-            raise ValueError(f"drop.{self.audio_min_frames=} must be at least 1")
+            raise UserError(f"drop.{self.audio_min_frames=} must be at least 1")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -60,13 +61,13 @@ class MotionConfig:
     def __post_init__(self) -> None:
         for name in ("width", "num_layers", "num_heads", "ffn", "window", "context", "dynamics_dim", "timesteps"):
             if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
+                raise UserError(f"{name} is {getattr(self, name)}; it must be at least 1")
         if self.width % self.num_heads or self.width % 2:
-            raise ValueError(f"{self.width=} must be even and a multiple of {self.num_heads=}")
+            raise UserError(f"{self.width=} must be even and a multiple of {self.num_heads=}")
         if self.dtype not in ("float32", "bfloat16"):
-            raise ValueError(f"{self.dtype=} must be 'float32' or 'bfloat16'")
+            raise UserError(f"{self.dtype=} must be 'float32' or 'bfloat16'")
         if self.drop.audio_min_frames > self.window:
-            raise ValueError(f"drop.{self.drop.audio_min_frames=} must not exceed {self.window=}")
+            raise UserError(f"drop.{self.drop.audio_min_frames=} must not exceed {self.window=}")
 
     @property
     def motion_dim(self) -> int:

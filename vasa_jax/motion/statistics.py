@@ -18,6 +18,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from vasa_jax.arrays import POSE_DIM, Motion
+from vasa_jax.errors import UserError
 
 FLOOR = 0.1
 """Least scale of a direction of dynamics, in deviations of the first one."""
@@ -46,14 +47,14 @@ def fit(motion: Motion) -> Statistics:
         motion: raw pose (..., 6) and dynamics (..., z); every frame counts once.
 
     Raises:
-        ValueError: fewer than two frames, a number that is not finite, or dynamics that never change.
+        UserError: fewer than two frames, a number that is not finite, or dynamics that never change.
     """
     pose, dynamics = _rows(motion)
     pose_deviation = pose.std(0)
     variance, axes = np.linalg.eigh(np.cov(dynamics, rowvar=False, bias=True).reshape(dynamics.shape[1], -1))
     deviation, axes = np.sqrt(np.maximum(variance[::-1], 0)), axes[:, ::-1]
     if not deviation[0] > 0:
-        raise ValueError(f"the dynamics of all {len(dynamics)} frames are equal; train stage 1 further")
+        raise UserError(f"the dynamics of all {len(dynamics)} frames are equal; train stage 1 further")
     largest = np.abs(axes).argmax(0)
     axes = axes * np.sign(axes[largest, np.arange(axes.shape[1])])  # an axis has no sign of its own: fix one
     return Statistics(
@@ -101,12 +102,12 @@ def check(statistics: Statistics, motion: Motion, tolerance: float = 0.05) -> Fl
         The deviation of the dynamics along each axis, raw units: the spectrum.
 
     Raises:
-        ValueError: which component is off, by how much.
+        UserError: which component is off, by how much.
     """
     pose, dynamics = _rows(motion)
     size = statistics.dynamics_mean.shape[0]
     if dynamics.shape[1] != size:
-        raise ValueError(f"motion has {dynamics.shape[1]} dynamics dimensions, its statistics have {size}; refit them")
+        raise UserError(f"motion has {dynamics.shape[1]} dynamics dimensions, its statistics have {size}; refit them")
     mean, scale = np.asarray(statistics.dynamics_mean, np.float64), np.asarray(statistics.dynamics_scale, np.float64)
     turned = (dynamics - mean) @ np.asarray(statistics.rotation, np.float64)
     centred = (pose - np.asarray(statistics.pose_mean, np.float64)) / np.asarray(statistics.pose_scale, np.float64)
@@ -119,13 +120,13 @@ def check(statistics: Statistics, motion: Motion, tolerance: float = 0.05) -> Fl
     if bad.any():
         i = int(bad.argmax())
         name = f"pose[{i}]" if i < POSE_DIM else f"dynamics axis {i - POSE_DIM}"
-        raise ValueError(
+        raise UserError(
             f"normalised {name} has mean {y[:, i].mean():.3f} and variance {variance[i]:.3f} on the training data, not "
             "0 and 1; refit the statistics on this data"
         )
     between = np.abs(covariance[POSE_DIM:, POSE_DIM:] - np.diag(variance[POSE_DIM:])).max()
     if between > tolerance:
-        raise ValueError(f"normalised dynamics axes covary by {between:.3f}; refit the statistics on this data")
+        raise UserError(f"normalised dynamics axes covary by {between:.3f}; refit the statistics on this data")
     return turned.std(0)
 
 
@@ -144,10 +145,10 @@ def _rows(motion: Motion) -> tuple[np.ndarray, np.ndarray]:
     """Frames as rows, float64; refuses what has no statistics."""
     pose, dynamics = (np.asarray(part, np.float64).reshape(-1, np.shape(part)[-1]) for part in motion)
     if len(pose) < 2 or len(pose) != len(dynamics):
-        raise ValueError(f"{len(pose)} frames of pose and {len(dynamics)} of dynamics: statistics need two or more")
+        raise UserError(f"{len(pose)} frames of pose and {len(dynamics)} of dynamics: statistics need two or more")
     for name, value in (("pose", pose), ("dynamics", dynamics)):
         if not np.isfinite(value).all():
-            raise ValueError(f"{name} holds {np.size(value) - np.isfinite(value).sum()} numbers that are not finite")
+            raise UserError(f"{name} holds {np.size(value) - np.isfinite(value).sum()} numbers that are not finite")
     return pose, dynamics
 
 

@@ -20,6 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from vasa_jax.errors import UserError
 from vasa_jax.nn.post_norm import FeedForward, SelfAttention, gelu, layer_norm
 
 KERNELS = (10, 3, 3, 3, 3, 2, 2)
@@ -45,7 +46,7 @@ class SpeechConfig:
     def __post_init__(self):
         for name in ("heads", "position_groups"):
             if self.width % getattr(self, name):
-                raise ValueError(f"{self.width=} must be a multiple of {name}={getattr(self, name)}")
+                raise UserError(f"{self.width=} must be a multiple of {name}={getattr(self, name)}")
 
 
 class EncoderLayer(nn.Module):
@@ -79,11 +80,11 @@ class SpeechEncoder(nn.Module):
             (layers + 1, b, t, width); t is `frames`, or 1 + (n - 400) // 320. The last entry is the network's output.
 
         Raises:
-            ValueError: less than 400 samples.
+            UserError: less than 400 samples.
         """
         config = self.config
         if audio.shape[1] < FIELD:
-            raise ValueError(f"{audio.shape[1]} samples are too short: one frame sees {FIELD}")
+            raise UserError(f"{audio.shape[1]} samples are too short: one frame sees {FIELD}")
         x = audio[..., None]
         for i, (kernel, stride) in enumerate(zip(KERNELS, STRIDES, strict=True)):
             x = nn.Conv(config.channels, (kernel,), stride, padding="VALID", use_bias=False, name=f"conv_{i}")(x)

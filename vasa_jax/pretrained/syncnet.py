@@ -13,6 +13,8 @@ import numpy as np
 import scipy.fft
 from jaxtyping import Array, Float
 
+from vasa_jax.errors import UserError
+
 FRAMES = 5
 """Frames in a window of lips."""
 STEPS = 20
@@ -86,11 +88,11 @@ def mfcc(samples: np.ndarray) -> np.ndarray:
     orthonormal DCT, sine lifter 22; the first coefficient is the logarithm of the energy.
 
     Raises:
-        ValueError: no samples.
+        UserError: no samples.
     """
     sound = np.asarray(samples, np.float64)
     if sound.ndim != 1 or not len(sound):
-        raise ValueError(f"sound of shape {sound.shape} must be one channel of one sample or more")
+        raise UserError(f"sound of shape {sound.shape} must be one channel of one sample or more")
     sound = np.append(sound[0], sound[1:] - 0.97 * sound[:-1])
     steps = 1 + max(0, -(-(len(sound) - _WINDOW) // _STEP))
     sound = np.pad(sound, (0, max(0, (steps - 1) * _STEP + _WINDOW - len(sound))))
@@ -119,11 +121,11 @@ def windows(frames: np.ndarray, coefficients: np.ndarray, samples: int) -> tuple
         (n, 5, 224, 224, 3) and (n, 13, 20, 1) with n = min(t, samples / 640) - 5.
 
     Raises:
-        ValueError: a clip of less than six frames.
+        UserError: a clip of less than six frames.
     """
     count = min(len(frames), samples // 640) - FRAMES
     if count < 1:
-        raise ValueError(f"{len(frames)} frames and {samples} samples are too short: six frames are needed")
+        raise UserError(f"{len(frames)} frames and {samples} samples are too short: six frames are needed")
     lips = np.moveaxis(np.lib.stride_tricks.sliding_window_view(frames, FRAMES, 0), -1, 1)[:count]
     sound = np.lib.stride_tricks.sliding_window_view(coefficients, STEPS, 0)[::4][:count]
     return lips, sound[..., None]
@@ -135,7 +137,7 @@ def find_offset(lips: np.ndarray, audio: np.ndarray, reach: int = 15) -> Sync:
     Sound beyond the ends counts as zeros, and every difference has 1e-6 added, as in the published scores.
     """
     if lips.shape != audio.shape:
-        raise ValueError(f"lips {lips.shape} and audio {audio.shape} must have the same windows")
+        raise UserError(f"lips {lips.shape} and audio {audio.shape} must have the same windows")
     padded = np.pad(np.asarray(audio, np.float64), ((reach, reach), (0, 0)))
     shifted = np.stack([padded[i : i + len(lips)] for i in range(2 * reach + 1)])
     distances = np.sqrt(np.square(np.asarray(lips, np.float64) - shifted + 1e-6).sum(-1)).mean(1)

@@ -8,10 +8,8 @@ that person says, the two inputs of VASA-1. Bad input ends with one line on stde
 """
 
 import argparse
-import functools
-import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import soundfile
@@ -19,7 +17,9 @@ from PIL import Image
 
 from vasa_jax.arrays import FPS, SAMPLE_RATE
 from vasa_jax.command import Parser, run
-from vasa_jax.media.video import VideoWriter, check_target
+from vasa_jax.errors import UserError
+from vasa_jax.files import check_apart, check_target, whole_file
+from vasa_jax.media.video import VideoWriter
 from vasa_jax.synthetic.clip import shoot
 from vasa_jax.synthetic.identity import identity_from_seed
 from vasa_jax.synthetic.performance import perform, read_emotion
@@ -30,7 +30,7 @@ LONGEST = 3600.0
 
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
-    """Read and check the flags; ValueError for what cannot be done."""
+    """Read and check the flags; UserError for what cannot be done."""
     parser = Parser(prog="python -m vasa_jax.synthetic", description="Film a synthetic person who says nonsense.")
     parser.add_argument("--out", type=Path, help="a video with sound (.mp4, .m4v, .mov, .mkv)")
     parser.add_argument("--portrait", type=Path, help=f"a neutral frontal picture of {PORTRAIT_SIZE} pixels (.png)")
@@ -41,32 +41,18 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--emotion", help="a class and its intensity, as happiness:0.8 (default: the seed's own)")
     options = parser.parse_args(arguments)
     if options.out is None and options.portrait is None and options.speech is None:
-        raise ValueError("nothing to write; give --out, --portrait or --speech")
+        raise UserError("nothing to write; give --out, --portrait or --speech")
     if not 1 / FPS <= options.seconds <= LONGEST:
-        raise ValueError(f"--seconds {options.seconds:g} is out of range; give {1 / FPS:g} to {LONGEST:g}")
+        raise UserError(f"--seconds {options.seconds:g} is out of range; give {1 / FPS:g} to {LONGEST:g}")
     if not 16 <= options.size <= 1024 or options.size % 2:
-        raise ValueError(f"--size {options.size} must be even and within 16 to 1024")
+        raise UserError(f"--size {options.size} must be even and within 16 to 1024")
     for path, suffix in ((options.portrait, ".png"), (options.speech, ".wav")):
         if path is not None and check_target(path).suffix.lower() != suffix:
-            raise ValueError(f"{path} must end in {suffix}")
+            raise UserError(f"{path} must end in {suffix}")
+    given = {"--out": options.out, "--portrait": options.portrait, "--speech": options.speech}
+    check_apart({name: path for name, path in given.items() if path is not None}, {})
     options.emotion = None if options.emotion is None else read_emotion(options.emotion)
     return options
-
-
-def write_whole(path: Path, write: Callable[[Path], object]) -> str:
-    """Let `write` fill a hidden file beside `path`, then give it its name; returns a line for the user.
-
-    Raises ValueError where that fails.
-    """
-    partial = path.parent / f".{path.stem}.partial-{os.getpid()}{path.suffix}"
-    try:
-        write(partial)
-        os.replace(partial, path)
-    except OSError as error:
-        raise ValueError(f"cannot write {path}: {error.strerror or error}") from error
-    finally:
-        partial.unlink(missing_ok=True)
-    return f"wrote {path}"
 
 
 def work(options: argparse.Namespace) -> Iterator[str]:
@@ -81,11 +67,13 @@ def work(options: argparse.Namespace) -> Iterator[str]:
         yield f"wrote {options.out}"
     if options.portrait is not None:
         frames, _ = next(shoot(identity, neutral_state((1,)), PORTRAIT_SIZE))
-        yield write_whole(options.portrait, Image.fromarray(frames[0]).save)
+        with whole_file(options.portrait) as hidden:
+            Image.fromarray(frames[0]).save(hidden)
+        yield f"wrote {options.portrait}"
     if options.speech is not None:
-        sound = performance.audio
-        write = functools.partial(soundfile.write, data=sound, samplerate=SAMPLE_RATE, subtype="PCM_16")
-        yield write_whole(options.speech, write)
+        with whole_file(options.speech, soundfile.LibsndfileError) as hidden:
+            soundfile.write(hidden, performance.audio, SAMPLE_RATE, subtype="PCM_16")
+        yield f"wrote {options.speech}"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -10,6 +10,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
+from vasa_jax.errors import UserError
+
 # Natural tones, from light to dark (skin), common to rare (hair, eyes). RGB in 0..1 as displayed.
 SKIN_TONES = ((0.97, 0.84, 0.76), (0.94, 0.77, 0.65), (0.87, 0.68, 0.53), (0.76, 0.56, 0.41), (0.61, 0.42, 0.29),
               (0.46, 0.30, 0.20), (0.34, 0.22, 0.15))  # fmt: skip
@@ -215,8 +217,8 @@ def identity_from_seed(seed: int) -> Identity:
         seed: a non-negative integer below 2**32.
 
     Raises:
-        ValueError: if the seed is outside that range.
+        UserError: if the seed is outside that range.
     """
     if not 0 <= seed < 2**32:
-        raise ValueError(f"{seed=} must be in 0 .. 2**32 - 1")
+        raise UserError(f"{seed=} must be in 0 .. 2**32 - 1")
     return sample_identity(jax.random.fold_in(jax.random.key(0), seed))

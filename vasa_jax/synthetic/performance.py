@@ -21,6 +21,7 @@ import numpy as np
 from jaxtyping import Float, Float32
 
 from vasa_jax.arrays import EMOTIONS, FPS
+from vasa_jax.errors import UserError
 from vasa_jax.synthetic.phonemes import PHONEMES, Accent, Track, babble, blend
 from vasa_jax.synthetic.state import State
 from vasa_jax.synthetic.voice import Voice, sample_voice, synthesise
@@ -90,21 +91,21 @@ class Performance(NamedTuple):
 
 
 def check_emotion(emotion: Emotion) -> Emotion:
-    """The emotion itself; ValueError for an unknown class or an intensity outside 0..1."""
+    """The emotion itself; UserError for an unknown class or an intensity outside 0..1."""
     if emotion.name not in EMOTIONS:
-        raise ValueError(f"emotion {emotion.name!r} is unknown; choose one of {', '.join(EMOTIONS)}")
+        raise UserError(f"emotion {emotion.name!r} is unknown; choose one of {', '.join(EMOTIONS)}")
     if not 0.0 <= emotion.intensity <= 1.0:
-        raise ValueError(f"emotion intensity {emotion.intensity} must lie in 0..1")
+        raise UserError(f"emotion intensity {emotion.intensity} must lie in 0..1")
     return emotion
 
 
 def read_emotion(text: str) -> Emotion:
-    """An emotion written as `class` or `class:intensity`, as in happiness:0.8; ValueError for anything else."""
+    """An emotion written as `class` or `class:intensity`, as in happiness:0.8; UserError for anything else."""
     name, colon, number = text.strip().lower().partition(":")
     try:
         intensity = float(number) if colon else 1.0
     except ValueError:
-        raise ValueError(f"emotion {text!r} has no intensity from 0 to 1; write for example happiness:0.8") from None
+        raise UserError(f"emotion {text!r} has no intensity from 0 to 1; write for example happiness:0.8") from None
     return check_emotion(Emotion(name, intensity))
 
 
@@ -277,12 +278,12 @@ def act(track: Track, emotion: Emotion, rng: np.random.Generator) -> State:
 def perform(seed: int, seconds: float, emotion: Emotion | None = None) -> Performance:
     """What the person of `seed` says and does in round(25 seconds) frames; an emotion not given is the seed's too.
 
-    Raises ValueError for a negative seed, less than one frame, or an unknown emotion.
+    Raises UserError for a negative seed, less than one frame, or an unknown emotion.
     """
     if seed < 0:
-        raise ValueError(f"{seed=} must not be negative")
+        raise UserError(f"{seed=} must not be negative")
     if not round(seconds * FPS) >= 1:
-        raise ValueError(f"{seconds=} is shorter than one video frame; ask for {1 / FPS} or more")
+        raise UserError(f"{seconds=} is shorter than one video frame; ask for {1 / FPS} or more")
     speaker, words, actor, mood = (np.random.default_rng((seed, stream)) for stream in range(4))
     emotion = sample_emotion(mood) if emotion is None else check_emotion(emotion)
     voice = colour_voice(sample_voice(speaker), emotion)

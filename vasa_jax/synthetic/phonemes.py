@@ -20,6 +20,8 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float
 
+from vasa_jax.errors import UserError
+
 ARTICULATORS = ("jaw", "lip_width", "rounding", "teeth", "closure")
 """Order of `Phoneme.target` and `Phoneme.dominance`: jaw 0..1, lip_width -1..1, rounding, teeth and closure 0..1."""
 
@@ -224,9 +226,9 @@ def babble(rng: np.random.Generator, seconds: float, rate: float = 1.0) -> Track
     s, as listening is), and silence closes it. The same state of `rng` gives the same track.
     """
     if not seconds >= 0.04:
-        raise ValueError(f"{seconds=} is shorter than one video frame; ask for 0.04 or more")
+        raise UserError(f"{seconds=} is shorter than one video frame; ask for 0.04 or more")
     if not 0.5 <= rate <= 2.0:
-        raise ValueError(f"{rate=} must lie in 0.5..2 (1 is the mean speed of speech)")
+        raise UserError(f"{rate=} must lie in 0.5..2 (1 is the mean speed of speech)")
     spoken: list[Segment] = []
     accents, phrases = [], []
     time, limit = min(float(rng.uniform(0.1, 0.8)), 0.15 * seconds), seconds - 0.08

@@ -7,6 +7,8 @@ through the functions here, which do nothing in a run of one process.
 import jax
 from jax.experimental import multihost_utils
 
+from vasa_jax.errors import UserError
+
 
 def join(coordinator: str = "", processes: int = 0, process: int = -1) -> None:
     """Join the cluster; call it before anything asks for a device.
@@ -19,16 +21,16 @@ def join(coordinator: str = "", processes: int = 0, process: int = -1) -> None:
         process: number of this one, from 0.
 
     Raises:
-        ValueError: where only some of the three are given, they make no sense, or no cluster is found.
+        UserError: where only some of the three are given, they make no sense, or no cluster is found.
     """
     given = (bool(coordinator), processes > 0, process >= 0)
     if any(given) and not all(given):
-        raise ValueError(
+        raise UserError(
             f"{coordinator=}, {processes=}, {process=}: give all three (--coordinator HOST:PORT --processes N "
             "--process I), or --distributed alone where JAX can find the cluster"
         )
     if all(given) and process >= processes:
-        raise ValueError(f"{process=} must be below {processes=}: processes count from 0")
+        raise UserError(f"{process=} must be below {processes=}: processes count from 0")
     try:
         if all(given):
             jax.distributed.initialize(coordinator, processes, process)
@@ -36,7 +38,7 @@ def join(coordinator: str = "", processes: int = 0, process: int = -1) -> None:
             jax.distributed.initialize()
     except (ValueError, RuntimeError) as error:
         reason = " ".join(str(error).split())
-        raise ValueError(f"cannot join a cluster: {reason}; name --coordinator, --processes and --process") from error
+        raise UserError(f"cannot join a cluster: {reason}; name --coordinator, --processes and --process") from error
 
 
 def leave() -> None:

@@ -10,6 +10,7 @@ from typing import Literal
 
 from vasa_jax.autoencoder.config import AutoencoderConfig
 from vasa_jax.autoencoder.objective import ObjectiveConfig
+from vasa_jax.errors import UserError
 from vasa_jax.motion.config import MotionConfig
 from vasa_jax.synthetic.splits import SPLITS
 
@@ -30,23 +31,23 @@ class OptimiserConfig:
 
     def __post_init__(self):
         if not (0.0 < self.learning_rate < float("inf") and 0.0 <= self.final_learning_rate <= self.learning_rate):
-            raise ValueError(
+            raise UserError(
                 f"optimiser: {self.learning_rate=} must be above 0 and no less than {self.final_learning_rate=}"
             )
         if not (0.0 <= self.b1 < 1.0 and 0.0 <= self.b2 < 1.0):
-            raise ValueError(f"optimiser: {self.b1=} and {self.b2=} must lie in [0, 1)")
+            raise UserError(f"optimiser: {self.b1=} and {self.b2=} must lie in [0, 1)")
         if self.warmup < 0 or self.weight_decay < 0.0 or self.clip <= 0.0:
-            raise ValueError(
+            raise UserError(
                 f"optimiser: {self.warmup=} and {self.weight_decay=} must be 0 or more, {self.clip=} above 0"
             )
         for pattern in (*self.freeze, *(pattern for pattern, _ in self.rates)):
             try:
                 re.compile(pattern)
             except re.error as error:
-                raise ValueError(f"optimiser: {pattern!r} is no regular expression: {error}") from error
+                raise UserError(f"optimiser: {pattern!r} is no regular expression: {error}") from error
         for pattern, factor in self.rates:
             if not 0.0 < factor < float("inf"):
-                raise ValueError(f"optimiser.rates: {factor=} of {pattern!r} must be above 0; freeze it to keep it")
+                raise UserError(f"optimiser.rates: {factor=} of {pattern!r} must be above 0; freeze it to keep it")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -70,12 +71,12 @@ class WorldData:
     def __post_init__(self):
         for name in ("clips", "validation_clips", "size", "clips_per_shard", "threads", "prefetch"):
             if getattr(self, name) < 1:
-                raise ValueError(f"data.{name}={getattr(self, name)} must be 1 or more")
+                raise UserError(f"data.{name}={getattr(self, name)} must be 1 or more")
         if self.max_corrupt < 0:
-            raise ValueError(f"data.max_corrupt={self.max_corrupt} must be 0 or more")
+            raise UserError(f"data.max_corrupt={self.max_corrupt} must be 0 or more")
         for split, wanted in (("train", self.clips), ("validation", self.validation_clips)):
             if self.first_seed < 0 or self.first_seed + wanted > len(SPLITS[split]):
-                raise ValueError(
+                raise UserError(
                     f"{self.first_seed=} and {wanted} clips leave the split {split!r} of {len(SPLITS[split])} seeds; "
                     "lower one of them"
                 )
@@ -92,9 +93,9 @@ class PortraitData(WorldData):
     def __post_init__(self):
         super().__post_init__()
         if self.frames < 2 or not 0 <= self.performed <= self.frames:
-            raise ValueError(f"data: {self.frames=} must be 2 or more and {self.performed=} between 0 and it")
+            raise UserError(f"data: {self.frames=} must be 2 or more and {self.performed=} between 0 and it")
         if self.poses < 1:
-            raise ValueError(f"data: {self.poses=} must be 1 or more")
+            raise UserError(f"data: {self.poses=} must be 1 or more")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -106,7 +107,7 @@ class PerformanceData(WorldData):
     def __post_init__(self):
         super().__post_init__()
         if not 0.0 < self.seconds < 3600.0:
-            raise ValueError(f"data.seconds={self.seconds} must be above 0 and below an hour")
+            raise UserError(f"data.seconds={self.seconds} must be above 0 and below an hour")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -142,15 +143,15 @@ class Experiment:
             "keep",
         ):
             if getattr(self, name) < 1:
-                raise ValueError(f"{name}={getattr(self, name)} must be 1 or more")
+                raise UserError(f"{name}={getattr(self, name)} must be 1 or more")
         if self.batch_size % self.accumulate:
-            raise ValueError(f"{self.batch_size=} must be a multiple of {self.accumulate=}")
+            raise UserError(f"{self.batch_size=} must be a multiple of {self.accumulate=}")
         if self.fsdp < 0:
-            raise ValueError(f"fsdp={self.fsdp} must be 0 or more")
+            raise UserError(f"fsdp={self.fsdp} must be 0 or more")
         if not 0.0 <= self.ema < 1.0:
-            raise ValueError(f"ema={self.ema} must lie in [0, 1); 0 keeps the last parameters")
+            raise UserError(f"ema={self.ema} must lie in [0, 1); 0 keeps the last parameters")
         if not 0 <= self.seed < 2**31:
-            raise ValueError(f"seed={self.seed} must lie in [0, 2^31)")
+            raise UserError(f"seed={self.seed} must lie in [0, 2^31)")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -165,9 +166,9 @@ class AutoencoderExperiment(Experiment):
     def __post_init__(self):
         super().__post_init__()
         if not 2 <= self.frames_per_sample <= self.data.frames:
-            raise ValueError(f"{self.frames_per_sample=} must lie between 2 and {self.data.frames=}")
+            raise UserError(f"{self.frames_per_sample=} must lie between 2 and {self.data.frames=}")
         if self.data.size != self.model.image_size:
-            raise ValueError(f"{self.data.size=} must equal {self.model.image_size=}")
+            raise UserError(f"{self.data.size=} must equal {self.model.image_size=}")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -182,7 +183,7 @@ class MotionExperiment(Experiment):
         super().__post_init__()
         frames = int(self.data.seconds * 25)
         if frames < self.model.context + self.model.window:
-            raise ValueError(
+            raise UserError(
                 f"{self.data.seconds=} is {frames} frames, shorter than context and window "
                 f"({self.model.context} + {self.model.window}); lengthen the clips"
             )

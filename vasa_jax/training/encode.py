@@ -17,8 +17,10 @@ from vasa_jax.arrays import Motion
 from vasa_jax.command import Parser, run
 from vasa_jax.data.pipeline import Shards, find_shards, readable
 from vasa_jax.data.records import read_clip, write_shard
+from vasa_jax.errors import UserError, refusals
+from vasa_jax.files import remove_unfinished
 from vasa_jax.training.tasks import load_encoder
-from vasa_jax.training.world_data import SPLITS, clear_partial, encoded_record, stamp
+from vasa_jax.training.world_data import SPLITS, encoded_record, stamp
 
 
 def encode(clips: str | Path, out: str | Path, autoencoder: str, max_corrupt: int = 10) -> dict[str, int]:
@@ -34,19 +36,21 @@ def encode(clips: str | Path, out: str | Path, autoencoder: str, max_corrupt: in
         Split to the number of shards that it has now.
 
     Raises:
-        ValueError: for folders without shards, an OUT that another stage 1 encoded, or a clip without frames or of
+        UserError: for folders without shards, an OUT that another stage 1 encoded, or a clip without frames or of
             another size than stage 1 takes, naming its shard and record; CorruptRecordError beyond `max_corrupt`.
     """
     clips, out = Path(clips), Path(out)
     if clips.resolve() == out.resolve():
-        raise ValueError(f"{out} holds the clips themselves; name another folder for the encoded ones")
+        raise UserError(f"{out} holds the clips themselves; name another folder for the encoded ones")
     shards = {split: find_shards(clips / split) for split in SPLITS if (clips / split).is_dir()}
     if not shards:
-        raise ValueError(f"{str(clips)!r} has no folder train or validation with shards in it; see docs/data.md")
+        raise UserError(f"{str(clips)!r} has no folder train or validation with shards in it; see docs/data.md")
     config, source, motion = load_encoder(autoencoder)
     stamp(out, source)
     for split, paths in shards.items():
-        clear_partial(out / split)
+        with refusals("make", out / split):
+            (out / split).mkdir(parents=True, exist_ok=True)
+        remove_unfinished(out / split)
         for path in tqdm(paths, unit="shard", desc=split, mininterval=1.0):
             target = out / split / Path(path).name
             if not target.exists():
@@ -59,7 +63,7 @@ def _encode_shard(path: str, size: int, motion: Callable[[Any], Motion], max_cor
     for index, clip in readable(source, read_clip, max_corrupt):
         count, height, width = clip.frames.shape[:3]
         if (height, width) != (size, size):
-            raise ValueError(
+            raise UserError(
                 f"{source.where(index)}: {count} frames of {width}x{height} pixels; this stage 1 takes "
                 f"{size}x{size}: write the clips at that size"
             )

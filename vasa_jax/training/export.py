@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from vasa_jax import config as configs
-from vasa_jax.checkpoint import read_bundle, save_release
+from vasa_jax.checkpoint import check_release_target, read_bundle, save_release
 from vasa_jax.command import Parser, run
+from vasa_jax.errors import UserError
 from vasa_jax.training.config import AutoencoderExperiment, Experiment, MotionExperiment
 from vasa_jax.training.state import count, digest
 
@@ -35,23 +36,24 @@ def export(workdirs: Sequence[str | Path], out: str | Path, dtype: str = "bfloat
         Stage to the number of its parameters.
 
     Raises:
-        ValueError: for a folder without a checkpoint, two runs of one stage, or a run of no known stage.
+        UserError: for a folder without a checkpoint, two runs of one stage, or a run of no known stage.
     """
-    config: dict[str, Any] = {"format": 1}
+    check_release_target(out)
+    config: dict[str, Any] = {}
     tensors: dict[str, Any] = {}
     runs: dict[str, Any] = {}
     for workdir in workdirs:
         step, saved, state = read_bundle(workdir)
         stage, experiment = _experiment(saved, workdir)
         if stage in runs:
-            raise ValueError(f"{str(workdir)!r} is a second run of stage {stage!r}; name one run of each stage")
+            raise UserError(f"{str(workdir)!r} is a second run of stage {stage!r}; name one run of each stage")
         config[stage] = json.loads(configs.to_json(experiment))["model"]
         tensors[stage] = state["ema"]["autoencoder"] if stage == "autoencoder" else state["ema"]
         if stage == "motion":
             tensors["statistics"] = state["constants"]
         runs[stage] = {"step": step, "parameters": count(tensors[stage]), "sha256": digest(tensors[stage])}
     config["training"] = runs
-    save_release(out, config, tensors, dtype, card or _plain_card(runs, dtype))
+    save_release(out, "vasa", config, tensors, dtype, card or _plain_card(runs, dtype))
     return {stage: run["parameters"] for stage, run in runs.items()}
 
 
@@ -60,7 +62,7 @@ def _experiment(saved: dict[str, Any], workdir: str | Path) -> tuple[str, Experi
         names = {field.name for field in dataclasses.fields(kind)}
         if set(saved) <= names:
             return stage, configs.from_json(json.dumps(saved), kind)
-    raise ValueError(f"the run in {str(workdir)!r} is of no known stage; it must be one of {', '.join(STAGES)}")
+    raise UserError(f"the run in {str(workdir)!r} is of no known stage; it must be one of {', '.join(STAGES)}")
 
 
 def _plain_card(runs: dict[str, Any], dtype: str) -> str:
@@ -79,7 +81,7 @@ def _work(arguments: Sequence[str]) -> str:
     parser.add_argument("--card", default="", help="Markdown file that becomes model_card.md")
     options = parser.parse_args(arguments)
     if options.card and not Path(options.card).is_file():
-        raise ValueError(f"card {options.card!r} is no file; name a Markdown file or leave --card out")
+        raise UserError(f"card {options.card!r} is no file; name a Markdown file or leave --card out")
     card = Path(options.card).read_text() if options.card else ""
     sizes = export(options.workdir, options.out, options.dtype, card)
     return f"{options.out}: {', '.join(f'{stage} {size / 1e6:.2f}M' for stage, size in sizes.items())}"

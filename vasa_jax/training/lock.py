@@ -7,13 +7,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from vasa_jax.errors import UserError
+
 
 @contextmanager
 def locked(workdir: str | Path) -> Iterator[None]:
     """Hold `WORKDIR/lock`; the file names the holder and stays behind, unlocked.
 
     Raises:
-        ValueError: where another process holds it, naming it.
+        UserError: where another process holds it, naming it.
     """
     path = Path(workdir) / "lock"
     with path.open("a+") as file:
@@ -22,7 +24,7 @@ def locked(workdir: str | Path) -> Iterator[None]:
         except OSError as error:
             file.seek(0)
             holder = " ".join(file.read().split()) or "another run"
-            raise ValueError(f"{str(workdir)!r} is in use by {holder}; stop it or choose another --workdir") from error
+            raise UserError(f"{str(workdir)!r} is in use by {holder}; stop it or choose another --workdir") from error
         file.truncate(0)
         file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
         file.flush()

@@ -15,7 +15,8 @@ import numpy as np
 from tensorboardX import SummaryWriter
 
 from vasa_jax.arrays import FPS
-from vasa_jax.checkpoint import write_text
+from vasa_jax.errors import UserError
+from vasa_jax.files import write_text
 from vasa_jax.media.video import VideoWriter
 from vasa_jax.training.config import Experiment
 from vasa_jax.training.optimiser import learning_rate
@@ -52,7 +53,7 @@ class Logs:
     def __init__(
         self, workdir: Path, first: int, config: dict[str, Any], wandb: str = "", silent: bool = False
     ) -> None:
-        """Open the files; `wandb` is a project of Weights & Biases, or "". Raises ValueError where it is not
+        """Open the files; `wandb` is a project of Weights & Biases, or "". Raises UserError where it is not
         installed."""
         self._workdir, self._silent, self._wandb = workdir, silent, None
         if silent:
@@ -133,7 +134,7 @@ def _import_wandb() -> Any:
     try:
         return importlib.import_module("wandb")
     except ImportError as error:
-        raise ValueError("wandb is not installed: pip install 'vasa-jax[wandb]', or leave --wandb out") from error
+        raise UserError("wandb is not installed: pip install 'vasa-jax[wandb]', or leave --wandb out") from error
 
 
 class Watch:

@@ -19,8 +19,10 @@ import jax
 from tqdm import tqdm
 
 from vasa_jax import config as configs
-from vasa_jax.checkpoint import Bundles, write_text
+from vasa_jax.checkpoint import Bundles
 from vasa_jax.data.pipeline import Prefetch
+from vasa_jax.errors import UserError
+from vasa_jax.files import write_text
 from vasa_jax.training import cluster
 from vasa_jax.training.config import Experiment
 from vasa_jax.training.lock import locked
@@ -74,7 +76,7 @@ def train(
 
     Raises:
         NonFiniteError: at the first non-finite loss or gradient; nothing is saved after the last good checkpoint.
-        ValueError: for a batch that the devices cannot share, a workdir in use, a config that is not the checkpoint's,
+        UserError: for a batch that the devices cannot share, a workdir in use, a config that is not the checkpoint's,
             or a source in `start` that does not fit.
     """
     started = time.monotonic()
@@ -150,7 +152,7 @@ def _begin(
         with Bundles(folder, read_only=True) as others:
             step = others.latest() if number is None else number
             if step is None or not others.has(step):
-                raise ValueError(f"resume={start.resume!r} holds no complete checkpoint; name a run's workdir")
+                raise UserError(f"resume={start.resume!r} holds no complete checkpoint; name a run's workdir")
             state, step, changed = restored(others, step)
         return state, step, changed | {"resumed": start.resume}
     taken, remark = {}, {}

@@ -14,6 +14,7 @@ import optax
 from jaxtyping import Array, Float, Int
 
 from vasa_jax.checkpoint import flatten
+from vasa_jax.errors import UserError
 from vasa_jax.training.config import OptimiserConfig
 
 
@@ -43,14 +44,14 @@ def by_name(function: Callable[[str, Any], Any], tree: Any) -> Any:
 
 
 def check_patterns(config: OptimiserConfig, params: Any) -> None:
-    """Raise ValueError for a pattern of `freeze` or `rates` that matches no parameter, or where all are frozen."""
+    """Raise UserError for a pattern of `freeze` or `rates` that matches no parameter, or where all are frozen."""
     names = list(flatten(params))
     for field, patterns in (("freeze", config.freeze), ("rates", [pattern for pattern, _ in config.rates])):
         for pattern in patterns:
             if not any(re.fullmatch(pattern, name) for name in names):
-                raise ValueError(f"optimiser.{field}={pattern!r} matches no parameter; names look like {names[0]!r}")
+                raise UserError(f"optimiser.{field}={pattern!r} matches no parameter; names look like {names[0]!r}")
     if all(is_frozen(config, name) for name in names):
-        raise ValueError(f"optimiser.freeze={config.freeze!r} leaves nothing to train; name fewer patterns")
+        raise UserError(f"optimiser.freeze={config.freeze!r} leaves nothing to train; name fewer patterns")
 
 
 def make_optimiser(config: OptimiserConfig, steps: int) -> optax.GradientTransformation:

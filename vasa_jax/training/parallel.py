@@ -21,6 +21,7 @@ import numpy as np
 from flax import jax_utils
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
+from vasa_jax.errors import UserError
 from vasa_jax.training import sharding
 from vasa_jax.training.step import TrainStep
 
@@ -70,16 +71,16 @@ def make_strategy(
         on: devices of the mesh, those of a topology too, for which `compile` alone has a use; None is all devices.
 
     Raises:
-        ValueError: for another name, a batch that the devices cannot share evenly, an `fsdp` that does not divide
+        UserError: for another name, a batch that the devices cannot share evenly, an `fsdp` that does not divide
             their number, or `pmap` on named devices.
     """
     devices = jax.device_count() if on is None else len(on)
     if batch_size % (devices * accumulate):
         parts = f"{devices} devices" + (f" times {accumulate=}" if accumulate > 1 else "")
-        raise ValueError(f"{batch_size=} does not divide over {parts}; make it a multiple of {devices * accumulate}")
+        raise UserError(f"{batch_size=} does not divide over {parts}; make it a multiple of {devices * accumulate}")
     if name == "pmap":
         if on is not None:
-            raise ValueError("parallel='pmap' takes all devices at hand and no others; choose jit or sharded")
+            raise UserError("parallel='pmap' takes all devices at hand and no others; choose jit or sharded")
         return _pmap()
     if name == "jit":
         mesh = jax.make_mesh((devices,), (AXIS,), axis_types=(AxisType.Auto,), devices=on)
@@ -87,11 +88,11 @@ def make_strategy(
     if name == "sharded":
         parts = fsdp or devices
         if devices % parts:
-            raise ValueError(f"{fsdp=} does not divide {devices} devices; choose a divisor, or 0 for all")
+            raise UserError(f"{fsdp=} does not divide {devices} devices; choose a divisor, or 0 for all")
         axes = (AXIS, sharding.AXIS)
         mesh = jax.make_mesh((devices // parts, parts), axes, axis_types=(AxisType.Auto,) * 2, devices=on)
         return _on_mesh(mesh, lambda shapes: sharding.shard(shapes, mesh))
-    raise ValueError(f"parallel={name!r} is unknown; choose one of {', '.join(STRATEGIES)}")
+    raise UserError(f"parallel={name!r} is unknown; choose one of {', '.join(STRATEGIES)}")
 
 
 def _everywhere(tree: Any, mesh: Any) -> Any:

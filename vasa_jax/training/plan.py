@@ -33,6 +33,7 @@ from vasa_jax import config as configs
 from vasa_jax.arrays import POSE_DIM, Motion, Portrait
 from vasa_jax.autoencoder.model import Autoencoder
 from vasa_jax.command import Parser, run
+from vasa_jax.errors import UserError
 from vasa_jax.inference.offline import RENDER_BATCH
 from vasa_jax.motion.conditions import empty
 from vasa_jax.motion.denoiser import initialise
@@ -143,7 +144,7 @@ def train_cost(experiment: Experiment, topology: Topology, batch: int) -> tuple[
     holds.
 
     Raises:
-        ValueError: for what `make_strategy` or `make_task` refuse.
+        UserError: for what `make_strategy` or `make_task` refuse.
     """
     devices = len(topology.devices)
     size = batch * devices * experiment.accumulate
@@ -164,7 +165,7 @@ def inference_cost(experiment: Experiment, topology: Topology) -> tuple[str, int
     of guidance as one batch. Sizes are those of the benchmarks `render` and `sampler`.
 
     Raises:
-        ValueError: for an experiment of no known stage.
+        UserError: for an experiment of no known stage.
     """
     mesh = jax.make_mesh((1,), ("data",), axis_types=(AxisType.Auto,), devices=topology.devices[:1])
     here = NamedSharding(mesh, PartitionSpec())
@@ -189,7 +190,7 @@ def inference_cost(experiment: Experiment, topology: Topology) -> tuple[str, int
         branches = 1 + sum(scale != 0.0 for scale in GUIDANCE.values())
         name = f"sampler, {config.window} frames, {SAMPLER_STEPS} steps, {branches} branches"
         return name, config.window, cost(jitted, (params, key, conditions), 1, topology)
-    raise ValueError(f"{type(experiment).__name__} is no experiment of stage 1 or 2")
+    raise UserError(f"{type(experiment).__name__} is no experiment of stage 1 or 2")
 
 
 def heading(name: str, experiment: Experiment, topology: Topology) -> str:
@@ -321,11 +322,11 @@ def plan(arguments: Sequence[str]) -> str:
     """The text that the command prints.
 
     Raises:
-        ValueError: for bad flags, a topology that cannot be planned, or a config that it cannot run.
+        UserError: for bad flags, a topology that cannot be planned, or a config that it cannot run.
     """
     options = _parse(arguments)
     if min(options.batches) < 1 or len(options.batches) > 2 or len(set(options.batches)) < len(options.batches):
-        raise ValueError(f"batches={options.batches} must be one or two different numbers, 1 or more")
+        raise UserError(f"batches={options.batches} must be one or two different numbers, 1 or more")
     given = {name: getattr(options, name) for name in ("parallel", "fsdp", "accumulate", "remat", "dtype")}
     given = {name: value for name, value in given.items() if value is not None}
     loaded = [(name, configs.load(name)) for name in options.config]

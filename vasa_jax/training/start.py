@@ -21,6 +21,7 @@ import numpy as np
 
 from vasa_jax import config as configs
 from vasa_jax.checkpoint import flatten, load_release, read_bundle
+from vasa_jax.errors import UserError
 from vasa_jax.training.config import AutoencoderExperiment, Experiment, MotionExperiment
 
 
@@ -35,14 +36,14 @@ class Start:
 
     def __post_init__(self):
         if self.resume and self.init_from:
-            raise ValueError(f"resume={self.resume!r} and init_from={self.init_from!r}: choose one of them")
+            raise UserError(f"resume={self.resume!r} and init_from={self.init_from!r}: choose one of them")
         if self.fresh and not self.init_from:
-            raise ValueError(f"fresh={self.fresh!r} means nothing without init_from")
+            raise UserError(f"fresh={self.fresh!r} means nothing without init_from")
         for pattern in self.fresh:
             try:
                 re.compile(pattern)
             except re.error as error:
-                raise ValueError(f"fresh={pattern!r} is no regular expression: {error}") from error
+                raise UserError(f"fresh={pattern!r} is no regular expression: {error}") from error
 
 
 def checkpoint_of(path: str) -> tuple[Path, int | None]:
@@ -65,23 +66,23 @@ def check_config(saved: Mapping[str, Any], experiment: Experiment, allowed: tupl
         What changed, and was allowed: dotted path to "old -> new".
 
     Raises:
-        ValueError: for a change that is not allowed, naming each; for an allowed field that does not exist.
+        UserError: for a change that is not allowed, naming each; for an allowed field that does not exist.
     """
     try:
         before = configs.from_json(json.dumps(saved), type(experiment))
     except ValueError as error:
-        raise ValueError(f"the checkpoint is of another kind of run: {error}; choose another --workdir") from error
+        raise UserError(f"the checkpoint is of another kind of run: {error}; choose another --workdir") from error
     for name in allowed:
         value: Any = experiment
         for part in name.split("."):
             if part not in {field.name for field in dataclasses.fields(value)}:
-                raise ValueError(f"allow_config_change={name!r} is no field of the config; --help lists them")
+                raise UserError(f"allow_config_change={name!r} is no field of the config; --help lists them")
             value = getattr(value, part)
     changed = {name: f"{old!r} -> {new!r}" for name, (old, new) in configs.difference(before, experiment).items()}
     refused = [name for name in changed if not any(name == a or name.startswith(f"{a}.") for a in allowed)]
     if refused:
         listed = ", ".join(f"{name} {changed[name]}" for name in refused)
-        raise ValueError(
+        raise UserError(
             f"the config differs from the checkpoint's: {listed}; repeat the old values, choose another --workdir, or "
             f"allow it with --allow-config-change {' '.join(refused)}"
         )
@@ -102,7 +103,7 @@ def load_parameters(source: str, experiment: Experiment) -> dict[str, np.ndarray
     on the task's parameters.
 
     Raises:
-        ValueError: where the source is neither.
+        UserError: where the source is neither.
     """
     if (Path(source) / "checkpoints").is_dir():
         _, saved, state = read_bundle(source)
@@ -143,13 +144,13 @@ def take_parameters(
         Name to array, in the type of the model.
 
     Raises:
-        ValueError: for a parameter that the source lacks or has in another shape and no pattern names, for a pattern
+        UserError: for a parameter that the source lacks or has in another shape and no pattern names, for a pattern
             that names nothing, and where nothing fits.
     """
     wanted = flatten(shapes)
     idle = [pattern for pattern in fresh if not any(re.fullmatch(pattern, name) for name in wanted)]
     if idle:
-        raise ValueError(f"fresh={idle[0]!r} matches no parameter; names look like {next(iter(wanted))!r}")
+        raise UserError(f"fresh={idle[0]!r} matches no parameter; names look like {next(iter(wanted))!r}")
     needed = {id(leaf) for leaf in jax.tree.leaves(released)}
     taken, wrong = {}, []
     for name, leaf in wanted.items():
@@ -164,7 +165,7 @@ def take_parameters(
             taken[name] = np.asarray(loaded[name], leaf.dtype)
     if wrong or not taken:
         reasons = "; ".join(wrong[:5]) + (f"; and {len(wrong) - 5} more" if len(wrong) > 5 else "")
-        raise ValueError(
+        raise UserError(
             f"{source!r} does not fill this model: {reasons or 'nothing fits'}; name what is to start from "
             "scratch with --fresh PATTERN"
         )

@@ -26,6 +26,8 @@ from vasa_jax.checkpoint import load_release, read_bundle
 from vasa_jax.config import from_json
 from vasa_jax.data.pipeline import Batches, Sample, make_dataset, open_shards, readable
 from vasa_jax.data.records import Clip, CorruptRecordError, count_frames, read_clip
+from vasa_jax.errors import UserError
+from vasa_jax.files import write_text
 from vasa_jax.inference.model import FaceModel, MotionModel
 from vasa_jax.inference.offline import Model
 from vasa_jax.motion import objective as motion_objective
@@ -51,12 +53,12 @@ HELD_OUT = 8
 
 
 def make_task(experiment: Experiment) -> Task:
-    """The task of an experiment; raises ValueError for an experiment of no known stage."""
+    """The task of an experiment; raises UserError for an experiment of no known stage."""
     if isinstance(experiment, AutoencoderExperiment):
         return _autoencoder_task(experiment)
     if isinstance(experiment, MotionExperiment):
         return _motion_task(experiment)
-    raise ValueError(
+    raise UserError(
         f"{type(experiment).__name__} is no experiment; return an AutoencoderExperiment or a MotionExperiment"
     )
 
@@ -75,14 +77,14 @@ def load_autoencoder(source: str) -> tuple[AutoencoderConfig, Any]:
         (config, parameters of the `Autoencoder`).
 
     Raises:
-        ValueError: where the folder is neither, or a release without stage 1.
+        UserError: where the folder is neither, or a release without stage 1.
     """
     if (Path(source) / "checkpoints").is_dir():
         _, saved, state = read_bundle(source)
         return from_json(json.dumps(saved), AutoencoderExperiment).model, state["ema"]["autoencoder"]
     release = load_release(source)
     if "autoencoder" not in release.tensors:
-        raise ValueError(f"the release {source!r} holds no autoencoder; name one that does, or a stage 1 workdir")
+        raise UserError(f"the release {source!r} holds no autoencoder; name one that does, or a stage 1 workdir")
     return from_json(json.dumps(release.config["autoencoder"]), AutoencoderConfig), release.tensors["autoencoder"]
 
 
@@ -173,14 +175,14 @@ def _motion_task(experiment: MotionExperiment) -> Task:
 
     def prepare(workdir: Path) -> Statistics:
         if not experiment.autoencoder:
-            raise ValueError("autoencoder is empty: stage 2 needs --autoencoder, a release folder or a stage 1 workdir")
+            raise UserError("autoencoder is empty: stage 2 needs --autoencoder, a release folder or a stage 1 workdir")
         if model.audio.kind != "mel":
-            raise ValueError(
+            raise UserError(
                 f"{model.audio.kind=} needs records with audio features; the world's clips carry sound: use 'mel'"
             )
         config, identifier, encode = load_encoder(experiment.autoencoder)
         if config.dynamics_dim != model.dynamics_dim or config.image_size != data.size:
-            raise ValueError(
+            raise UserError(
                 f"the autoencoder {experiment.autoencoder!r} has dynamics_dim={config.dynamics_dim} and "
                 f"image_size={config.image_size}; this experiment {model.dynamics_dim=} and {data.size=}"
             )
@@ -191,7 +193,7 @@ def _motion_task(experiment: MotionExperiment) -> Task:
         motion = world_data.read_motion(folder / "train", model.dynamics_dim, data.max_corrupt)
         statistics = motion_statistics.fit(motion)
         spectrum = motion_statistics.check(statistics, motion)
-        (workdir / "statistics.txt").write_text(motion_statistics.describe(spectrum) + "\n")
+        write_text(workdir / "statistics.txt", motion_statistics.describe(spectrum) + "\n")
         return statistics
 
     def sample(record: bytes, rng: np.random.Generator | None) -> Sample:
@@ -314,7 +316,7 @@ def _check_first(folder: Path, sample: Callable[[bytes, Any], Sample], max_corru
     """Make a sample of the first readable record of each split, before anything is compiled.
 
     Raises:
-        ValueError: naming the shard and record, and what is wrong with it.
+        UserError: naming the shard and record, and what is wrong with it.
     """
     for split in world_data.SPLITS:
         source = open_shards(folder / split)
@@ -322,7 +324,7 @@ def _check_first(folder: Path, sample: Callable[[bytes, Any], Sample], max_corru
         try:
             sample(source[index], None)
         except CorruptRecordError as error:
-            raise ValueError(f"{source.where(index)}: {error}") from error
+            raise UserError(f"{source.where(index)}: {error}") from error
 
 
 def _stack(samples: Any) -> dict[str, Any]:

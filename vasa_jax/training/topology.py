@@ -16,6 +16,8 @@ from typing import Any, NamedTuple
 import jax
 from jax.experimental import topologies
 
+from vasa_jax.errors import UserError
+
 GIB = 2**30
 TARGETS = Path(__file__).parent / "targets"
 """Descriptions of GPUs for XLA (GpuTargetConfigProto as text)."""
@@ -89,7 +91,7 @@ def find_topology(name: str) -> Topology:
     """The machine of a name; call it before JAX has started, as the CPU's number of devices is fixed then.
 
     Raises:
-        ValueError: for an unknown name, a shape that libtpu refuses, or a compiler that is not installed.
+        UserError: for an unknown name, a shape that libtpu refuses, or a compiler that is not installed.
     """
     kind, _, shape = name.partition(":")
     if kind == "cpu" and re.fullmatch("[1-9][0-9]*", shape):
@@ -102,7 +104,7 @@ def find_topology(name: str) -> Topology:
         chip, n = CHIPS[kind], len(devices) // chips
         limits = Chip(chip.flops / n, chip.memory // n, chip.bandwidth / n, chip.interconnect / n, chip.source)
         return Topology(name, devices, limits)
-    raise ValueError(f"topology {name!r} is unknown; choose one such as {EXAMPLES}")
+    raise UserError(f"topology {name!r} is unknown; choose one such as {EXAMPLES}")
 
 
 def _cpus(name: str, count: int) -> Sequence[Any]:
@@ -112,7 +114,7 @@ def _cpus(name: str, count: int) -> Sequence[Any]:
         pass
     devices = jax.devices("cpu")
     if len(devices) < count:
-        raise ValueError(f"topology {name!r}: JAX has started with {len(devices)} devices; plan in a new process")
+        raise UserError(f"topology {name!r}: JAX has started with {len(devices)} devices; plan in a new process")
     return devices[:count]
 
 
@@ -133,7 +135,7 @@ def _tpus(name: str) -> Sequence[Any]:
     try:
         return topologies.get_topology_desc(platform="tpu", topology_name=name).devices
     except jax.errors.JaxRuntimeError as error:
-        raise ValueError(f"topology {name!r} is refused: {str(error).splitlines()[0]}; choose as {EXAMPLES}") from error
+        raise UserError(f"topology {name!r} is refused: {str(error).splitlines()[0]}; choose as {EXAMPLES}") from error
 
 
 def _need(name: str, *packages: str) -> None:
@@ -144,4 +146,4 @@ def _need(name: str, *packages: str) -> None:
         except ModuleNotFoundError:  # a parent of it
             present = False
         if not present:
-            raise ValueError(f"topology {name!r} needs {package}: pip install 'vasa-jax[plan]'")
+            raise UserError(f"topology {name!r} needs {package}: pip install 'vasa-jax[plan]'")

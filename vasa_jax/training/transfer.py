@@ -24,6 +24,7 @@ from jaxtyping import Array, Float, UInt8
 from vasa_jax.arrays import Motion, Portrait
 from vasa_jax.autoencoder.config import AutoencoderConfig
 from vasa_jax.autoencoder.model import Autoencoder
+from vasa_jax.errors import UserError
 from vasa_jax.synthetic.identity import Identity, sample_identity
 from vasa_jax.synthetic.render import labels, render
 from vasa_jax.synthetic.splits import seeds as seeds_of
@@ -147,12 +148,12 @@ def transfer_gain(
         The gain of each control, in the order of `controls`.
 
     Raises:
-        ValueError: if a control is unknown or there are no seeds.
+        UserError: if a control is unknown or there are no seeds.
     """
     if unknown := [control for control in controls if control not in CONTROLS]:
-        raise ValueError(f"control={unknown[0]!r} is unknown; choose among {', '.join(CONTROLS)}")
+        raise UserError(f"control={unknown[0]!r} is unknown; choose among {', '.join(CONTROLS)}")
     if not seeds:
-        raise ValueError("seeds is empty: a gain needs at least one person")
+        raise UserError("seeds is empty: a gain needs at least one person")
     along, total = dict.fromkeys(controls, 0.0), dict.fromkeys(controls, 0.0)
     for chunk in batched(seeds):
         frames = driven_frames(chunk, size, tuple(controls))

@@ -21,9 +21,10 @@ from tqdm import tqdm
 
 from vasa_jax import config as configs
 from vasa_jax.arrays import FPS, Motion
-from vasa_jax.checkpoint import write_text
 from vasa_jax.data.pipeline import open_shards, readable
 from vasa_jax.data.records import Clip, CorruptRecordError, read_clip, write_clip, write_shard
+from vasa_jax.errors import UserError, refusals
+from vasa_jax.files import remove_unfinished, write_text
 from vasa_jax.synthetic.clip import make_clip
 from vasa_jax.synthetic.identity import sample_identity
 from vasa_jax.synthetic.performance import perform
@@ -62,7 +63,7 @@ def prepare(data: WorldData, workdir: str | Path, make: Make, source: str = "") 
         source: what else decides the clips (stage 2: the digest of stage 1's parameters).
 
     Raises:
-        ValueError: where the folder holds clips of another recipe, or shards in another layout.
+        UserError: where the folder holds clips of another recipe, or shards in another layout.
     """
     folder = data_folder(data, workdir)
     if is_own(folder):
@@ -72,7 +73,7 @@ def prepare(data: WorldData, workdir: str | Path, make: Make, source: str = "") 
     written = folder / "recipe.json"
     if written.is_file() and (there := json.loads(written.read_text())) != recipe:
         name = next(key for key in [*recipe, *there] if recipe.get(key) != there.get(key))
-        raise ValueError(
+        raise UserError(
             f"the clips in {folder} were made with {name}={there.get(name)!r}, this run wants {recipe.get(name)!r}; "
             "remove the folder or choose another --data.path"
         )
@@ -92,14 +93,14 @@ def is_own(folder: Path) -> bool:
     """Whether a folder holds somebody's own shards: some in `train/` and in `validation/`, and no recipe.
 
     Raises:
-        ValueError: shards without a recipe that are not in both.
+        UserError: shards without a recipe that are not in both.
     """
     if (folder / "recipe.json").is_file():
         return False
     where = {path.parent for pattern in ("*.array_record", "*/*.array_record") for path in folder.glob(pattern)}
     missing = [split for split in SPLITS if folder / split not in where]
     if where and missing:
-        raise ValueError(
+        raise UserError(
             f"{folder} holds shards, but none in {missing[0]}/: own clips go into train/ and validation/, see "
             "docs/data.md"
         )
@@ -107,7 +108,9 @@ def is_own(folder: Path) -> bool:
 
 
 def _make_split(data: WorldData, folder: Path, members: list[int], make: Make, bar: tqdm) -> None:
-    clear_partial(folder)
+    with refusals("make", folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    remove_unfinished(folder)
     shards = [members[i : i + data.clips_per_shard] for i in range(0, len(members), data.clips_per_shard)]
     for number, chosen in enumerate(shards):
         path = folder / f"clips-{number:05d}-of-{len(shards):05d}.array_record"
@@ -121,13 +124,6 @@ def _make_split(data: WorldData, folder: Path, members: list[int], make: Make, b
                 yield record
 
         write_shard(path, counted(make(chosen)))
-
-
-def clear_partial(folder: Path) -> None:
-    """Make a folder of shards, without what an interrupted writing left behind."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for left in folder.glob("*.partial"):
-        left.unlink()
 
 
 def make_portraits(data: PortraitData, chosen: list[int]) -> Iterator[bytes]:
@@ -191,10 +187,10 @@ def stamp(folder: Path, source: str) -> None:
 
 
 def check_stamp(folder: Path, source: str) -> None:
-    """Raise ValueError where the clips of a folder were encoded by another stage 1; a folder without a stamp passes."""
+    """Raise UserError where the clips of a folder were encoded by another stage 1; a folder without a stamp passes."""
     written = folder / "encoded.json"
     if written.is_file() and (there := json.loads(written.read_text())["autoencoder"]) != source:
-        raise ValueError(
+        raise UserError(
             f"the clips in {folder} were encoded by the stage 1 with SHA-256 {there[:16]}, this one has {source[:16]}; "
             "name that autoencoder, or encode the clips into another folder"
         )

@@ -1,0 +1,62 @@
+"""What a user can mend, told in one line; everything else is a bug and keeps its traceback.
+
+`UserError` is the only exception that the commands turn into one line and exit code 2. What the system or a library
+refuses (no room on the disk, no permission, a damaged file, no memory on the device) is translated to it where it
+arises, by `refusals`, since only there the path and the way out are known.
+"""
+
+import contextlib
+import os
+from collections.abc import Iterator
+
+
+class UserError(ValueError):
+    """A value, a file or a machine that cannot do what was asked; the message names it and the way out."""
+
+
+def reason(error: BaseException) -> str:
+    """What an exception says, on one line; its type where it says nothing."""
+    text = getattr(error, "strerror", None) or str(error)
+    return " ".join(str(text).split()) or type(error).__name__
+
+
+@contextlib.contextmanager
+def refusals(action: str, path: str | os.PathLike, *kinds: type[BaseException], advice: str = "") -> Iterator[None]:
+    """Turn what the system refuses inside into a UserError.
+
+    Args:
+        action: what is done to the path, as "write" or "read".
+        path: of the file or folder, for the message.
+        kinds: exceptions of libraries that mean the same, beside OSError.
+        advice: the way out, where there is one to say.
+
+    Raises:
+        UserError: "cannot ACTION PATH: REASON; ADVICE".
+    """
+    try:
+        yield
+    except UserError:
+        raise
+    except (OSError, *kinds) as error:
+        raise UserError(f"cannot {action} {os.fspath(path)}: {reason(error)}{advice and '; ' + advice}") from error
+
+
+@contextlib.contextmanager
+def device_memory(advice: str) -> Iterator[None]:
+    """Turn a device that runs out of memory inside into a UserError.
+
+    Args:
+        advice: how to need less.
+
+    Raises:
+        UserError: naming the device and the advice.
+    """
+    import jax  # this module is read before JAX is told where to run
+
+    try:
+        yield
+    except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" not in str(error) and "out of memory" not in str(error).lower():
+            raise
+        kind = jax.local_devices()[0].device_kind
+        raise UserError(f"{kind} ran out of memory: {reason(error)[:200]}; {advice}") from error

@@ -1,0 +1,174 @@
+"""Files and folders that appear whole or not at all, and the paths that a command may write to.
+
+Something new grows under a hidden name beside its target, is flushed to the disk and renamed, or removed if anything
+fails; so a reader never sees half of it, and what was there before stays until then. The hidden name is short whatever
+the target's is, since a file system bounds the name of each file.
+"""
+
+import contextlib
+import errno
+import os
+import secrets
+import shutil
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from vasa_jax.errors import UserError, refusals
+
+NAME_BYTES = 255
+"""The longest name of a file on common file systems."""
+PREFIX = ".unfinished-"
+"""How hidden names begin."""
+_UNSYNCABLE = (errno.EINVAL, errno.ENOTSUP, errno.EBADF)
+
+
+@contextlib.contextmanager
+def whole_file(path: str | os.PathLike, *kinds: type[BaseException]) -> Iterator[Path]:
+    """Give a hidden file to write over, which becomes `path` at the end of the block, or nothing if the block fails.
+
+    Args:
+        path: of the file; one that is there is replaced, behind a link too.
+        kinds: exceptions of the writing library that mean a refusal of the system, beside OSError.
+
+    Raises:
+        UserError: where the system refuses to write.
+    """
+    final = Path(os.path.realpath(path))
+    hidden = _hidden(final)
+    try:
+        with refusals("write", path, *kinds):
+            hidden.touch(exist_ok=False)
+            mode = hidden.stat().st_mode
+            yield hidden
+            hidden.chmod(mode)  # some libraries write for the owner alone
+            _flush(hidden)
+            hidden.replace(final)
+            _flush(final.parent)
+    finally:
+        with contextlib.suppress(OSError):
+            hidden.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def whole_folder(path: str | os.PathLike, *kinds: type[BaseException]) -> Iterator[Path]:
+    """Give an empty hidden folder to fill, which becomes `path` at the end of the block, or nothing if it fails.
+
+    A folder that is there is moved aside, and removed once the new one has its place: at every instant the old one or
+    the new one is whole on the disk. Whether it may be replaced is for the caller to say.
+
+    Args:
+        path: of the folder; its parents are made.
+        kinds: exceptions of the writing library that mean a refusal of the system, beside OSError.
+
+    Raises:
+        UserError: where the system refuses to write.
+    """
+    final = Path(os.path.realpath(path))
+    hidden, aside = _hidden(final), _hidden(final)
+    try:
+        with refusals("write", path, *kinds):
+            if final.exists() and not final.is_dir():
+                raise UserError(f"cannot write {path}: it is a file, not a folder; name another place")
+            final.parent.mkdir(parents=True, exist_ok=True)
+            hidden.mkdir()
+            yield hidden
+            for inside in sorted(hidden.rglob("*")):
+                _flush(inside)
+            _flush(hidden)
+            if final.exists():
+                final.rename(aside)
+            try:
+                hidden.rename(final)
+            except OSError:
+                if aside.exists():
+                    aside.rename(final)
+                raise
+            _flush(final.parent)
+    finally:
+        shutil.rmtree(hidden, ignore_errors=True)
+        if final.exists():
+            shutil.rmtree(aside, ignore_errors=True)
+
+
+def remove_unfinished(folder: str | os.PathLike) -> None:
+    """Remove what killed writers left in a folder that nobody else writes to now."""
+    for left in Path(folder).glob(f"{PREFIX}*"):
+        if left.is_dir():
+            shutil.rmtree(left, ignore_errors=True)
+        else:
+            left.unlink(missing_ok=True)
+
+
+def write_text(path: str | os.PathLike, text: str) -> None:
+    """Write a UTF-8 text file, whole or not at all. Raises UserError where the system refuses."""
+    with whole_file(path) as hidden:
+        hidden.write_text(text, encoding="utf-8")
+
+
+def check_target(path: str | os.PathLike) -> Path:
+    """The path of a file or folder to write, after the cheap checks that can be made before any work.
+
+    Raises:
+        UserError: its folder is not there or not writable, or its name is longer than a file system takes.
+    """
+    target = Path(path)
+    parent = target.absolute().parent
+    if len(os.fsencode(target.name)) > NAME_BYTES:
+        raise UserError(f"cannot write {target}: its name is longer than {NAME_BYTES} bytes; shorten it")
+    if not target.name:
+        raise UserError(f"cannot write {str(path)!r}: it names no file")
+    if not parent.is_dir():
+        raise UserError(f"cannot write {target}: there is no folder {parent}; make it first")
+    if not os.access(parent, os.W_OK | os.X_OK):
+        raise UserError(f"cannot write {target}: the folder {parent} is not writable")
+    return target
+
+
+def check_apart(outputs: Mapping[str, str | os.PathLike], inputs: Mapping[str, str | os.PathLike]) -> None:
+    """Refuse outputs that would destroy an input or get in each other's way, before any work.
+
+    Args:
+        outputs: what is going to be written, by the name that the user knows it under (a flag).
+        inputs: what is going to be read, likewise; a folder stands for all that is in it.
+
+    Raises:
+        UserError: an output is an input (through links, too), lies in a folder that is read, or holds what is read;
+            two outputs are the same, or one lies inside the other.
+    """
+    for name, path in outputs.items():
+        for other, source in inputs.items():
+            if _touch(Path(path), Path(source)):
+                raise UserError(f"{name} {path} would overwrite {other} {source}; name another place")
+    listed = list(outputs.items())
+    for i, (name, path) in enumerate(listed):
+        for other, second in listed[i + 1 :]:
+            if _touch(Path(path), Path(second)):
+                raise UserError(f"{name} {path} and {other} {second} get in each other's way; name different places")
+
+
+def _touch(a: Path, b: Path) -> bool:
+    """Whether two paths are the same, or one is inside the other."""
+    a, b = a.resolve(), b.resolve()
+    if a.is_relative_to(b) or b.is_relative_to(a):
+        return True
+    return a.exists() and b.exists() and a.samefile(b)
+
+
+def _hidden(path: Path) -> Path:
+    suffix = path.suffix if len(path.suffix) <= 16 else ""  # libraries choose the format by it
+    return path.absolute().parent / f"{PREFIX}{os.getpid()}-{secrets.token_hex(4)}{suffix}"
+
+
+def _flush(path: Path) -> None:
+    """Wait until a file or folder is on the disk, where the file system can say so."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY)
+    except PermissionError:
+        return
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in _UNSYNCABLE:
+            raise
+    finally:
+        os.close(descriptor)
