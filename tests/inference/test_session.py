@@ -73,6 +73,22 @@ def test_windows_draw_their_own_noise(model):
     np.testing.assert_array_equal(draws[0], draws[2])
 
 
+def test_distance_is_a_factor_of_the_training_mean(model, monkeypatch):
+    """Where distances lie 1 higher, a factor e^-1 of their mean sends the network what 1 sends it elsewhere."""
+    samples = jnp.asarray(next(windows([NOISE], W))[0])
+
+    def drawn(factor):
+        carry, controls = session_start(MOTION, jax.random.key(0)), make_controls(distance=factor)
+        return np.asarray(model.motion.step(carry, samples, controls, steps=2)[0].motion)
+
+    here = drawn(1.0)
+    statistics = model.motion.statistics
+    farther = statistics._replace(pose_mean=statistics.pose_mean.at[5].add(1.0))
+    monkeypatch.setattr(model.motion, "statistics", farther)
+    np.testing.assert_allclose(drawn(np.exp(-1.0)), here, atol=1e-5)
+    assert np.abs(drawn(1.0) - here).max() > 1e-3
+
+
 def test_a_model_of_foreign_features_is_refused():
     config = MotionConfig(audio=AudioEncoderConfig(kind="features"))
     with pytest.raises(ValueError, match="'features'"):

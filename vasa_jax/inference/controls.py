@@ -2,8 +2,9 @@
 e).
 
 Gaze is a pair (theta, phi) of angles in the camera frame, theta > 0 to the viewer's right and phi > 0 up; the head's
-distance is a factor of the training mean, which the network hears as a logarithm (as pose[5]); an emotion is the clip
-mean of the eight HSEmotion coefficients. The defaults are the paper's: forward gaze, mean distance, null emotion.
+distance is a factor of the training mean, to whose logarithm (the statistics' mean of pose[5]) a session adds that of
+the factor; an emotion is the clip mean of the eight HSEmotion coefficients. The defaults are the paper's: forward gaze,
+mean distance, null emotion.
 """
 
 import math
@@ -45,7 +46,7 @@ class Controls(NamedTuple):
     """Conditions of one performance, as the network reads them.
 
     gaze: (2,) float32, theta and phi in radians, camera frame.
-    distance: (1,) float32, logarithm of the factor.
+    distance: (1,) float32, logarithm of the factor of the training mean.
     emotion: (8,) float32, coefficients of `arrays.EMOTIONS`.
     emotion_known: () bool; False is the null emotion.
     """

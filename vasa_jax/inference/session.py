@@ -77,7 +77,8 @@ def session_step(
         config, params, statistics: of the motion model.
         carry: of the session.
         samples: (640 W + 352,) at 16 kHz: the window's own and the margins of the log-mel (256 before, 96 after).
-        controls: may change from window to window.
+        controls: may change from window to window. Their distance is a factor of the training mean, whose logarithm is
+            `statistics.pose_mean[5]`.
         steps: of the sampler, 1 or more.
         guidance: scales by name.
 
@@ -95,7 +96,7 @@ def session_step(
         audio_mask=jnp.ones(heard.shape[:2], bool),
         gaze=jnp.asarray(controls.gaze)[None],
         gaze_mask=yes,
-        distance=jnp.asarray(controls.distance)[None],
+        distance=(statistics.pose_mean[5:] + controls.distance)[None],
         distance_mask=yes,
         emotion=jnp.asarray(controls.emotion)[None],
         emotion_mask=jnp.asarray(controls.emotion_known)[None],
