@@ -1,6 +1,8 @@
 """The rooms of the house: who may import whom, read from the syntax trees, so that no module has to be imported."""
 
 import ast
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -36,8 +38,10 @@ LEVEL = {
 GROUND = {("command", "errors"), ("config", "errors"), ("files", "errors")}
 """Below all rooms lie a few files, of which `errors` is the lowest."""
 DOORS = {"vasa_jax/doors/train.py", "vasa_jax/doors/infer.py"}
-SLOW_OR_OPTIONAL = {"librosa", "mediapipe", "torch"}
-"""Never imported when a module is: librosa takes seconds to start, the others come with extras."""
+SLOW_OR_OPTIONAL = {"librosa", "mediapipe", "orbax", "torch"}
+"""Never imported when a module is: the first and third are slow to start, the others come with extras."""
+ONLY_TRAINING = {"grain", "librosa", "optax", "orbax", "tensorboardX", "tensorstore", "tyro", "wandb"}
+"""What making a video must not wait for."""
 
 
 def sources(*patterns: str) -> list[Path]:
@@ -137,6 +141,12 @@ def test_slow_and_optional_libraries_wait_until_they_are_used() -> None:
             if isinstance(node, ast.Import | ast.ImportFrom) and id(node) not in lazy:
                 eager += [(path.name, name) for name in imports(node) if name.partition(".")[0] in SLOW_OR_OPTIONAL]
     assert not eager
+
+
+def test_inference_imports_nothing_that_only_training_needs() -> None:
+    code = "import sys, vasa_jax.inference; print(*{name.partition('.')[0] for name in sys.modules})"
+    run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True, text=True)
+    assert not ONLY_TRAINING & set(run.stdout.split())
 
 
 def test_importing_the_package_starts_nothing() -> None:

@@ -17,7 +17,6 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-import orbax.checkpoint as ocp
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
@@ -219,6 +218,8 @@ class Bundles:
     def __init__(self, workdir: str | Path, keep: int = 2, read_only: bool = False):
         """Open (and make) the folder; `keep` bundles stay. Left-overs of an interrupted write are removed, unless the
         folder is only read."""
+        import orbax.checkpoint as ocp  # as long to import as Flax, and only runs need it
+
         options = ocp.CheckpointManagerOptions(
             max_to_keep=None if read_only else keep,
             cleanup_tmp_directories=not read_only,
@@ -228,6 +229,7 @@ class Bundles:
         handlers = {"state": ocp.StandardCheckpointHandler(), "config": ocp.JsonCheckpointHandler()}
         folder = Path(workdir).absolute() / "checkpoints"
         self._manager = ocp.CheckpointManager(folder, item_handlers=handlers, options=options)
+        self._args = ocp.args
 
     def __enter__(self) -> "Bundles":
         return self
@@ -246,12 +248,12 @@ class Bundles:
     def save(self, step: int, state: Any, config: Mapping[str, Any]) -> None:
         """Start writing a bundle; the arrays are copied before this returns, so that the next step may reuse them. All
         processes call this together."""
-        items = ocp.args.Composite(state=ocp.args.StandardSave(state), config=ocp.args.JsonSave(dict(config)))
+        items = self._args.Composite(state=self._args.StandardSave(state), config=self._args.JsonSave(dict(config)))
         self._manager.save(step, args=items, force=True)
 
     def config(self, step: int) -> dict[str, Any]:
         """The config saved with the bundle of `step`."""
-        return self._manager.restore(step, args=ocp.args.Composite(config=ocp.args.JsonRestore()))["config"]
+        return self._manager.restore(step, args=self._args.Composite(config=self._args.JsonRestore()))["config"]
 
     def restore(self, step: int, state: Any = None) -> Any:
         """The state of the bundle of `step`.
@@ -264,7 +266,7 @@ class Bundles:
             UserError: where the bundle holds arrays of other names or shapes, naming one.
         """
         if state is None:
-            return self._manager.restore(step, args=ocp.args.Composite(state=ocp.args.StandardRestore()))["state"]
+            return self._manager.restore(step, args=self._args.Composite(state=self._args.StandardRestore()))["state"]
         there = flatten(self._manager.item_metadata(step)["state"])
         saved = {name: tuple(leaf.shape) for name, leaf in there.items()}
         wanted = {name: tuple(leaf.shape) for name, leaf in flatten(state).items()}
@@ -274,7 +276,7 @@ class Bundles:
                     f"the checkpoint of step {step} has {name} {saved.get(name, 'missing')}, this run "
                     f"{wanted.get(name, 'missing')}; choose another --workdir"
                 )
-        return self._manager.restore(step, args=ocp.args.Composite(state=ocp.args.StandardRestore(state)))["state"]
+        return self._manager.restore(step, args=self._args.Composite(state=self._args.StandardRestore(state)))["state"]
 
 
 def read_bundle(workdir: str | Path) -> tuple[int, dict[str, Any], dict[str, Any]]:
