@@ -1,6 +1,6 @@
 """Does the input starve? Frames/s of a 256x256 clip pipeline, and the share of a train step spent waiting for data.
 
-    python -m benchmarks.input [--size 256] [--seconds 10] [--steps 20] [--config configs/demo_autoencoder.py]
+    python -m benchmarks.input [--size 256] [--seconds 10] [--steps 20] [--config demo_autoencoder]
 
 The first table reads stage 1 samples (4 frames of a clip of the world: shard, MessagePack, JPEG, labels) with one and
 more threads, and with Grain's worker processes. The bar is 150 frames/s a core: frames per second of processor time,
@@ -144,7 +144,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--seconds", type=float, default=10.0, help="duration of each reading")
     parser.add_argument("--threads", nargs="+", type=timing.positive, default=[1, 2], help="reading threads")
     parser.add_argument("--workers", nargs="*", type=timing.positive, default=[1, 2], help="Grain worker processes")
-    parser.add_argument("--config", default="configs/demo_autoencoder.py", help="stage 1 experiment of table two")
+    parser.add_argument("--config", default="demo_autoencoder", help="stage 1 experiment of table two")
     parser.add_argument("--steps", type=int, default=20, help="timed steps of the second table; 0 leaves it out")
     flags = parser.parse_args(arguments)
     timing.start(flags)

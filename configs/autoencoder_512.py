@@ -1,6 +1,6 @@
 """Stage 1 at paper size, 512x512: 199.38M parameters; a frame costs 309.7 GMAC, 303.2 of them in the decoder.
 
-    python train.py configs/autoencoder_512.py --workdir runs/autoencoder_512 --dry-run
+    vasa-train autoencoder_512 --workdir runs/autoencoder_512 --dry-run
 
 The dry run builds everything abstractly and prints the tables. The paper trained for about a week on four RTX A6000s,
 with 500,000 clips of real people; MegaPortraits' schedule is 200,000 steps of 24 samples at 256x256, then 300,000 of 16

@@ -1,6 +1,6 @@
 """Stage 1 of the bundled demo model, trained on the synthetic world at 64x64.
 
-    python train.py configs/demo_autoencoder.py --workdir runs/autoencoder
+    vasa-train demo_autoencoder --workdir runs/autoencoder
 
 The clips are made first. Cost and the numbers to expect are in `vasa_jax/models/demo/model_card.md`. The terms that
 ask for a second portrait of the same person (l_consist, canonical volume) nearly double the cost of a step and are

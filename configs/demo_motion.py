@@ -1,6 +1,6 @@
 """Stage 2 of the bundled demo model, trained on performances of the synthetic world as stage 1 encodes them.
 
-    python train.py configs/demo_motion.py --workdir runs/motion --autoencoder runs/autoencoder
+    vasa-train demo_motion --workdir runs/motion --autoencoder runs/autoencoder
 
 Performances with sound are made and encoded first. Cost and the numbers to expect are in
 `vasa_jax/models/demo/model_card.md`.

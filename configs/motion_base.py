@@ -1,7 +1,7 @@
 """Stage 2 at VASA-1's size: 28.68M parameters, 6.5 GFLOP a guidance branch, on frozen 768-channel features of speech.
 
-    python train.py configs/motion_base.py --dry-run
-    python train.py configs/motion_base.py --workdir runs/motion_base --autoencoder runs/autoencoder_512
+    vasa-train motion_base --dry-run
+    vasa-train motion_base --workdir runs/motion_base --autoencoder runs/autoencoder_512
 
 The paper trains for about three days on four RTX A6000 and reports, on its own real test set at 50 steps and scales
 (0.5, 1.0), S_C 7.957 and S_D 6.635. Steps, batch and learning rate are not printed there; those below are ours and

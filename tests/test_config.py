@@ -9,6 +9,7 @@ import jax
 import pytest
 
 from vasa_jax import config
+from vasa_jax.errors import UserError
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -139,6 +140,31 @@ def test_load_runs_get_config(tmp_path: Path) -> None:
     )
     path.write_text("\n".join(lines))
     assert config.load(str(path)).steps == 7
+
+
+def test_a_config_is_found_by_its_name_from_anywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    here = Path(__file__).parents[1] / "configs"
+    assert config.names() == sorted(path.stem for path in here.glob("*.py"))
+    for name in config.names():
+        assert config.find(name).samefile(here / f"{name}.py")
+    assert config.load("demo_motion") == config.load(here / "demo_motion.py")
+
+
+def test_an_installed_package_has_its_configs_inside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "vasa_jax" / "configs").mkdir(parents=True)
+    (tmp_path / "configs").mkdir()  # somebody else's
+    (tmp_path / "vasa_jax" / "configs" / "small.py").touch()
+    monkeypatch.setattr(config, "__file__", str(tmp_path / "vasa_jax" / "config.py"))
+    assert config.names() == ["small"]
+
+
+@pytest.mark.parametrize("name", ["demo_autoencodr", "demo_autoencoder.py", "configs/demo_autoencodr", "", ".", "a\0b"])
+def test_an_unknown_config_lists_the_names(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match="one of autoencoder_512, demo_autoencoder, demo_motion, motion_base") as error:
+        config.load(name)
+    assert repr(name) in str(error.value)
 
 
 @pytest.mark.parametrize(

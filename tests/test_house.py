@@ -1,6 +1,7 @@
 """The house itself: documentation, declared packages, locks, the hooks and the package's front door."""
 
 import ast
+import functools
 import re
 import subprocess
 import sys
@@ -15,9 +16,11 @@ import vasa_jax
 from vasa_jax import arrays
 
 ROOT = Path(__file__).parents[1]
-PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+PROJECT = PYPROJECT["project"]
 PACKAGE = sorted((ROOT / "vasa_jax").rglob("*.py"))
-PYTHONS = ("311", "312")
+PYTHONS = ("3.11", "3.12", "3.13", "3.14")
+PLATFORMS = (("linux", "x86_64"), ("linux", "aarch64"), ("darwin", "arm64"))
 LOCKED_EXTRAS = {
     "core": (),
     "faces": ("faces",),
@@ -27,17 +30,31 @@ LOCKED_EXTRAS = {
     "plan": ("plan",),
     "dev": ("dev", "faces"),
 }
+UNLOCKED = {"torch", "wandb"}
+"""Extras that are never locked; pyproject.toml says why."""
 DISTRIBUTION = {"PIL": "pillow", "orbax": "orbax-checkpoint"}
 """Where the name to import is not the name to install."""
 
 
-def lock(python: str, name: str) -> str:
-    return (ROOT / "requirements" / f"py{python}-{name}.txt").read_text(encoding="utf-8")
+def lock(name: str) -> str:
+    return (ROOT / "requirements" / f"{name}.txt").read_text(encoding="utf-8")
 
 
-def pins(text: str) -> dict[str, str]:
-    """Canonical package names to versions of a requirement file."""
-    return {canonicalize_name(name): version for name, version in re.findall(r"(?m)^([\w.-]+)==([\w.]+)", text)}
+@functools.cache
+def locked(name: str) -> list[Requirement]:
+    return [Requirement(line) for line in re.findall(r"(?m)^[\w.-]+==[^\\\n]+", lock(name))]
+
+
+def pins(name: str, python: str, platform: tuple[str, str] = PLATFORMS[0]) -> dict[str, str]:
+    """Canonical package names to the versions that a lock gives to a Python on a platform."""
+    values = {"python_version": python, "python_full_version": f"{python}.0"}
+    values |= {"sys_platform": platform[0], "platform_machine": platform[1]}
+    found = {}
+    for item in locked(name):
+        if item.marker is None or item.marker.evaluate(values):
+            assert canonicalize_name(item.name) not in found, f"{item} and another for Python {python}"
+            found[canonicalize_name(item.name)] = str(item.specifier).removeprefix("==")
+    return found
 
 
 def requirements(*extras: str) -> list[Requirement]:
@@ -71,7 +88,8 @@ def test_no_module_is_a_drawer_for_everything() -> None:
 
 
 def test_every_import_is_a_declared_package() -> None:
-    declared = {canonicalize_name(item.name) for item in requirements("faces", "torch")}
+    building = [Requirement(line) for line in PYPROJECT["build-system"]["requires"]]
+    declared = {canonicalize_name(item.name) for item in [*requirements("faces", "torch"), *building]}
     used = set()
     for path in [*PACKAGE, *ROOT.glob("configs/*.py"), *ROOT.glob("*.py")]:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
@@ -84,10 +102,14 @@ def test_every_import_is_a_declared_package() -> None:
     assert {canonicalize_name(DISTRIBUTION.get(name, name)) for name in strangers} <= declared | {"jaxlib"}
 
 
-@pytest.mark.parametrize("python", PYTHONS)
+def test_there_is_one_lock_an_extra() -> None:
+    assert {path.stem for path in ROOT.glob("requirements/*")} == LOCKED_EXTRAS.keys()
+    assert LOCKED_EXTRAS.keys() - {"core"} == PROJECT["optional-dependencies"].keys() - UNLOCKED
+
+
 @pytest.mark.parametrize("name", LOCKED_EXTRAS)
-def test_a_lock_has_hashes_and_no_addresses(python: str, name: str) -> None:
-    text = lock(python, name)
+def test_a_lock_has_hashes_and_no_addresses(name: str) -> None:
+    text = lock(name)
     lines = [line for line in text.splitlines() if line and not line.startswith("#")]
     for line in lines:
         assert re.fullmatch(r"[\w.-]+==[\w.]+( ; [^\\]+)? \\|    --hash=sha256:[0-9a-f]{64}( \\)?", line), line
@@ -99,23 +121,43 @@ def test_a_lock_has_hashes_and_no_addresses(python: str, name: str) -> None:
 
 @pytest.mark.parametrize("python", PYTHONS)
 @pytest.mark.parametrize("name", LOCKED_EXTRAS)
-def test_a_lock_holds_what_the_project_asks_for(python: str, name: str) -> None:
-    pinned = pins(lock(python, name))
-    for requirement in requirements(*LOCKED_EXTRAS[name]):
-        version = pinned.get(canonicalize_name(requirement.name))
-        assert version and requirement.specifier.contains(version), f"{requirement} against {version}: run make lock"
+def test_a_lock_holds_what_the_project_asks_for(name: str, python: str) -> None:
+    for platform in PLATFORMS:
+        pinned = pins(name, python, platform)
+        for requirement in requirements(*LOCKED_EXTRAS[name]):
+            version = pinned.get(canonicalize_name(requirement.name))
+            assert version and requirement.specifier.contains(version), f"{requirement}, {platform}: run make lock"
 
 
 @pytest.mark.parametrize("python", PYTHONS)
-def test_locks_of_one_python_agree(python: str) -> None:
-    everything = [pins(lock(python, name)) for name in LOCKED_EXTRAS]
+def test_locks_agree(python: str) -> None:
+    everything = [pins(name, python) for name in LOCKED_EXTRAS]
     for pinned in everything:
         assert all(pinned[name] == other[name] for other in everything for name in pinned.keys() & other.keys())
-    assert pins(lock(python, "core")).keys() <= pins(lock(python, "dev")).keys()
+    assert pins("core", python).keys() <= pins("dev", python).keys()
 
 
 def test_torch_is_never_locked() -> None:
-    assert not any("torch" in pins(path.read_text(encoding="utf-8")) for path in ROOT.glob("requirements/*.txt"))
+    assert not any(re.search(r"(?m)^torch\b", path.read_text("utf-8")) for path in ROOT.glob("requirements/*.txt"))
+
+
+def test_pythons_are_the_same_everywhere() -> None:
+    classified = [line.rpartition(" ")[2] for line in PROJECT["classifiers"] if "Python :: 3" in line]
+    first, last = PYTHONS[0], int(PYTHONS[-1].removeprefix("3."))
+    assert classified == list(PYTHONS) and PROJECT["requires-python"] == f">={first},<3.{last + 1}"
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    assert " ".join(f"python{python}" for python in reversed(PYTHONS)) in makefile
+    for name in ("Makefile", "README.md", "CONTRIBUTING.md", "vasa_jax/__init__.py"):
+        assert f"Python {first} to 3.{last}" in (ROOT / name).read_text(encoding="utf-8"), name
+
+
+def test_commands_are_installed_for_both_doors_and_two_rooms() -> None:
+    assert PROJECT["scripts"].keys() == {"vasa-infer", "vasa-train", "vasa-convert", "vasa-synthetic"}
+    for name, target in PROJECT["scripts"].items():
+        module, _, function = target.partition(":")
+        path = ROOT / (module.replace(".", "/") + ".py")
+        defined = {node.name for node in ast.parse(path.read_text(encoding="utf-8")).body if hasattr(node, "name")}
+        assert function in defined, name
 
 
 def test_the_hooks_are_the_commands_of_the_gate() -> None:
@@ -134,14 +176,14 @@ def test_importing_the_package_is_cheap() -> None:
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
 
 
-@pytest.mark.parametrize("version", [(3, 10, 14), (3, 14, 0)])
+@pytest.mark.parametrize("version", [(3, 10, 14), (3, 15, 0)])
 def test_other_pythons_stop_with_one_line(version: tuple[int, int, int]) -> None:
     code = (
         f"import sys; sys.version_info = {version}; sys.version = '{'.'.join(map(str, version))} (x)'; import vasa_jax"
     )
     run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False, capture_output=True, text=True)
     last = run.stderr.splitlines()[-1]
-    assert run.returncode and last.startswith("RuntimeError: vasa-jax runs on Python 3.11 to 3.13, not 3.1")
+    assert run.returncode and last.startswith("RuntimeError: vasa-jax runs on Python 3.11 to 3.14, not 3.1")
 
 
 def test_unknown_attributes_are_refused() -> None:

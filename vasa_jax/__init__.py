@@ -11,9 +11,9 @@ Importing this package is cheap: it imports neither JAX nor any room. `vasa_jax.
 import sys
 from typing import TYPE_CHECKING
 
-if not (3, 11) <= sys.version_info[:2] <= (3, 13):
+if not (3, 11) <= sys.version_info[:2] <= (3, 14):
     raise RuntimeError(
-        f"vasa-jax runs on Python 3.11 to 3.13, not {sys.version.split()[0]}; make .venv with one of them"
+        f"vasa-jax runs on Python 3.11 to 3.14, not {sys.version.split()[0]}; make .venv with one of them"
     )
 
 if TYPE_CHECKING:

@@ -10,6 +10,7 @@
 """
 
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -25,6 +26,8 @@ from vasa_jax.files import whole_file, whole_folder, write_text
 
 DTYPES = {"bfloat16": jnp.bfloat16, "float32": jnp.float32}
 """What floating-point tensors of a release may be stored as."""
+BUNDLED = Path(__file__).parent / "models"
+"""Where the releases that come with the package are."""
 FORMAT = 2
 """Of the releases that this version writes and reads."""
 LFS_POINTER = b"version https://git-lfs"
@@ -161,18 +164,24 @@ def save_release(
         write_text(fresh / "model_card.md", card)
 
 
-def load_release(folder: str | Path) -> Release:
-    """Read a release folder.
+def bundled_releases() -> dict[str, Path]:
+    """The releases that come with the package: their names and folders."""
+    return {path.parent.name: path.parent for path in sorted(BUNDLED.glob("*/config.json"))}
+
+
+def load_release(folder: str | os.PathLike) -> Release:
+    """Read a release folder, or one that comes with the package, by its name ("demo").
 
     Raises:
         UserError: where it is none, of another format, damaged, or where its files hold other tensors than its
             config.json lists.
     """
-    folder = Path(folder)
+    folder = bundled_releases().get(str(folder), Path(folder))
     written = folder / "config.json"
     if not written.is_file():
         raise UserError(
-            f"{str(folder)!r} is not a release folder: it has no config.json; write one with vasa_jax.training.export"
+            f"{str(folder)!r} is not a release folder: it has no config.json; write one with vasa_jax.training.export, "
+            f"or name a bundled one: {', '.join(bundled_releases())}"
         )
     try:
         with refusals("read", written):

@@ -7,6 +7,7 @@ and None (nothing of the paper is computed here). Such a value hashes, so `jax.j
 
 import dataclasses
 import json
+import os
 import runpy
 import types
 import typing
@@ -19,15 +20,42 @@ from vasa_jax.errors import UserError
 T = TypeVar("T")
 
 
-def load(path: str | Path) -> Any:
-    """Run the Python file at `path` and return what its `get_config()` returns.
+def folder() -> Path:
+    """Where the configs that come with this package are: inside of an installed one, beside it in a checkout."""
+    package = Path(__file__).parent
+    inside = package / "configs"
+    return inside if inside.is_dir() else package.with_name("configs")
 
-    Raises UserError if the file is missing or is not a Python file, if it has no `get_config`, or if that returns
-    something other than a dataclass instance. Errors inside the file itself pass through unchanged.
+
+def names() -> list[str]:
+    """The configs that come with this package, as `find` and `load` take them."""
+    return sorted(path.stem for path in folder().glob("*.py"))
+
+
+def find(name: str | os.PathLike) -> Path:
+    """The file of a config.
+
+    Args:
+        name: of one that comes with this package ("demo_autoencoder"), or the path of any Python file.
+
+    Raises:
+        UserError: for neither, listing the names.
     """
-    path = Path(path)
+    if name in names():
+        return folder() / f"{name}.py"
+    path = Path(name)
     if path.suffix != ".py" or not path.is_file():
-        raise UserError(f"config {str(path)!r} is not a Python file; name one such as configs/demo_autoencoder.py")
+        raise UserError(f"config {os.fspath(name)!r} is not a Python file; name one, or one of {', '.join(names())}")
+    return path
+
+
+def load(name: str | os.PathLike) -> Any:
+    """Run the Python file that `find` gives for a name or a path and return what its `get_config()` returns.
+
+    Raises UserError if there is no such file, if it has no `get_config`, or if that returns something other than a
+    dataclass instance. Errors inside the file itself pass through unchanged.
+    """
+    path = find(name)
     get_config = runpy.run_path(str(path)).get("get_config")
     if not callable(get_config):
         raise UserError(f"config {str(path)!r} defines no function get_config(); add one that returns the experiment")

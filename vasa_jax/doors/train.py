@@ -1,8 +1,9 @@
 """The training door: `vasa-train CONFIG --workdir DIR [--steps N] [--seed S] [--any.config-field VALUE ...]`.
 
-CONFIG is a Python file of `configs/` and comes first; every field of the experiment that it returns can be overlaid
-by a flag (`--help` lists them). The same command goes on where an interrupted run stopped; `--resume` and
-`--init-from` start from another run or a release (see `vasa_jax.training.start`). `--distributed` joins a cluster.
+CONFIG comes first: the name of a file of `configs/` (`demo_autoencoder`), which the package brings with it, or the path
+of any such file. Every field of the experiment that it returns can be overlaid by a flag (`--help` lists them). The
+same command goes on where an interrupted run stopped; `--resume` and `--init-from` start from another run or a release
+(see `vasa_jax.training.start`). `--distributed` joins a cluster.
 `--dry-run` builds everything abstractly and prints sizes.
 """
 
@@ -15,7 +16,7 @@ from typing import Annotated, Any
 import tyro
 
 from vasa_jax import command
-from vasa_jax.config import load
+from vasa_jax.config import load, names
 from vasa_jax.errors import UserError
 
 USAGE = "usage: train CONFIG --workdir DIR [--steps N] [--seed S] [--dry-run]; CONFIG --help lists every flag"
@@ -27,7 +28,7 @@ def parse(arguments: list[str]) -> Any:
     Raises UserError where no config is named; exits with a hint for an unknown flag or a value of the wrong type.
     """
     if not arguments or arguments[0].startswith("-"):
-        raise UserError(USAGE)
+        raise UserError(f"{USAGE}; CONFIG is a Python file or one of {', '.join(names())}")
     from vasa_jax.training.start import Start
 
     default = load(arguments[0])

@@ -24,6 +24,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from vasa_jax.arrays import FPS, SAMPLES_PER_FRAME, Motion, Portrait
+from vasa_jax.checkpoint import bundled_releases
 from vasa_jax.errors import UserError
 from vasa_jax.inference.controls import Gaze, make_controls
 from vasa_jax.inference.model import Dtype, FaceModel, MotionModel, load_pair
@@ -34,8 +35,6 @@ from vasa_jax.media.image import Crop, ImageSource, load_image
 from vasa_jax.motion.audio_features import LEAD, slice_samples
 from vasa_jax.motion.sampling import GUIDANCE
 
-BUNDLED = Path(__file__).resolve().parent.parent / "models"
-"""Where the models that come with the package are."""
 RENDER_BATCH = 8
 """Frames that are rendered by one call."""
 
@@ -208,12 +207,9 @@ def load(model: str | os.PathLike = "demo", dtype: str | None = None) -> Model:
         UserError: no such model, or one whose files do not fit together.
     """
     start = time.perf_counter()
-    bundled = sorted(path.parent.name for path in BUNDLED.glob("*/config.json"))
-    if str(model) in bundled:
-        folder = BUNDLED / str(model)
-    elif Path(model).is_dir():
-        folder = Path(model)
-    else:
+    bundled = bundled_releases()
+    folder = bundled.get(str(model), Path(model))
+    if not folder.is_dir():
         names = ", ".join(bundled) or "(none in this installation)"
         raise UserError(f"there is no model {str(model)!r}; name a folder, or one that is bundled: {names}")
     known: dict[str | None, Dtype] = {"float32": "float32", "bfloat16": "bfloat16"}

@@ -1,7 +1,7 @@
 """What a run will need, before it is paid for: its own step, compiled for a machine that need not be here.
 
-    python -m vasa_jax.training.plan configs/autoencoder_512.py --topology v5e:2x4 [--fsdp 8] [--remat] [--accumulate 2]
-    python -m vasa_jax.training.plan configs/autoencoder_512.py configs/motion_base.py --topology cuda:rtx4090 --render
+    python -m vasa_jax.training.plan autoencoder_512 --topology v5e:2x4 [--fsdp 8] [--remat] [--accumulate 2]
+    python -m vasa_jax.training.plan autoencoder_512 motion_base --topology cuda:rtx4090 --render
 
 Four kinds of numbers stand apart. *Compiled*: memory, traffic and collectives of the program that the machine would
 run. *Counted*: multiply-adds of the traced program. *Estimated*: seconds by roofline (Williams et al. 2009),
@@ -22,7 +22,6 @@ import sys
 import time
 from collections.abc import Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -306,7 +305,7 @@ def _compiler(topology: Topology) -> tuple[str, ...]:
 
 def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser = Parser(prog="python -m vasa_jax.training.plan", description="Plan a run for a machine that is not here.")
-    parser.add_argument("config", nargs="+", help="files of configs/, as train.py takes them")
+    parser.add_argument("config", nargs="+", help="names or files of configs, as training takes them")
     parser.add_argument("--topology", required=True, help="v5e:2x4, v5p:4x4x4, cuda:h100x8, cuda:rtx4090, cpu:8, ...")
     parser.add_argument("--render", action="store_true", help="plan inference on one device instead of training")
     parser.add_argument("--batches", nargs="+", type=int, default=[1, 2], help="samples a device; two make a fit")
@@ -339,7 +338,7 @@ def plan(arguments: Sequence[str]) -> str:
             frames.append(frame)
         else:
             table = train_table(experiment, topology, options.batches)
-        texts.append(f"{heading(Path(name).name, experiment, topology)}\n{table}")
+        texts.append(f"{heading(configs.find(name).name, experiment, topology)}\n{table}")
     if len(frames) > 1 and None not in frames:
         texts.append(f"together, estimated: {1 / sum(frames):.1f} frames/s, the portrait encoded before")
     return "\n\n".join(texts)

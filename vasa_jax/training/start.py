@@ -30,7 +30,7 @@ class Start:
     """What a run may start from besides its own checkpoint."""
 
     resume: str = ""  # go on from the last checkpoint of this other run, or from DIR/checkpoints/STEP
-    init_from: str = ""  # start at step 0 from the parameters of this release or run
+    init_from: str = ""  # start at step 0 from the parameters of this release (or bundled: demo) or run
     fresh: tuple[str, ...] = ()  # with init_from: patterns of parameter names that start from scratch all the same
     allow_config_change: tuple[str, ...] = ()  # config fields that may differ from the checkpoint's
 
