@@ -36,6 +36,39 @@ def test_group_norm_is_blind_to_scale_and_offset_of_its_input():
     assert_allclose(norm.apply(variables, 10.0 * x + 3.0), norm.apply(variables, x), atol=1e-4)
 
 
+@pytest.mark.parametrize("odd", [0.0, 1e3])
+@pytest.mark.parametrize("ratio", [1.0, 30.0, 1000.0])
+def test_a_large_mean_does_not_drown_a_small_variance(ratio, odd):
+    """Against float64, for groups of different means; one position may be far from all others, at a border."""
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((2, 96, 96, 4)) + ratio * np.array([1.0, 1.0, -2.0, -2.0])
+    x[:, 0, 0] += odd
+    groups = (x := x.astype(np.float32)).astype(np.float64).reshape(2, -1, 2, 2)
+    mean, deviation = groups.mean((1, 3), keepdims=True), np.sqrt(groups.var((1, 3), keepdims=True) + 1e-5)
+    y = jax.jit(group_normalise, static_argnums=1)(jnp.asarray(x), 2, jnp.ones((1, 4)), jnp.zeros((1, 4)))
+    assert_allclose(y, ((groups - mean) / deviation).reshape(x.shape), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("shape, groups, shared", [((2, 5, 6, 8), 4, True), ((3, 9, 4), 2, False)])
+def test_the_written_gradient_of_a_norm_is_its_slope(shape, groups, shared):
+    """In all directions at once, for one scale and shift for all samples, and one for each."""
+    with jax.enable_x64(True):
+        rng = np.random.default_rng(0)
+        rows = (1 if shared else shape[0], shape[-1])
+        start = tuple(jnp.asarray(rng.normal(size=size)) for size in (shape, rows, rows))
+        towards = tuple(jnp.asarray(rng.normal(size=size)) for size in (shape, rows, rows))
+        weight = jnp.asarray(rng.normal(size=shape))
+
+        @jax.jit
+        def total(x, scale, shift):
+            return (weight * jnp.sin(group_normalise(x, groups, scale, shift))).sum()
+
+        ahead, behind = (total(*(x + h * d for x, d in zip(start, towards, strict=True))) for h in (1e-5, -1e-5))
+        slopes = jax.jit(jax.grad(total, (0, 1, 2)))(*start)
+        along = sum((slope * d).sum() for slope, d in zip(slopes, towards, strict=True))
+        assert_allclose(along, (ahead - behind) / 2e-5, rtol=1e-7)
+
+
 def test_codes_bend_adaptive_norms_from_the_start():
     x = jnp.broadcast_to(normal((1, 4, 4, 8)), (2, 4, 4, 8))
     code = normal((2, 16))
