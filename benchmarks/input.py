@@ -28,7 +28,7 @@ from vasa_jax.data import write_clip, write_shard
 from vasa_jax.data.pipeline import Prefetch, open_shards
 from vasa_jax.synthetic.clip import make_clip
 from vasa_jax.synthetic.splits import seeds
-from vasa_jax.training.config import AutoencoderExperiment, PortraitData
+from vasa_jax.training.config import AutoencoderExperiment, Records
 from vasa_jax.training.logs import AHEAD
 from vasa_jax.training.parallel import make_strategy
 from vasa_jax.training.program import make_program
@@ -62,7 +62,7 @@ def write_clips(folder: Path, size: int, seconds: float) -> None:
 def sample_task(folder: Path, size: int, threads: int) -> Any:
     """The stage 1 task that reads the clips; its network is never built."""
     model = dataclasses.replace(demo_model(), image_size=size, identity_image_size=32, pose_size=32)
-    data = PortraitData(path=str(folder), size=size, threads=threads)
+    data = Records(path=str(folder), threads=threads)
     return make_task(AutoencoderExperiment(model=model, data=data, frames_per_sample=FRAMES_PER_SAMPLE))
 
 
@@ -111,7 +111,8 @@ def measure_wait(config: str, steps: int, depth: int, workdir: Path) -> tuple[fl
     experiment = configs.load(config)
     experiment = dataclasses.replace(experiment, data=dataclasses.replace(experiment.data, clips=24))
     task = make_task(experiment)
-    constants = task.prepare(workdir)
+    task.prepare(workdir)
+    constants, _ = task.measure(workdir, None)
     strategy = make_strategy(experiment.parallel, experiment.batch_size, experiment.fsdp, experiment.accumulate)
     program = make_program(experiment, task, strategy)
     state = strategy.create(program.fresh, {}, constants)

@@ -9,14 +9,14 @@ and not as a recipe for real faces. No number is to be expected yet: this config
 """
 
 from vasa_jax.autoencoder.config import paper_model
-from vasa_jax.training.config import AutoencoderExperiment, OptimiserConfig, PortraitData
+from vasa_jax.training.config import AutoencoderExperiment, OptimiserConfig, PortraitWorld
 
 
 def get_config() -> AutoencoderExperiment:
     """The experiment."""
     return AutoencoderExperiment(
         model=paper_model(),
-        data=PortraitData(size=512, clips=100_000),
+        data=PortraitWorld(clips=100_000),
         optimiser=OptimiserConfig(learning_rate=2e-4, final_learning_rate=1e-6, b1=0.5, b2=0.999),
         steps=300_000,
         batch_size=16,

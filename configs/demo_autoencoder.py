@@ -10,7 +10,7 @@ left out here; they are on in the paper-size config.
 from vasa_jax.autoencoder.augmentation import AugmentationConfig
 from vasa_jax.autoencoder.config import demo_model
 from vasa_jax.autoencoder.objective import ObjectiveConfig
-from vasa_jax.training.config import AutoencoderExperiment, OptimiserConfig, PortraitData
+from vasa_jax.training.config import AutoencoderExperiment, OptimiserConfig, PortraitWorld
 
 
 def get_config() -> AutoencoderExperiment:
@@ -31,7 +31,7 @@ def get_config() -> AutoencoderExperiment:
             canonical=0.0,
             augmentation=AugmentationConfig(crop=0.04, warp=0.01, colour=0.2),
         ),
-        data=PortraitData(clips=2400, frames=10, performed=4, poses=2, size=64),
+        data=PortraitWorld(clips=2400, frames=10, performed=4, poses=2),
         frames_per_sample=4,
         optimiser=OptimiserConfig(learning_rate=6e-4, final_learning_rate=1e-5, warmup=100, b2=0.99),
         steps=15000,

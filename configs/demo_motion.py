@@ -7,14 +7,14 @@ Performances with sound are made and encoded first. Cost and the numbers to expe
 """
 
 from vasa_jax.motion.config import demo_model
-from vasa_jax.training.config import MotionExperiment, OptimiserConfig, PerformanceData
+from vasa_jax.training.config import MotionExperiment, OptimiserConfig, PerformanceWorld
 
 
 def get_config() -> MotionExperiment:
     """The experiment."""
     return MotionExperiment(
         model=demo_model(),
-        data=PerformanceData(clips=400, seconds=4.0, size=64),
+        data=PerformanceWorld(clips=400, seconds=4.0),
         optimiser=OptimiserConfig(learning_rate=1e-3, final_learning_rate=1e-5, warmup=100, b2=0.99),
         steps=1500,
         batch_size=32,

@@ -9,14 +9,14 @@ have not been run.
 """
 
 from vasa_jax.motion.config import MotionConfig
-from vasa_jax.training.config import MotionExperiment, OptimiserConfig, PerformanceData
+from vasa_jax.training.config import MotionExperiment, OptimiserConfig, PerformanceWorld
 
 
 def get_config() -> MotionExperiment:
     """The experiment."""
     return MotionExperiment(
         model=MotionConfig(),
-        data=PerformanceData(clips=20_000, seconds=8.0, size=512),
+        data=PerformanceWorld(clips=20_000, seconds=8.0),
         optimiser=OptimiserConfig(learning_rate=1e-4, final_learning_rate=1e-6, warmup=2000),
         steps=500_000,
         batch_size=64,

@@ -288,6 +288,11 @@ class Bundles:
         return self._manager.restore(step, args=self._args.Composite(state=self._args.StandardRestore(state)))["state"]
 
 
+def is_run(folder: str | Path) -> bool:
+    """Whether a folder is the workdir of a run."""
+    return (Path(folder) / "checkpoints").is_dir()
+
+
 def read_bundle(workdir: str | Path) -> tuple[int, dict[str, Any], dict[str, Any]]:
     """Read a run's newest bundle as NumPy arrays, whatever wrote it.
 

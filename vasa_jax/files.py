@@ -7,13 +7,15 @@ the target's is, since a file system bounds the name of each file.
 
 import contextlib
 import errno
+import json
 import os
 import secrets
 import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
-from vasa_jax.errors import UserError, refusals
+from vasa_jax.errors import UserError, reason, refusals
 
 NAME_BYTES = 255
 """The longest name of a file on common file systems."""
@@ -103,6 +105,19 @@ def write_text(path: str | os.PathLike, text: str) -> None:
     """Write a UTF-8 text file, whole or not at all. Raises UserError where the system refuses."""
     with whole_file(path) as hidden:
         hidden.write_text(text, encoding="utf-8")
+
+
+def read_json(path: str | os.PathLike) -> dict[str, Any]:
+    """A JSON object that a run or a command wrote; raises UserError for a file that cannot be read, or holds none."""
+    with refusals("read", path), open(path, "rb") as file:
+        text = file.read()
+    try:
+        value = json.loads(text)
+    except ValueError as error:
+        raise UserError(f"{path} is no JSON ({reason(error)}); remove it, or write it again") from error
+    if not isinstance(value, dict):
+        raise UserError(f"{path} holds no JSON object; remove it, or write it again")
+    return value
 
 
 def check_target(path: str | os.PathLike) -> Path:

@@ -1,12 +1,23 @@
 """Normalisation on dynamics of a known covariance."""
 
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from vasa_jax.arrays import Motion
-from vasa_jax.motion.statistics import check, denormalise, describe, fit, normalise
+from vasa_jax.motion.statistics import (
+    agrees,
+    compare,
+    denormalise,
+    describe,
+    describe_agreement,
+    fit,
+    normalise,
+    spectrum,
+)
 
 SPECTRUM = np.array([5.0, 2.0, 1.0, 0.1, 0.01, 0.0])
 
@@ -40,26 +51,41 @@ def test_denormalise_inverts(motion):
     np.testing.assert_allclose(back.dynamics, raw.dynamics, atol=1e-4)
 
 
-def test_check_passes_on_its_own_data_and_returns_the_spectrum(motion):
-    spectrum = check(fit(motion), motion)
-    np.testing.assert_allclose(spectrum, SPECTRUM, rtol=0.05, atol=1e-3)
-    assert describe(spectrum).startswith(
+def test_the_spectrum_is_that_of_the_data(motion):
+    measured = spectrum(fit(motion), motion)
+    np.testing.assert_allclose(measured, SPECTRUM, rtol=0.05, atol=1e-3)
+    assert describe(measured).startswith(
         "dynamics: 2 of 6 directions carry 90 % of the variance, 3 carry 99 %; 3 are above"
     )
+
+
+def test_statistics_agree_with_their_own_data_and_with_a_part_of_it(motion):
+    agreement = compare(fit(motion), motion)
+    np.testing.assert_allclose(agreement.mean, 0, atol=1e-5)
+    np.testing.assert_allclose(agreement.deviation[:4], 1, atol=1e-5)
+    assert agrees(agreement)
+    part = compare(fit(motion), Motion(motion.pose[:4], motion.dynamics[:4]))
+    assert agrees(part) and np.abs(part.mean).max() > 0.01
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda m: m._replace(pose=m.pose + 0.05), r"pose\[0\] has mean 0.4"),
-        (lambda m: m._replace(dynamics=1.3 * m.dynamics), "dynamics axis 0"),
-        (lambda m: m._replace(dynamics=m.dynamics[..., ::-1] - 3 + 0), "dynamics axis"),
-        (lambda m: m._replace(dynamics=m.dynamics[..., :5]), "5 dynamics dimensions"),
+        (lambda m: m._replace(pose=m.pose + [0.21, 0, 0, 0, 0, 0]), r"1 of 12 .* pose\[0\], has mean 2.* deviation 1"),
+        (lambda m: m._replace(pose=m.pose * [1, 57, 1, 1, 1, 1]), r"pose\[1\], has mean .* deviation 57"),
+        (lambda m: m._replace(pose=m.pose * [1, 1, 0.01, 1, 1, 1]), r"pose\[2\], has mean .* deviation 0.01"),
+        (lambda m: m._replace(dynamics=3 * m.dynamics - 6), r"dynamics axis \d, has mean .* deviation 3"),
     ],
 )
-def test_check_names_what_is_off(motion, change, message):
-    with pytest.raises(ValueError, match=message):
-        check(fit(motion), change(motion))
+def test_what_is_off_is_named_with_numbers(motion, change, message):
+    agreement = compare(fit(motion), change(motion))
+    assert not agrees(agreement)
+    assert re.search(message, describe_agreement(agreement))
+
+
+def test_another_size_of_dynamics_is_refused(motion):
+    with pytest.raises(ValueError, match="5 dynamics dimensions"):
+        compare(fit(motion), motion._replace(dynamics=motion.dynamics[..., :5]))
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ from vasa_jax.data import CorruptRecordError, read_clip, write_clip, write_shard
 from vasa_jax.data.pipeline import make_dataset, open_shards
 from vasa_jax.doors import train as door
 from vasa_jax.training import encode
+from vasa_jax.training.config import Records, from_saved, to_saved
 from vasa_jax.training.loop import train
 from vasa_jax.training.tasks import make_task, motion_sample
 from vasa_jax.training.transfer import Face, clip_psnr
@@ -54,11 +55,11 @@ def own(tmp_path):
 
 
 def stage_1(path, **fields):
-    return make_task(dataclasses.replace(STAGE_1, data=dataclasses.replace(STAGE_1.data, path=str(path), **fields)))
+    return make_task(dataclasses.replace(STAGE_1, data=Records(path=str(path), threads=1, **fields)))
 
 
 def stage_2(path, autoencoder):
-    data = dataclasses.replace(STAGE_2.data, path=str(path))
+    data = Records(path=str(path), threads=1)
     return make_task(dataclasses.replace(STAGE_2, data=data, autoencoder=str(autoencoder)))
 
 
@@ -70,7 +71,8 @@ def assert_fits(batch, spec):
 
 def test_own_clips_are_taken_as_they_are_and_missing_labels_are_nan(own, tmp_path):
     task = stage_1(own)
-    assert task.prepare(tmp_path / "run") == {} and not (own / "recipe.json").exists()
+    task.prepare(tmp_path / "run")
+    assert sorted(path.name for path in own.iterdir()) == ["train", "validation"]
     batches = task.dataset(tmp_path / "run", 3, 0, 0, 0, 1)
     batch = next(batches)
     batches.close()
@@ -95,23 +97,39 @@ def test_unfit_clips_stop_before_anything_is_compiled(tmp_path, record, match):
         stage_1(folder).prepare(tmp_path / "run")
 
 
-def test_shards_in_another_layout_are_refused(tmp_path):
-    write_shard(tmp_path / "clips.array_record", [video(0)])
-    with pytest.raises(ValueError, match=r"holds shards, but none in train/"):
-        stage_1(tmp_path).prepare(tmp_path / "run")
-    (tmp_path / "half" / "train").mkdir(parents=True)
-    write_shard(tmp_path / "half" / "train" / "a.array_record", [video(0)])
-    with pytest.raises(ValueError, match=r"none in validation/"):
-        stage_1(tmp_path / "half").prepare(tmp_path / "run")
-
-
-def test_the_door_answers_bad_clips_with_one_line_and_code_2(tmp_path, capsys):
+@pytest.mark.parametrize(
+    "flags, match",
+    [
+        (["--data.path", "SMALL"], "record 0: frames of 16x16 pixels"),
+        (["--data.path", "nothing"], "there is no folder of clips nothing"),
+        (["--data.path", "SMALL", "--data.clips", "8"], "--data.clips says which clips are made"),
+        (["--data.path=SMALL", "--data.make_in=x"], "--data.make-in says which clips are made"),
+        (["--data.path", "SMALL", "--data.first-seed", "3"], "--data.first-seed says"),
+        (["--data.path", "SMALL", "--data.poses", "3"], "--data.poses says"),
+        (["--model.dtype", "float32"], "choose the dtype of computation with --dtype"),
+        (["--fsdp", "2"], "fsdp=2 must be 0, or more with parallel='sharded'"),
+        (["--refit-statistics"], "means nothing without init_from"),
+    ],
+)
+def test_the_door_answers_what_it_cannot_use_with_one_line_and_code_2(tmp_path, capsys, flags, match):
     config = tmp_path / "tiny.py"
     config.write_text("from tests.training.tiny import STAGE_1\n\n\ndef get_config():\n    return STAGE_1\n")
     folder = write(tmp_path / "own", [video(0, size=16)], [video(1)])
-    assert door.main([str(config), "--workdir", str(tmp_path / "run"), "--data.path", str(folder)]) == 2
+    flags = [flag.replace("SMALL", str(folder)) for flag in flags]
+    assert door.main([str(config), "--workdir", str(tmp_path / "run"), *flags]) == 2
     lines = capsys.readouterr().err.strip().splitlines()
-    assert lines[-1].startswith("train: error: ") and "record 0: frames of 16x16 pixels" in lines[-1]
+    assert lines[-1].startswith("train: error: ") and match in lines[-1]
+
+
+def test_records_replace_the_clips_that_a_config_makes(tmp_path):
+    config = tmp_path / "tiny.py"
+    config.write_text("from tests.training.tiny import STAGE_1\n\n\ndef get_config():\n    return STAGE_1\n")
+    longer = STAGE_1.data.frames + 1  # more than the made clips have
+    flags = ["--data.path", "own", "--data.threads", "3", "--frames-per-sample", str(longer)]
+    experiment = door.parse([str(config), *flags]).experiment
+    assert experiment.data == Records(path="own", threads=3, validation_clips=STAGE_1.data.validation_clips)
+    assert from_saved(to_saved(experiment), "run") == experiment
+    assert door.parse([str(config), "--data.clips", "9"]).experiment.data == dataclasses.replace(STAGE_1.data, clips=9)
 
 
 def test_a_broken_first_record_is_skipped_and_many_stop_the_run(tmp_path):
@@ -182,7 +200,8 @@ def test_videos_become_stage_2_clips(own, autoencoder, tmp_path, capsys):
     assert not list(out.glob("*/.unfinished*"))
 
     task = stage_2(out, autoencoder)
-    statistics = task.prepare(tmp_path)
+    task.prepare(tmp_path)
+    statistics, _ = task.measure(tmp_path, None)
     assert statistics.rotation.shape == (6, 6) and (tmp_path / "statistics.txt").exists()
     batches = task.dataset(tmp_path, 3, 0, 0, 0, 1)
     batch = next(batches)

@@ -14,6 +14,7 @@ from vasa_jax.checkpoint import save_release
 from vasa_jax.data import read_clip, write_clip, write_shard
 from vasa_jax.data.pipeline import open_shards
 from vasa_jax.training import samples
+from vasa_jax.training.config import Records
 from vasa_jax.training.tasks import make_task
 
 FRAMES = 12
@@ -44,8 +45,7 @@ def test_stage_1_is_shown_own_clips_as_they_are(release, tmp_path):
     for split in ("train", "validation"):
         (tmp_path / split).mkdir()
         write_shard(tmp_path / split / "a.array_record", [write_clip(clip, None, {})])
-    data = dataclasses.replace(STAGE_1.data, path=str(tmp_path))
-    videos = make_task(dataclasses.replace(STAGE_1, data=data)).videos(release[1], {}, tmp_path)
+    videos = make_task(dataclasses.replace(STAGE_1, data=Records(path=str(tmp_path)))).videos(release[1], {}, tmp_path)
     stored = read_clip(open_shards(tmp_path / "validation")[0]).frames
     np.testing.assert_array_equal(videos["clip_0"].frames[:, :, :32], stored)
 
@@ -54,7 +54,8 @@ def test_stage_2_speaks_with_the_sound_of_its_clip(release, tmp_path):
     folder, _ = release
     data = dataclasses.replace(STAGE_2.data, clips=2, seconds=0.6)
     task = make_task(dataclasses.replace(STAGE_2, autoencoder=str(folder), data=data))
-    statistics = task.prepare(tmp_path)
+    task.prepare(tmp_path)
+    statistics, _ = task.measure(tmp_path, None)
     params = jax.jit(lambda key: task.init(key)[0])(jax.random.key(0))
     (video,) = task.videos(params, statistics, tmp_path).values()
     clip = read_clip(open_shards(tmp_path / "data" / "validation")[0])

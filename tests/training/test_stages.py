@@ -9,6 +9,8 @@ from vasa_jax.checkpoint import load_release
 from vasa_jax.data.pipeline import open_shards
 from vasa_jax.data.records import read_clip, write_clip
 from vasa_jax.motion.objective import batch_spec
+from vasa_jax.training import tasks
+from vasa_jax.training.config import Experiment, to_saved
 from vasa_jax.training.export import export, main
 from vasa_jax.training.loop import train
 from vasa_jax.training.tasks import load_autoencoder, make_task, motion_sample
@@ -57,20 +59,16 @@ def test_runs_become_a_release_and_a_release_serves_stage_2(runs, tmp_path):
     assert main([str(tmp_path), "--out", str(tmp_path / "q")]) == 2 and not (tmp_path / "q").exists()
 
 
-def test_clips_of_another_recipe_are_refused_and_a_made_folder_is_shared(runs):
-    folder, _ = runs
-    data = dataclasses.replace(STAGE_1.data, path=str(folder / "1" / "data"), threads=2)
-    task = make_task(dataclasses.replace(STAGE_1, data=data))
-    assert task.prepare(folder / "elsewhere") == {}
-    with pytest.raises(ValueError, match="made with clips=8, this run wants 9"):
-        make_task(dataclasses.replace(STAGE_1, data=dataclasses.replace(data, clips=9))).prepare(folder / "elsewhere")
-
-
-def test_stage_2_without_stage_1_is_refused(tmp_path):
+def test_stage_2_without_stage_1_is_refused(tmp_path, monkeypatch):
     with pytest.raises(ValueError, match="needs --autoencoder"):
         make_task(STAGE_2).prepare(tmp_path)
     with pytest.raises(ValueError, match="not a release folder"):
         make_task(dataclasses.replace(STAGE_2, autoencoder=str(tmp_path))).prepare(tmp_path)
+    for stage, match in ((STAGE_2, "is of stage 'motion'; name a stage 1 run"), (Experiment(), "of no known stage")):
+        monkeypatch.setattr(tasks, "read_bundle", lambda source, stage=stage: (1, to_saved(stage), {}))
+        (tmp_path / "run" / "checkpoints").mkdir(parents=True, exist_ok=True)
+        with pytest.raises(ValueError, match=match):
+            load_autoencoder(str(tmp_path / "run"))
 
 
 def test_a_window_hears_its_own_sound():

@@ -9,7 +9,7 @@ from tests.training.toy import EXPERIMENT, ToyExperiment, make_toy
 from vasa_jax.checkpoint import flatten, read_bundle, save_release
 from vasa_jax.training.config import Experiment
 from vasa_jax.training.loop import train
-from vasa_jax.training.start import Start, load_parameters, take_parameters, with_stage_1
+from vasa_jax.training.start import Start, read_source, take_parameters, with_stage_1
 from vasa_jax.training.tasks import make_task
 
 
@@ -92,9 +92,9 @@ def test_a_smaller_picture_starts_a_larger_one(tmp_path):
     small, _ = shapes_of(STAGE_1)
     save_release(tmp_path, "vasa", {}, {"autoencoder": arrays(small["autoencoder"])}, "float32", "")
     model = dataclasses.replace(STAGE_1.model, image_size=64, volume_stride=8)
-    larger = dataclasses.replace(STAGE_1, model=model, data=dataclasses.replace(STAGE_1.data, size=64))
+    larger = dataclasses.replace(STAGE_1, model=model)
     params, released = shapes_of(larger)
-    taken = take_parameters(load_parameters(str(tmp_path), larger), params, released, (), "small")
+    taken = take_parameters(read_source(str(tmp_path), larger).parameters, params, released, (), "small")
     assert taken.keys() == flatten(params).keys()
 
 
@@ -103,7 +103,7 @@ def test_a_network_of_other_widths_is_filled_but_for_what_is_named(tmp_path):
     save_release(tmp_path, "vasa", {}, {"autoencoder": arrays(small["autoencoder"])}, "float32", "")
     wide = dataclasses.replace(STAGE_1, model=dataclasses.replace(STAGE_1.model, decoder_widths=(4, 4, 8)))
     params, released = shapes_of(wide)
-    loaded = load_parameters(str(tmp_path), wide)
+    loaded = read_source(str(tmp_path), wide).parameters
     with pytest.raises(ValueError, match=r"does not fill this model: autoencoder/decoder/.*--fresh PATTERN"):
         take_parameters(loaded, params, released, (), str(tmp_path))
     taken = take_parameters(loaded, params, released, ("autoencoder/decoder/.*",), str(tmp_path))
@@ -118,8 +118,8 @@ def test_a_release_of_both_stages_serves_each(tmp_path):
     save_release(
         tmp_path, "vasa", {}, {"autoencoder": arrays(one["autoencoder"]), "motion": arrays(two)}, "float32", ""
     )
-    assert load_parameters(str(tmp_path), STAGE_1).keys() == flatten(one).keys()
-    assert load_parameters(str(tmp_path), STAGE_2).keys() == flatten(two).keys()
+    assert read_source(str(tmp_path), STAGE_1).parameters.keys() == flatten(one).keys()
+    assert read_source(str(tmp_path), STAGE_2).parameters.keys() == flatten(two).keys()
     started = with_stage_1(STAGE_2, Start(init_from=str(tmp_path)))
     assert started.autoencoder == str(tmp_path)
     assert with_stage_1(STAGE_1, Start(init_from=str(tmp_path))) == STAGE_1

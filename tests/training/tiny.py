@@ -10,8 +10,8 @@ from vasa_jax.training.config import (
     AutoencoderExperiment,
     MotionExperiment,
     OptimiserConfig,
-    PerformanceData,
-    PortraitData,
+    PerformanceWorld,
+    PortraitWorld,
 )
 
 MOTION = MotionConfig(
@@ -37,14 +37,14 @@ RARELY: dict[str, Any] = {
 STAGE_1 = AutoencoderExperiment(
     model=dataclasses.replace(AUTOENCODER, motion_stages=(1,), warp_widths=(4,), warp_upsampling=((1, 2, 2),)),
     objective=ObjectiveConfig(scales=2, consistency=0.0, canonical=0.0),
-    data=PortraitData(clips=8, validation_clips=2, size=32, frames=3, performed=1, threads=1),
+    data=PortraitWorld(clips=8, validation_clips=2, frames=3, performed=1, threads=1),
     frames_per_sample=2,
     optimiser=OptimiserConfig(warmup=1),
     **RARELY,
 )
 STAGE_2 = MotionExperiment(
     model=MOTION,
-    data=PerformanceData(clips=3, validation_clips=1, size=32, seconds=1.0, threads=1),
+    data=PerformanceWorld(clips=3, validation_clips=1, seconds=1.0, threads=1),
     optimiser=OptimiserConfig(warmup=1),
     **RARELY,
 )

@@ -45,9 +45,10 @@ def find_shards(folder: str | Path) -> list[str]:
 class Shards:
     """The records of some shards as one sequence of bytes, which knows where each of them stands."""
 
-    def __init__(self, paths: list[str]):
-        """Open the files; raises UserError naming one that is no ArrayRecord file."""
-        self._paths = paths
+    def __init__(self, paths: list[str], count: int | None = None):
+        """Open the files, of whose records the first `count` are meant, all by default; raises UserError naming one
+        that is no ArrayRecord file."""
+        self._paths, self._count = paths, count
         try:
             self._records: Any = grain.sources.ArrayRecordDataSource(paths)
         except RuntimeError:
@@ -56,7 +57,8 @@ class Shards:
             raise
 
     def __len__(self) -> int:
-        return len(self._records)
+        there = len(self._records)
+        return there if self._count is None else min(there, self._count)
 
     def __getitem__(self, index: int) -> bytes:
         """The bytes of a record; raises CorruptRecordError where the file is damaged there."""
@@ -84,10 +86,13 @@ def _count(path: str) -> int:
         raise UserError(f"{path} is no readable ArrayRecord file: {what}; remove it or write it again") from error
 
 
-def open_shards(folder: str | Path) -> Shards:
-    """The records of all shards of a folder as one sequence of bytes; raises UserError where there are none, or where
-    one is no ArrayRecord file."""
-    return Shards(find_shards(folder))
+def open_shards(folder: str | Path, count: int | None = None) -> Shards:
+    """The records of all shards of a folder as one sequence of bytes, or the first `count` of them; raises UserError
+    where there are none, or where a file is no ArrayRecord file."""
+    shards = Shards(find_shards(folder), count)
+    if not len(shards):
+        raise UserError(f"the shards in {str(folder)!r} hold no records; write some with vasa_jax.data.write_shard")
+    return shards
 
 
 class CorruptRecords:

@@ -1,9 +1,10 @@
 """The training door: `vasa-train CONFIG --workdir DIR [--steps N] [--seed S] [--any.config-field VALUE ...]`.
 
 CONFIG comes first: the name of a file of `configs/` (`demo_autoencoder`), which the package brings with it, or the path
-of any such file. Every field of the experiment that it returns can be overlaid by a flag (`--help` lists them). The
-same command goes on where an interrupted run stopped; `--resume` and `--init-from` start from another run or a release
-(see `vasa_jax.training.start`). `--distributed` joins a cluster.
+of any such file. Every field of the experiment that it returns can be overlaid by a flag (`--help` lists them).
+`--data.path FOLDER` trains on clips that are there, in place of those that the config makes. The same command goes on
+where an interrupted run stopped; `--resume` and `--init-from` start from another run or a release (see
+`vasa_jax.training.start`). `--distributed` joins a cluster.
 `--dry-run` builds everything abstractly and prints sizes.
 """
 
@@ -25,17 +26,27 @@ USAGE = "usage: train CONFIG --workdir DIR [--steps N] [--seed S] [--dry-run]; C
 def parse(arguments: list[str]) -> Any:
     """The flags on top of the config: a value with the fields experiment, workdir, dry_run and time_limit.
 
-    Raises UserError where no config is named; exits with a hint for an unknown flag or a value of the wrong type.
+    Raises UserError where no config is named, or for a flag that would not be used; exits with a hint for an unknown
+    flag or a value of the wrong type.
     """
     if not arguments or arguments[0].startswith("-"):
         raise UserError(f"{USAGE}; CONFIG is a Python file or one of {', '.join(names())}")
     from vasa_jax.training.start import Start
 
-    default = load(arguments[0])
+    default, given = load(arguments[0]), _flags(arguments[1:])
+    _refuse_idle(default, given)
+    path = []
+    if _makes_clips(default) and "--data.path" in given:
+        default = _with_records(default)
+    elif _makes_clips(default):  # for --help alone
+        path = [
+            ("path", Annotated[str, tyro.conf.arg(name="data.path", help="folder of clips; then none are made")], "")
+        ]
     run = dataclasses.make_dataclass(
         "Run",
         [
             ("experiment", Annotated[type(default), tyro.conf.arg(name="")], dataclasses.field(default=default)),
+            *path,
             ("workdir", Annotated[str, tyro.conf.arg(help="folder of the run: data, checkpoints, logs")], ""),
             ("dry_run", Annotated[bool, tyro.conf.arg(help="print sizes and train nothing")], False),
             ("time_limit", Annotated[float, tyro.conf.arg(help="seconds; then stop with a checkpoint")], float("inf")),
@@ -52,7 +63,42 @@ def parse(arguments: list[str]) -> Any:
         ],
         frozen=True,
     )
-    return tyro.cli(run, prog=f"train {arguments[0]}", args=arguments[1:])
+    return tyro.cli(run, prog=f"train {arguments[0]}", args=arguments[1:], config=(tyro.conf.AvoidSubcommands,))
+
+
+def _makes_clips(experiment: Any) -> bool:
+    """Whether the clips of an experiment are made, and so may be replaced by some that are there."""
+    from vasa_jax.training.config import World
+
+    return isinstance(getattr(experiment, "data", None), World)
+
+
+def _with_records(experiment: Any) -> Any:
+    """The experiment on records whose path is to be named, read as its clips would be."""
+    from vasa_jax.training.config import Reading, Records
+
+    reading = {field.name: getattr(experiment.data, field.name) for field in dataclasses.fields(Reading)}
+    return dataclasses.replace(experiment, data=Records(path="FOLDER", **reading))
+
+
+def _flags(arguments: list[str]) -> set[str]:
+    """The flags among arguments, spelled as `--data.make-in`."""
+    return {argument.split("=")[0].replace("_", "-") for argument in arguments if argument.startswith("--")}
+
+
+def _refuse_idle(experiment: Any, given: set[str]) -> None:
+    """Raise UserError for a flag that would be taken and not be used."""
+    from vasa_jax.training.config import Reading
+
+    if "--model.dtype" in given:
+        raise UserError("--model.dtype is not for training; choose the dtype of computation with --dtype")
+    if "--data.path" not in given or not _makes_clips(experiment):
+        return
+    read = {field.name for field in dataclasses.fields(Reading)}
+    for field in dataclasses.fields(experiment.data):
+        flag = f"--data.{field.name.replace('_', '-')}"
+        if field.name not in read and flag in given:
+            raise UserError(f"{flag} says which clips are made, and with --data.path none are: leave one of them out")
 
 
 def work(arguments: list[str]) -> Iterator[str]:

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from vasa_jax.arrays import POSE_DIM, Motion
 from vasa_jax.errors import UserError
@@ -24,6 +24,10 @@ FLOOR = 0.1
 """Least scale of a direction of dynamics, in deviations of the first one."""
 POSE_FLOOR = 1e-4
 """Least scale of a pose component, in its own units: one that never moves is divided by this."""
+MEAN_OFF = 1.0
+"""Mean of a normalised component, in deviations, from which statistics are said to fit motion badly."""
+DEVIATION_OFF = 2.0
+"""Factor of a deviation, likewise."""
 
 
 class Statistics(NamedTuple):
@@ -87,47 +91,56 @@ def denormalise(statistics: Statistics, x: Float[Array, "*batch d"]) -> Motion:
     return Motion(pose, dynamics)
 
 
-def check(statistics: Statistics, motion: Motion, tolerance: float = 0.05) -> Float[np.ndarray, " z"]:
-    """Assert that training data is normalised as it should be: a wrong normalisation trains well and samples badly.
+class Agreement(NamedTuple):
+    """How motion looks through statistics: where these were measured on it, with mean 0 and deviation 1 or, where a
+    floor of equation (1) holds, less.
 
-    Every component must have mean 0, and variance 1 or, where a floor of equation (1) holds, less; the directions of
-    dynamics must be uncorrelated.
+    mean, deviation: (6 + z,), of normalised pose and dynamics. floored: (6 + z,) bool, where a floor holds.
+    """
+
+    mean: Float[np.ndarray, " d"]
+    deviation: Float[np.ndarray, " d"]
+    floored: Bool[np.ndarray, " d"]
+
+
+def compare(statistics: Statistics, motion: Motion) -> Agreement:
+    """Compare statistics with motion that they were not measured on.
 
     Args:
         statistics: those that training will use.
-        motion: raw training data, pose (..., 6) and dynamics (..., z).
-        tolerance: of means, variances and correlations.
-
-    Returns:
-        The deviation of the dynamics along each axis, raw units: the spectrum.
+        motion: raw training data, pose (..., 6) and dynamics (..., z); every frame counts once.
 
     Raises:
-        UserError: which component is off, by how much.
+        UserError: another size of dynamics, fewer than two frames, or a number that is not finite.
     """
-    pose, dynamics = _rows(motion)
-    size = statistics.dynamics_mean.shape[0]
-    if dynamics.shape[1] != size:
-        raise UserError(f"motion has {dynamics.shape[1]} dynamics dimensions, its statistics have {size}; refit them")
-    mean, scale = np.asarray(statistics.dynamics_mean, np.float64), np.asarray(statistics.dynamics_scale, np.float64)
-    turned = (dynamics - mean) @ np.asarray(statistics.rotation, np.float64)
-    centred = (pose - np.asarray(statistics.pose_mean, np.float64)) / np.asarray(statistics.pose_scale, np.float64)
-    y = np.concatenate([centred, turned / scale], axis=1)
-    floored = np.concatenate([np.asarray(statistics.pose_scale) <= POSE_FLOOR * 1.01, scale <= FLOOR * 1.01 * scale[0]])
-    covariance = np.cov(y, rowvar=False, bias=True)
-    variance = covariance.diagonal()
-    bad = np.abs(y.mean(0)) > tolerance
-    bad |= (variance > 1 + tolerance) | (~floored & (variance < 1 - tolerance))
-    if bad.any():
-        i = int(bad.argmax())
-        name = f"pose[{i}]" if i < POSE_DIM else f"dynamics axis {i - POSE_DIM}"
-        raise UserError(
-            f"normalised {name} has mean {y[:, i].mean():.3f} and variance {variance[i]:.3f} on the training data, not "
-            "0 and 1; refit the statistics on this data"
-        )
-    between = np.abs(covariance[POSE_DIM:, POSE_DIM:] - np.diag(variance[POSE_DIM:])).max()
-    if between > tolerance:
-        raise UserError(f"normalised dynamics axes covary by {between:.3f}; refit the statistics on this data")
-    return turned.std(0)
+    pose, _ = _rows(motion)
+    pose = (pose - np.asarray(statistics.pose_mean, np.float64)) / np.asarray(statistics.pose_scale, np.float64)
+    scale = np.asarray(statistics.dynamics_scale, np.float64)
+    y = np.concatenate([pose, _turned(statistics, motion) / scale], axis=1)
+    floored = [np.asarray(statistics.pose_scale) <= POSE_FLOOR * 1.01, scale <= FLOOR * 1.01 * scale[0]]
+    return Agreement(y.mean(0), y.std(0), np.concatenate(floored))
+
+
+def agrees(agreement: Agreement) -> bool:
+    """Whether motion is normalised well enough to go on training with: no component's mean is farther off than
+    `MEAN_OFF`, no deviation by more than the factor `DEVIATION_OFF`."""
+    return bool((_off(agreement) <= 1).all())
+
+
+def describe_agreement(agreement: Agreement) -> str:
+    """In words: how many components are off, and the one that is farthest."""
+    off = _off(agreement)
+    i = int(off.argmax())
+    name = f"pose[{i}]" if i < POSE_DIM else f"dynamics axis {i - POSE_DIM}"
+    return (
+        f"{int((off > 1).sum())} of {len(off)} normalised components are off; the farthest, {name}, has mean "
+        f"{agreement.mean[i]:.3g} and deviation {agreement.deviation[i]:.3g}, not 0 and 1"
+    )
+
+
+def spectrum(statistics: Statistics, motion: Motion) -> Float[np.ndarray, " z"]:
+    """The deviation of the dynamics along each axis of the statistics, raw units. Raises UserError as `compare`."""
+    return _turned(statistics, motion).std(0)
 
 
 def describe(spectrum: Float[np.ndarray, " z"]) -> str:
@@ -139,6 +152,22 @@ def describe(spectrum: Float[np.ndarray, " z"]) -> str:
         f"dynamics: {needed[0]} of {len(spectrum)} directions carry 90 % of the variance, {needed[1]} carry 99 %; "
         f"{int((spectrum > FLOOR * spectrum[0]).sum())} are above the floor; deviations {largest}"
     )
+
+
+def _off(agreement: Agreement) -> Float[np.ndarray, " d"]:
+    """How far each component is off, 1 at the limits of `agrees`."""
+    wide = np.log(np.maximum(agreement.deviation, 1e-9)) / np.log(DEVIATION_OFF)
+    wide = np.where(agreement.floored, np.maximum(wide, 0), np.abs(wide))
+    return np.maximum(np.abs(agreement.mean) / MEAN_OFF, wide)
+
+
+def _turned(statistics: Statistics, motion: Motion) -> np.ndarray:
+    """Dynamics along the axes of the statistics, (frames, z), float64."""
+    _, dynamics = _rows(motion)
+    size = statistics.dynamics_mean.shape[0]
+    if dynamics.shape[1] != size:
+        raise UserError(f"motion has {dynamics.shape[1]} dynamics dimensions, its statistics have {size}; refit them")
+    return (dynamics - np.asarray(statistics.dynamics_mean, np.float64)) @ np.asarray(statistics.rotation, np.float64)
 
 
 def _rows(motion: Motion) -> tuple[np.ndarray, np.ndarray]:

@@ -1,10 +1,13 @@
 """Many hosts as one run, through `jax.distributed` alone.
 
-Every process runs the same program on its own devices; what they must agree on (when to stop, that data is made) goes
-through the functions here, which do nothing in a run of one process.
+Every process runs the same program on its own devices; what they must agree on (when to stop, that data is made, what
+was measured on it) goes through the functions here, which do nothing in a run of one process.
 """
 
+from typing import Any
+
 import jax
+import numpy as np
 from jax.experimental import multihost_utils
 
 from vasa_jax.errors import UserError
@@ -63,6 +66,19 @@ def agree(flag: bool) -> bool:
     if jax.process_count() == 1:
         return flag
     return bool(multihost_utils.broadcast_one_to_all(flag))
+
+
+def from_first(value: Any, like: Any) -> Any:
+    """A tree of arrays that process 0 has, on every process; all must ask at the same point of the program.
+
+    Args:
+        value: the arrays on process 0; whatever else on the others.
+        like: arrays or shapes of the same tree, on all.
+    """
+    if jax.process_count() == 1 or not jax.tree.leaves(like):
+        return value if is_first() else like
+    mine = value if is_first() else jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), like)
+    return multihost_utils.broadcast_one_to_all(mine)
 
 
 def asked_to_stop(step: int) -> bool:

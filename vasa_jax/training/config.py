@@ -5,9 +5,14 @@ Defaults follow MegaPortraits (supplement): AdamW, learning rate 2e-4 with a cos
 """
 
 import dataclasses
+import json
 import re
-from typing import Literal
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, ClassVar, Literal
 
+from vasa_jax import config as configs
+from vasa_jax.arrays import FPS
 from vasa_jax.autoencoder.config import AutoencoderConfig
 from vasa_jax.autoencoder.objective import ObjectiveConfig
 from vasa_jax.errors import UserError
@@ -51,39 +56,65 @@ class OptimiserConfig:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class WorldData:
-    """Clips of the synthetic world, made once into shards and reused; or a folder of somebody's own shards.
+class Reading:
+    """How clips are read, whoever made them."""
 
-    A folder with shards in `train/` and `validation/` and no `recipe.json` is taken as it is, see docs/data.md; then
-    the fields that say what to make mean nothing.
-    """
-
-    path: str = ""  # folder of clips: somebody's own, or made ones to share between runs; empty is WORKDIR/data
-    clips: int = 2000  # clips to train on; clip i is seed first_seed + i of the split "train"
-    first_seed: int = 0  # offset into the split
-    validation_clips: int = 16  # clips of the split "validation", for pictures and evaluation; the first of a folder's
-    size: int = 128  # side of a picture in pixels
-    clips_per_shard: int = 100  # an interrupted making goes on with the first missing shard
+    validation_clips: int = 16  # held-out clips, for pictures and evaluation; the first of the split
     threads: int = 2  # reading threads
     prefetch: int = 4  # batches read ahead
     max_corrupt: int = 10  # corrupt records that a process skips; the next one stops the run
 
     def __post_init__(self):
-        for name in ("clips", "validation_clips", "size", "clips_per_shard", "threads", "prefetch"):
+        for name in ("validation_clips", "threads", "prefetch"):
             if getattr(self, name) < 1:
                 raise UserError(f"data.{name}={getattr(self, name)} must be 1 or more")
         if self.max_corrupt < 0:
             raise UserError(f"data.max_corrupt={self.max_corrupt} must be 0 or more")
-        for split, wanted in (("train", self.clips), ("validation", self.validation_clips)):
-            if self.first_seed < 0 or self.first_seed + wanted > len(SPLITS[split]):
-                raise UserError(
-                    f"{self.first_seed=} and {wanted} clips leave the split {split!r} of {len(SPLITS[split])} seeds; "
-                    "lower one of them"
-                )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class PortraitData(WorldData):
+class Records(Reading):
+    """Clips that are there: shards of records in `train/` and `validation/`, see docs/data.md. Nothing is made."""
+
+    path: str  # the folder that holds both
+
+    def __post_init__(self):
+        super().__post_init__()
+        if not self.path:
+            raise UserError("data.path is empty: name the folder that holds train/ and validation/")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class World(Reading):
+    """Clips of the synthetic world, made into shards where they are missing, and reused.
+
+    Their pictures have the size that stage 1 takes. Clip i is seed first_seed + i of the split "train"; held-out clips
+    are the first of the split "validation". More clips may be asked for later: what is there stays.
+    """
+
+    make_in: str = ""  # folder of the made clips, which runs may share; empty is WORKDIR/data
+    clips: int = 2000  # clips to train on
+    first_seed: int = 0  # offset into the split
+    clips_per_shard: int = 100  # an interrupted making goes on with the first missing shard
+
+    def __post_init__(self):
+        super().__post_init__()
+        for name in ("clips", "clips_per_shard"):
+            if getattr(self, name) < 1:
+                raise UserError(f"data.{name}={getattr(self, name)} must be 1 or more")
+        if self.first_seed < 0 or self.first_seed + self.clips > len(SPLITS["train"]):
+            raise UserError(
+                f"data.first_seed={self.first_seed} and data.clips={self.clips} leave the {len(SPLITS['train'])} seeds "
+                "to train on; lower one of them"
+            )
+        if self.validation_clips > len(SPLITS["validation"]):
+            raise UserError(
+                f"data.validation_clips={self.validation_clips} is more than there are ({len(SPLITS['validation'])})"
+            )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PortraitWorld(World):
     """Stage 1: every clip is one person in `frames` pictures, of independent states and of moments of a performance."""
 
     frames: int = 12  # pictures a clip
@@ -99,7 +130,7 @@ class PortraitData(WorldData):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class PerformanceData(WorldData):
+class PerformanceWorld(World):
     """Stage 2: every clip is a performance with sound, encoded by stage 1."""
 
     seconds: float = 6.0  # length of a clip
@@ -112,8 +143,9 @@ class PerformanceData(WorldData):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Experiment:
-    """What both stages have."""
+    """What both stages have. `kind` names a stage in checkpoints, and as releases spell it."""
 
+    kind: ClassVar[str] = ""
     optimiser: OptimiserConfig = OptimiserConfig()
     steps: int = 10_000  # length of the run and of the learning rate's schedule
     batch_size: int = 16  # samples a step, over all devices
@@ -146,8 +178,10 @@ class Experiment:
                 raise UserError(f"{name}={getattr(self, name)} must be 1 or more")
         if self.batch_size % self.accumulate:
             raise UserError(f"{self.batch_size=} must be a multiple of {self.accumulate=}")
-        if self.fsdp < 0:
-            raise UserError(f"fsdp={self.fsdp} must be 0 or more")
+        if self.fsdp < 0 or (self.fsdp and self.parallel != "sharded"):
+            raise UserError(
+                f"fsdp={self.fsdp} must be 0, or more with parallel='sharded'; {self.parallel=} splits no state"
+            )
         if not 0.0 <= self.ema < 1.0:
             raise UserError(f"ema={self.ema} must lie in [0, 1); 0 keeps the last parameters")
         if not 0 <= self.seed < 2**31:
@@ -158,32 +192,72 @@ class Experiment:
 class AutoencoderExperiment(Experiment):
     """Stage 1: the face latent space (VASA-1 section 3.1)."""
 
+    kind: ClassVar[str] = "autoencoder"
     model: AutoencoderConfig = AutoencoderConfig()
     objective: ObjectiveConfig = ObjectiveConfig()
-    data: PortraitData = PortraitData()
+    data: PortraitWorld | Records = PortraitWorld()
     frames_per_sample: int = 3  # frames drawn from a clip for one sample: a source and its drivers
 
     def __post_init__(self):
         super().__post_init__()
-        if not 2 <= self.frames_per_sample <= self.data.frames:
-            raise UserError(f"{self.frames_per_sample=} must lie between 2 and {self.data.frames=}")
-        if self.data.size != self.model.image_size:
-            raise UserError(f"{self.data.size=} must equal {self.model.image_size=}")
+        _check_dtype(self.model)
+        if self.frames_per_sample < 2:
+            raise UserError(f"{self.frames_per_sample=} must be 2 or more: a source and its drivers")
+        if isinstance(self.data, PortraitWorld) and self.frames_per_sample > self.data.frames:
+            raise UserError(f"{self.frames_per_sample=} must not exceed {self.data.frames=}")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class MotionExperiment(Experiment):
     """Stage 2: facial dynamics from sound (VASA-1 section 3.2)."""
 
+    kind: ClassVar[str] = "motion"
     model: MotionConfig = MotionConfig()
     autoencoder: str = ""  # stage 1, which encodes the clips: a release folder or a workdir
-    data: PerformanceData = PerformanceData()
+    data: PerformanceWorld | Records = PerformanceWorld()
 
     def __post_init__(self):
         super().__post_init__()
-        frames = int(self.data.seconds * 25)
+        _check_dtype(self.model)
+        if not isinstance(self.data, PerformanceWorld):
+            return
+        frames = int(self.data.seconds * FPS)
         if frames < self.model.context + self.model.window:
             raise UserError(
                 f"{self.data.seconds=} is {frames} frames, shorter than context and window "
                 f"({self.model.context} + {self.model.window}); lengthen the clips"
             )
+
+
+KINDS: dict[str, type[Experiment]] = {kind.kind: kind for kind in (AutoencoderExperiment, MotionExperiment)}
+"""Name of a stage, as checkpoints and releases spell it, to its experiments."""
+
+
+def to_saved(experiment: Experiment) -> dict[str, Any]:
+    """An experiment as JSON values, with its `kind`: what checkpoints and `WORKDIR/config.json` hold."""
+    return {"kind": experiment.kind} | json.loads(configs.to_json(experiment))
+
+
+def from_saved(saved: Mapping[str, Any], source: str | Path) -> Experiment:
+    """The experiment that `to_saved` wrote; `source` is for messages.
+
+    Raises:
+        UserError: for a kind that is unknown, or fields that are not those of its experiments.
+    """
+    if saved.get("kind") not in KINDS:
+        raise UserError(
+            f"the run in {str(source)!r} is of no known stage ({saved.get('kind')!r}); it must be one of "
+            f"{', '.join(KINDS)}"
+        )
+    fields = {name: value for name, value in saved.items() if name != "kind"}
+    try:
+        return configs.from_json(json.dumps(fields), KINDS[saved["kind"]])
+    except UserError as error:
+        raise UserError(f"the run in {str(source)!r} was written by another version: {error}") from error
+
+
+def _check_dtype(model: AutoencoderConfig | MotionConfig) -> None:
+    if model.dtype != type(model).dtype:
+        raise UserError(
+            f"model.dtype={model.dtype!r} is not for training; choose the dtype of computation with --dtype"
+        )

@@ -5,22 +5,16 @@ format of `vasa_jax.checkpoint`: `autoencoder.safetensors` (without training-onl
 `statistics.safetensors` (always float32), with both model configs under "autoencoder" and "motion" of `config.json`.
 """
 
-import dataclasses
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from vasa_jax import config as configs
 from vasa_jax.checkpoint import check_release_target, read_bundle, save_release
 from vasa_jax.command import Parser, run
 from vasa_jax.errors import UserError
-from vasa_jax.training.config import AutoencoderExperiment, Experiment, MotionExperiment
+from vasa_jax.training.config import from_saved, to_saved
 from vasa_jax.training.state import count, digest
-
-STAGES = {"autoencoder": AutoencoderExperiment, "motion": MotionExperiment}
-"""Name of a stage, as releases spell it, to the kind of its experiment."""
 
 
 def export(workdirs: Sequence[str | Path], out: str | Path, dtype: str = "bfloat16", card: str = "") -> dict[str, int]:
@@ -44,10 +38,11 @@ def export(workdirs: Sequence[str | Path], out: str | Path, dtype: str = "bfloat
     runs: dict[str, Any] = {}
     for workdir in workdirs:
         step, saved, state = read_bundle(workdir)
-        stage, experiment = _experiment(saved, workdir)
+        experiment = from_saved(saved, workdir)
+        stage = experiment.kind
         if stage in runs:
             raise UserError(f"{str(workdir)!r} is a second run of stage {stage!r}; name one run of each stage")
-        config[stage] = json.loads(configs.to_json(experiment))["model"]
+        config[stage] = to_saved(experiment)["model"]
         tensors[stage] = state["ema"]["autoencoder"] if stage == "autoencoder" else state["ema"]
         if stage == "motion":
             tensors["statistics"] = state["constants"]
@@ -55,14 +50,6 @@ def export(workdirs: Sequence[str | Path], out: str | Path, dtype: str = "bfloat
     config["training"] = runs
     save_release(out, "vasa", config, tensors, dtype, card or _plain_card(runs, dtype))
     return {stage: run["parameters"] for stage, run in runs.items()}
-
-
-def _experiment(saved: dict[str, Any], workdir: str | Path) -> tuple[str, Experiment]:
-    for stage, kind in STAGES.items():
-        names = {field.name for field in dataclasses.fields(kind)}
-        if set(saved) <= names:
-            return stage, configs.from_json(json.dumps(saved), kind)
-    raise UserError(f"the run in {str(workdir)!r} is of no known stage; it must be one of {', '.join(STAGES)}")
 
 
 def _plain_card(runs: dict[str, Any], dtype: str) -> str:

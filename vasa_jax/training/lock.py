@@ -11,8 +11,8 @@ from vasa_jax.errors import UserError
 
 
 @contextmanager
-def locked(workdir: str | Path) -> Iterator[None]:
-    """Hold `WORKDIR/lock`; the file names the holder and stays behind, unlocked.
+def locked(workdir: str | Path, advice: str = "stop it or choose another --workdir") -> Iterator[None]:
+    """Hold `WORKDIR/lock`; the file names the holder and stays behind, unlocked. `advice` is the way out.
 
     Raises:
         UserError: where another process holds it, naming it.
@@ -24,7 +24,7 @@ def locked(workdir: str | Path) -> Iterator[None]:
         except OSError as error:
             file.seek(0)
             holder = " ".join(file.read().split()) or "another run"
-            raise UserError(f"{str(workdir)!r} is in use by {holder}; stop it or choose another --workdir") from error
+            raise UserError(f"{str(workdir)!r} is in use by {holder}; {advice}") from error
         file.truncate(0)
         file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
         file.flush()

@@ -18,18 +18,17 @@ from typing import Any, NamedTuple
 import jax
 from tqdm import tqdm
 
-from vasa_jax import config as configs
 from vasa_jax.checkpoint import Bundles
 from vasa_jax.data.pipeline import Prefetch
 from vasa_jax.errors import UserError
 from vasa_jax.files import write_text
 from vasa_jax.training import cluster
-from vasa_jax.training.config import Experiment
+from vasa_jax.training.config import Experiment, to_saved
 from vasa_jax.training.lock import locked
 from vasa_jax.training.logs import Logs, Watch
 from vasa_jax.training.parallel import Strategy, make_strategy
 from vasa_jax.training.program import TrainProgram, make_program
-from vasa_jax.training.start import Start, check_config, checkpoint_of, initial_parameters
+from vasa_jax.training.start import Initial, Start, check_config, checkpoint_of, initial
 from vasa_jax.training.state import TrainState, digest
 from vasa_jax.training.task import Task
 
@@ -88,18 +87,20 @@ def train(
             stack.enter_context(locked(workdir))
         cluster.meet("workdir")
         strategy = make_strategy(experiment.parallel, experiment.batch_size, experiment.fsdp, experiment.accumulate)
-        constants = task.prepare(workdir) if first_process else None
+        if first_process:
+            task.prepare(workdir)
         cluster.meet("data")
-        constants = constants if first_process else task.prepare(workdir)
+        if not first_process:
+            task.prepare(workdir)
         program = make_program(experiment, task, strategy)
-        config = json.loads(configs.to_json(experiment))
+        config = to_saved(experiment)
         bundles = stack.enter_context(Bundles(workdir, experiment.keep))
-        state, first, remark = _begin(experiment, task, strategy, program, constants, start, bundles)
+        state, first, remark = _begin(experiment, task, strategy, program, workdir, start, bundles)
         logs = stack.enter_context(Logs(workdir, first, config, wandb, silent=not first_process))
         if remark:
             logs.note(first, remark)
         if first_process:
-            write_text(workdir / "config.json", configs.to_json(experiment))
+            write_text(workdir / "config.json", json.dumps(config, indent=2) + "\n")
         batches = task.dataset(
             workdir, experiment.batch_size, experiment.seed, first, jax.process_index(), jax.process_count()
         )
@@ -134,7 +135,7 @@ def _begin(
     task: Task,
     strategy: Strategy,
     program: TrainProgram,
-    constants: Any,
+    workdir: Path,
     start: Start,
     bundles: Bundles,
 ) -> tuple[TrainState, int, dict[str, str]]:
@@ -155,12 +156,14 @@ def _begin(
                 raise UserError(f"resume={start.resume!r} holds no complete checkpoint; name a run's workdir")
             state, step, changed = restored(others, step)
         return state, step, changed | {"resumed": start.resume}
-    taken, remark = {}, {}
+    source, remark = Initial({}, None), {}
     if start.init_from:
         params = program.shapes.params
-        taken = initial_parameters(start, experiment, params, task.blocks(params))
-        remark = {"init_from": f"{start.init_from}: {len(taken)} arrays"}
-    return strategy.create(program.fresh, taken, jax.device_get(constants)), 0, remark
+        source = initial(start, experiment, params, task.blocks(params), program.shapes.constants)
+        remark = {"init_from": f"{start.init_from}: {len(source.parameters)} arrays"}
+    constants, measured = task.measure(workdir, source.constants) if cluster.is_first() else (None, {})
+    constants = cluster.from_first(jax.device_get(constants), program.shapes.constants)
+    return strategy.create(program.fresh, source.parameters, constants), 0, remark | measured
 
 
 def _reason(caught: list[int], done: int, stop: Callable[[int], str], late: bool, logged: bool) -> str:

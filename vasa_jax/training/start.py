@@ -2,7 +2,8 @@
 
 1. the run's own last complete checkpoint: the same command goes on where it stopped;
 2. `resume`: the checkpoint of another run, whole: state, position in the data, config;
-3. `init_from`: parameters alone, of a release or of a run (its averages); a new optimiser, step 0;
+3. `init_from`: the parameters of a release or of a run (its averages) and the constants that they were trained with
+   (stage 2: the statistics of motion); a new optimiser, step 0;
 4. scratch.
 
 1 and 2 want the config that the checkpoint was written with, but for fields that `allow_config_change` names.
@@ -13,16 +14,17 @@ import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from vasa_jax import config as configs
-from vasa_jax.checkpoint import flatten, load_release, read_bundle
+from vasa_jax.checkpoint import flatten, is_run, load_release, read_bundle
 from vasa_jax.errors import UserError
-from vasa_jax.training.config import AutoencoderExperiment, Experiment, MotionExperiment
+from vasa_jax.files import read_json
+from vasa_jax.training.config import AutoencoderExperiment, Experiment, MotionExperiment, from_saved
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -31,6 +33,7 @@ class Start:
 
     resume: str = ""  # go on from the last checkpoint of this other run, or from DIR/checkpoints/STEP
     init_from: str = ""  # start at step 0 from the parameters of this release (or bundled: demo) or run
+    refit_statistics: bool = False  # with init_from, stage 2: measure the statistics of motion on this run's clips anew
     fresh: tuple[str, ...] = ()  # with init_from: patterns of parameter names that start from scratch all the same
     allow_config_change: tuple[str, ...] = ()  # config fields that may differ from the checkpoint's
 
@@ -39,6 +42,8 @@ class Start:
             raise UserError(f"resume={self.resume!r} and init_from={self.init_from!r}: choose one of them")
         if self.fresh and not self.init_from:
             raise UserError(f"fresh={self.fresh!r} means nothing without init_from")
+        if self.refit_statistics and not self.init_from:
+            raise UserError("refit_statistics means nothing without init_from: a new run measures its own")
         for pattern in self.fresh:
             try:
                 re.compile(pattern)
@@ -68,8 +73,9 @@ def check_config(saved: Mapping[str, Any], experiment: Experiment, allowed: tupl
     Raises:
         UserError: for a change that is not allowed, naming each; for an allowed field that does not exist.
     """
+    fields = {name: value for name, value in saved.items() if name != "kind"}
     try:
-        before = configs.from_json(json.dumps(saved), type(experiment))
+        before = configs.from_json(json.dumps(fields), type(experiment))
     except ValueError as error:
         raise UserError(f"the checkpoint is of another kind of run: {error}; choose another --workdir") from error
     for name in allowed:
@@ -90,42 +96,98 @@ def check_config(saved: Mapping[str, Any], experiment: Experiment, allowed: tupl
 
 
 def with_stage_1(experiment: Experiment, start: Start) -> Experiment:
-    """Stage 1 into stage 2: a stage 2 experiment that names no autoencoder takes that of `init_from`."""
-    if isinstance(experiment, MotionExperiment) and start.init_from and not experiment.autoencoder:
-        return dataclasses.replace(experiment, autoencoder=start.init_from)
-    return experiment
+    """Stage 1 into stage 2: an experiment that names no autoencoder takes that of `init_from`, a release or a run.
+
+    Raises:
+        UserError: where `init_from` is neither.
+    """
+    if not isinstance(experiment, MotionExperiment) or not start.init_from or experiment.autoencoder:
+        return experiment
+    source = start.init_from
+    if is_run(source):
+        there = from_saved(read_json(Path(source) / "config.json"), source)
+        source = there.autoencoder if isinstance(there, MotionExperiment) else source
+    return dataclasses.replace(experiment, autoencoder=source)
 
 
-def load_parameters(source: str, experiment: Experiment) -> dict[str, np.ndarray]:
-    """The parameters of a release or a run that fit this kind of experiment, by name; empty where there are none.
+class Source(NamedTuple):
+    """What `init_from` names, as far as it fits a kind of experiment; by name, as `checkpoint.flatten` spells it.
 
-    A release of both stages serves both; a run's averaged parameters are taken. Names are those of `checkpoint.flatten`
-    on the task's parameters.
+    parameters: of the task; empty where the source has none. constants: likewise, those that they were trained with.
+    """
+
+    parameters: dict[str, np.ndarray]
+    constants: dict[str, np.ndarray]
+
+
+def read_source(source: str, experiment: Experiment) -> Source:
+    """The parameters of a release or a run and their constants. A release of both stages serves both; a run's averaged
+    parameters are taken.
 
     Raises:
         UserError: where the source is neither.
     """
-    if (Path(source) / "checkpoints").is_dir():
+    if is_run(source):
         _, saved, state = read_bundle(source)
-        is_mine = set(saved) <= {field.name for field in dataclasses.fields(experiment)}
-        return flatten(state["ema"]) if is_mine else {}
+        if saved.get("kind") != experiment.kind:
+            return Source({}, {})
+        return Source(flatten(state["ema"]), flatten(state["constants"]))
     tensors = load_release(source).tensors
-    if isinstance(experiment, AutoencoderExperiment):
-        return flatten({"autoencoder": tensors["autoencoder"]}) if "autoencoder" in tensors else {}
+    if isinstance(experiment, AutoencoderExperiment) and "autoencoder" in tensors:
+        return Source(flatten({"autoencoder": tensors["autoencoder"]}), {})
     if isinstance(experiment, MotionExperiment) and "motion" in tensors:
-        return flatten(tensors["motion"])
-    return {}
+        return Source(flatten(tensors["motion"]), flatten(tensors.get("statistics", {})))
+    return Source({}, {})
 
 
-def initial_parameters(start: Start, experiment: Experiment, shapes: Any, released: Any) -> dict[str, np.ndarray]:
-    """The parameters that `init_from` gives to a run, by name: none where all it gave is stage 2's stage 1.
+class Initial(NamedTuple):
+    """What a run starts from besides fresh values.
 
-    `shapes` and `released` are those of `take_parameters`, which says what is refused.
+    parameters: by name, see `take_parameters`. constants: a tree as the task's, or None where they are to be measured.
     """
-    loaded = load_parameters(start.init_from, experiment)
-    if not loaded and isinstance(experiment, MotionExperiment) and experiment.autoencoder == start.init_from:
-        return {}
-    return take_parameters(loaded, shapes, released, start.fresh, start.init_from)
+
+    parameters: dict[str, np.ndarray]
+    constants: Any
+
+
+def initial(start: Start, experiment: Experiment, params: Any, released: Any, constants: Any) -> Initial:
+    """What `init_from` gives to a run: nothing where all it holds is stage 2's stage 1.
+
+    Args:
+        start: names the source.
+        experiment: of the run.
+        params, released: shapes, as for `take_parameters`, which says what is refused.
+        constants: shapes of the task's constants.
+
+    Raises:
+        UserError: also for constants that the source lacks or has in another shape, and for `refit_statistics` where
+            nothing is kept.
+    """
+    source = read_source(start.init_from, experiment)
+    own_stage_1 = isinstance(experiment, MotionExperiment) and experiment.autoencoder == start.init_from
+    if not source.parameters and own_stage_1:
+        taken = {}
+    else:
+        taken = take_parameters(source.parameters, params, released, start.fresh, start.init_from)
+    wanted = flatten(constants)
+    if start.refit_statistics and not (wanted and taken):
+        raise UserError(f"refit_statistics means nothing here: this run takes no statistics from {start.init_from!r}")
+    if start.refit_statistics or not taken:
+        return Initial(taken, None)
+    return Initial(taken, _take_constants(source.constants, constants, start.init_from))
+
+
+def _take_constants(loaded: Mapping[str, np.ndarray], shapes: Any, source: str) -> Any:
+    wanted = flatten(shapes)
+    for name, leaf in wanted.items():
+        there = np.shape(loaded[name]) if name in loaded else "missing"
+        if there != tuple(leaf.shape):
+            raise UserError(
+                f"{source!r} has statistics {name} {there}, this run {tuple(leaf.shape)}; measure them anew with "
+                "--refit-statistics"
+            )
+    leaves = [np.asarray(loaded[name], leaf.dtype) for name, leaf in wanted.items()]
+    return jax.tree.unflatten(jax.tree.structure(shapes), leaves)
 
 
 def take_parameters(
@@ -134,7 +196,7 @@ def take_parameters(
     """Which of the loaded parameters a model takes.
 
     Args:
-        loaded: name to array, from `load_parameters`.
+        loaded: name to array, from `read_source`.
         shapes: of the model's parameters.
         released: the part of `shapes` that a release holds, see `Task.blocks`; the rest may be missing.
         fresh: patterns of whole names that are to start from scratch.

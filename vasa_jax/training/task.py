@@ -15,10 +15,12 @@ from vasa_jax.data.pipeline import Batches
 class Task:
     """One stage, bound to its experiment.
 
-    init: key to (parameters, constants); constants are placeholders where `prepare` measures them.
+    init: key to (parameters, constants); constants are placeholders where `measure` gives them.
     loss: (params, constants, batch, keys, step) to (mean over samples, metrics); see `step.Loss`.
     batch_spec: batch size to the shapes of a batch.
-    prepare: workdir to the constants; makes the data first.
+    prepare: workdir; makes the data where they are missing, and checks them.
+    measure: (workdir, constants of the run's source or None) to (constants, remarks for the log by name); measures
+        them on the data where there is no source, else compares the source's with the data.
     dataset: (workdir, batch size, seed, first step, process, processes) to an iterator over this process's slice of
         every training batch from the first step on, endless, NumPy, with `close()` and `skipped`; see
         `data.pipeline.Batches`.
@@ -33,7 +35,8 @@ class Task:
     init: Callable[[Any], tuple[Any, Any]]
     loss: Callable[..., tuple[Any, dict[str, Any]]]
     batch_spec: Callable[[int], dict[str, jax.ShapeDtypeStruct]]
-    prepare: Callable[[Path], Any]
+    prepare: Callable[[Path], None]
+    measure: Callable[[Path, Any], tuple[Any, dict[str, Any]]]
     dataset: Callable[[Path, int, int, int, int, int], Batches]
     held_out: Callable[[Path], dict[str, Any]]
     evaluate: Callable[[Any, Any, dict[str, Any]], dict[str, float]]

@@ -9,6 +9,7 @@ import dataclasses
 import functools
 import itertools
 import json
+import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,9 +23,9 @@ from vasa_jax.autoencoder import cost as autoencoder_cost
 from vasa_jax.autoencoder import objective as autoencoder_objective
 from vasa_jax.autoencoder.config import AutoencoderConfig
 from vasa_jax.autoencoder.model import Autoencoder
-from vasa_jax.checkpoint import load_release, read_bundle
+from vasa_jax.checkpoint import is_run, load_release, read_bundle
 from vasa_jax.config import from_json
-from vasa_jax.data.pipeline import Batches, Sample, make_dataset, open_shards, readable
+from vasa_jax.data.pipeline import Batches, Sample, make_dataset, readable
 from vasa_jax.data.records import Clip, CorruptRecordError, count_frames, read_clip
 from vasa_jax.errors import UserError
 from vasa_jax.files import write_text
@@ -39,7 +40,14 @@ from vasa_jax.motion.sampling import sample_window
 from vasa_jax.motion.statistics import Statistics
 from vasa_jax.nn import cost
 from vasa_jax.training import samples, transfer, world_data
-from vasa_jax.training.config import AutoencoderExperiment, Experiment, MotionExperiment, WorldData
+from vasa_jax.training.config import (
+    AutoencoderExperiment,
+    Experiment,
+    MotionExperiment,
+    Records,
+    World,
+    from_saved,
+)
 from vasa_jax.training.logs import Video
 from vasa_jax.training.state import digest
 from vasa_jax.training.task import Task
@@ -48,8 +56,9 @@ SAMPLES_BEFORE = 256
 """Samples of sound that a window's slice has before its first frame, see `motion.audio_features`."""
 PORTRAIT_LABELS = {"pose": (6,), "gaze": (2,), "mouth": (1,), "lids": (2,), "regions": (3, 4)}
 """Labels a picture of a stage 1 sample; NaN where a record has none."""
-HELD_OUT = 8
-"""Held-out samples behind pictures."""
+SHOWN = 8
+"""Held-out samples that pictures show."""
+LOGGER = logging.getLogger(__name__)
 
 
 def make_task(experiment: Experiment) -> Task:
@@ -77,11 +86,14 @@ def load_autoencoder(source: str) -> tuple[AutoencoderConfig, Any]:
         (config, parameters of the `Autoencoder`).
 
     Raises:
-        UserError: where the folder is neither, or a release without stage 1.
+        UserError: where the folder is neither, a release without stage 1, or a run of another stage.
     """
-    if (Path(source) / "checkpoints").is_dir():
+    if is_run(source):
         _, saved, state = read_bundle(source)
-        return from_json(json.dumps(saved), AutoencoderExperiment).model, state["ema"]["autoencoder"]
+        experiment = from_saved(saved, source)
+        if not isinstance(experiment, AutoencoderExperiment):
+            raise UserError(f"the run in {source!r} is of stage {experiment.kind!r}; name a stage 1 run or a release")
+        return experiment.model, state["ema"]["autoencoder"]
     release = load_release(source)
     if "autoencoder" not in release.tensors:
         raise UserError(f"the release {source!r} holds no autoencoder; name one that does, or a stage 1 workdir")
@@ -107,10 +119,10 @@ def _autoencoder_task(experiment: AutoencoderExperiment) -> Task:
     def sample(record: bytes, rng: np.random.Generator | None) -> Sample:
         return portrait_sample(record, frames, model.image_size, rng)
 
-    def prepare(workdir: Path) -> dict[str, Any]:
-        make = functools.partial(world_data.make_portraits, data)
-        _check_first(world_data.prepare(data, workdir, make), sample, data.max_corrupt)
-        return {}
+    def prepare(workdir: Path) -> None:
+        make = functools.partial(world_data.make_portraits, size=model.image_size)
+        world_data.prepare(data, workdir, model.image_size, make)
+        _check_first(data, workdir, sample)
 
     def batch_spec(batch_size: int) -> dict[str, jax.ShapeDtypeStruct]:
         shape = (batch_size, frames)
@@ -121,7 +133,7 @@ def _autoencoder_task(experiment: AutoencoderExperiment) -> Task:
         } | {name: jax.ShapeDtypeStruct((*shape, *rest), jnp.float32) for name, rest in PORTRAIT_LABELS.items()}
 
     def held_out(workdir: Path) -> dict[str, Any]:
-        return _stack(_held_out(data, workdir, lambda record: sample(record, None), HELD_OUT))
+        return _stack(_held_out(data, workdir, lambda record: sample(record, None)))
 
     loss = functools.partial(autoencoder_objective.loss, model, experiment.objective)
     pictures = jax.jit(functools.partial(autoencoder_objective.pictures, model))
@@ -135,12 +147,13 @@ def _autoencoder_task(experiment: AutoencoderExperiment) -> Task:
         loss=lambda params, constants, batch, keys, step: loss(params, batch, keys),
         batch_spec=batch_spec,
         prepare=prepare,
+        measure=lambda workdir, kept: ({}, {}),
         dataset=functools.partial(_dataset, data, sample),
         held_out=held_out,
         evaluate=evaluate,
-        pictures=lambda params, constants, batch: pictures(params, _on_device(batch)),
+        pictures=lambda params, constants, batch: pictures(params, _on_device(_shown(batch))),
         videos=lambda params, constants, workdir: samples.reconstructions(
-            data, workdir, transfer.network_face(model, params["autoencoder"])
+            data, workdir, model.image_size, transfer.network_face(model, params["autoencoder"])
         ),
         blocks=lambda params: dict(params["autoencoder"]),
         macs=lambda: autoencoder_cost.count_macs(model),
@@ -173,7 +186,7 @@ def portrait_sample(record: bytes, frames: int, size: int, rng: np.random.Genera
 def _motion_task(experiment: MotionExperiment) -> Task:
     data, model = experiment.data, dataclasses.replace(experiment.model, dtype=compute_dtype(experiment))
 
-    def prepare(workdir: Path) -> Statistics:
+    def prepare(workdir: Path) -> None:
         if not experiment.autoencoder:
             raise UserError("autoencoder is empty: stage 2 needs --autoencoder, a release folder or a stage 1 workdir")
         if model.audio.kind != "mel":
@@ -181,20 +194,35 @@ def _motion_task(experiment: MotionExperiment) -> Task:
                 f"{model.audio.kind=} needs records with audio features; the world's clips carry sound: use 'mel'"
             )
         config, identifier, encode = load_encoder(experiment.autoencoder)
-        if config.dynamics_dim != model.dynamics_dim or config.image_size != data.size:
+        if config.dynamics_dim != model.dynamics_dim:
             raise UserError(
-                f"the autoencoder {experiment.autoencoder!r} has dynamics_dim={config.dynamics_dim} and "
-                f"image_size={config.image_size}; this experiment {model.dynamics_dim=} and {data.size=}"
+                f"the autoencoder {experiment.autoencoder!r} has dynamics_dim={config.dynamics_dim}; this experiment "
+                f"{model.dynamics_dim=}"
             )
-        make = functools.partial(world_data.make_performances, data, encode)
-        folder = world_data.prepare(data, workdir, make, source=identifier)
-        world_data.check_stamp(folder, identifier)
-        _check_first(folder, sample, data.max_corrupt)
-        motion = world_data.read_motion(folder / "train", model.dynamics_dim, data.max_corrupt)
-        statistics = motion_statistics.fit(motion)
-        spectrum = motion_statistics.check(statistics, motion)
-        write_text(workdir / "statistics.txt", motion_statistics.describe(spectrum) + "\n")
-        return statistics
+        make = functools.partial(world_data.make_performances, size=config.image_size, motion=encode)
+        world_data.prepare(data, workdir, config.image_size, make, source=identifier)
+        _check_first(data, workdir, sample)
+
+    def measure(workdir: Path, kept: Statistics | None) -> tuple[Statistics, dict[str, Any]]:
+        source = world_data.open_split(data, workdir, "train")
+        motion = world_data.read_motion(source, model.dynamics_dim, data.max_corrupt)
+        statistics = motion_statistics.fit(motion) if kept is None else kept
+        lines = [motion_statistics.describe(motion_statistics.spectrum(statistics, motion))]
+        remarks = {}
+        if kept is not None:
+            agreement = motion_statistics.compare(kept, motion)
+            lines.append(
+                f"kept from the run's source; on these clips {motion_statistics.describe_agreement(agreement)}"
+            )
+            remarks = {"statistics": lines[-1]}
+            if not motion_statistics.agrees(agreement):
+                LOGGER.warning(
+                    "the statistics of motion are %s: they fit these clips badly; --refit-statistics measures them "
+                    "anew, in coordinates that the network then has to learn",
+                    lines[-1],
+                )
+        write_text(workdir / "statistics.txt", "\n".join(lines) + "\n")
+        return statistics, remarks
 
     def sample(record: bytes, rng: np.random.Generator | None) -> Sample:
         frames = model.context + model.window
@@ -203,7 +231,7 @@ def _motion_task(experiment: MotionExperiment) -> Task:
         return motion_sample(clip, first, model.context, model.window)
 
     def held_out(workdir: Path) -> dict[str, Any]:
-        return _stack(_held_out(data, workdir, lambda record: sample(record, None), data.validation_clips))
+        return _stack(_held_out(data, workdir, lambda record: sample(record, None)))
 
     loss = functools.partial(motion_objective.loss, model)
     z = model.dynamics_dim
@@ -235,10 +263,13 @@ def _motion_task(experiment: MotionExperiment) -> Task:
         loss=lambda params, constants, batch, keys, step: loss(params, constants, batch, keys),
         batch_spec=lambda size: spec(size) | {"index": jax.ShapeDtypeStruct((size,), jnp.uint32)},
         prepare=prepare,
+        measure=measure,
         dataset=functools.partial(_dataset, data, sample),
         held_out=held_out,
         evaluate=evaluate,
-        pictures=lambda params, constants, batch: {"true_above_sampled": sampled(params, constants, _on_device(batch))},
+        pictures=lambda params, constants, batch: {
+            "true_above_sampled": sampled(params, constants, _on_device(_shown(batch)))
+        },
         videos=videos,
         blocks=lambda params: dict(params),
         macs=lambda: {"branch": _count_branch(model)},
@@ -273,7 +304,6 @@ def motion_sample(clip: Clip, first: int, context: int, window: int) -> Sample:
 
 def _sampled(model: Any, params: Any, statistics: Statistics, batch: dict[str, Any]) -> Any:
     """True windows above sampled ones: time runs right, each row is a component of normalised motion, grey is 0."""
-    batch = {name: value[:HELD_OUT] for name, value in batch.items()}
     truth, conditions = motion_objective.conditions_of_batch(model, statistics, batch)
     drawn = sample_window(model, params, jax.random.key(0), conditions, steps=20)
     rows = jnp.concatenate([truth, jnp.zeros_like(truth[:, :2]), drawn], 1)  # (b, 2 w + 2, d)
@@ -291,7 +321,7 @@ def _count_branch(model: Any) -> int:
 
 
 def _dataset(
-    data: WorldData,
+    data: World | Records,
     sample: Callable[[bytes, np.random.Generator], Sample],
     workdir: Path,
     batch_size: int,
@@ -301,30 +331,34 @@ def _dataset(
     processes: int,
 ) -> Batches:
     """Training batches of a run, see `make_dataset`."""
-    source = open_shards(world_data.data_folder(data, workdir) / "train")
+    source = world_data.open_split(data, workdir, "train")
     order = (batch_size, seed, first_step, process, processes)
     return make_dataset(source, sample, *order, data.threads, data.prefetch, data.max_corrupt)
 
 
-def _held_out(data: WorldData, workdir: Path, sample: Callable[[bytes], Sample], count: int) -> list[Sample]:
-    """Samples of the first readable validation clips, at most `count`."""
-    source = open_shards(world_data.data_folder(data, workdir) / "validation")
-    return [value for _, value in itertools.islice(readable(source, sample, data.max_corrupt), count)]
+def _held_out(data: World | Records, workdir: Path, sample: Callable[[bytes], Sample]) -> list[Sample]:
+    """Samples of the first readable validation clips, at most `data.validation_clips`."""
+    source = world_data.open_split(data, workdir, "validation")
+    return [value for _, value in itertools.islice(readable(source, sample, data.max_corrupt), data.validation_clips)]
 
 
-def _check_first(folder: Path, sample: Callable[[bytes, Any], Sample], max_corrupt: int) -> None:
+def _check_first(data: World | Records, workdir: Path, sample: Callable[[bytes, Any], Sample]) -> None:
     """Make a sample of the first readable record of each split, before anything is compiled.
 
     Raises:
         UserError: naming the shard and record, and what is wrong with it.
     """
     for split in world_data.SPLITS:
-        source = open_shards(folder / split)
-        index, _ = next(readable(source, lambda record: read_clip(record, []), max_corrupt))
+        source = world_data.open_split(data, workdir, split)
+        index, _ = next(readable(source, lambda record: read_clip(record, []), data.max_corrupt))
         try:
             sample(source[index], None)
         except CorruptRecordError as error:
             raise UserError(f"{source.where(index)}: {error}") from error
+
+
+def _shown(batch: dict[str, Any]) -> dict[str, Any]:
+    return {name: value[:SHOWN] for name, value in batch.items()}
 
 
 def _stack(samples: Any) -> dict[str, Any]:

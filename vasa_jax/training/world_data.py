@@ -1,18 +1,20 @@
-"""Training clips: from the synthetic world, made once into shards and reused, or somebody's own.
+"""Training clips: of the synthetic world, made into shards and reused, or somebody's own.
 
-A folder of made clips holds `recipe.json` (what was asked for), `train/` and `validation/` with ArrayRecord shards, and
-`done.json` once all are there. Shards appear under their names only when complete, so a making that was interrupted
-goes on with the first that is missing. Stage 1 clips are one person in many independent states (VASA-1 section 3.1
-trains on pairs of frames of one clip); stage 2 clips are performances with sound, whose motion is what stage 1's
-encoders see (section 3.2). A folder of somebody's own clips holds `train/` and `validation/` and no recipe
-(docs/data.md).
+A folder of made clips holds `recipe.json` (what was asked for, but for how many), `train/` and `validation/` with
+ArrayRecord shards, named by the number of their first clip, and `done.json` once all that were asked for first are
+there. Shards appear under their names only when complete, so a making that was interrupted goes on with the first that
+is missing, and a run that asks for more clips adds shards; each run reads as many as it asked for. Stage 1 clips are
+one person in many independent states (VASA-1 section 3.1 trains on pairs of frames of one clip); stage 2 clips are
+performances with sound, whose motion is what stage 1's encoders see (section 3.2). A folder of records is taken as it
+is (docs/data.md): one that was named and holds none is refused, never filled.
 """
 
+import difflib
+import functools
 import json
-from collections.abc import Callable, Iterator
-from functools import partial
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -21,17 +23,18 @@ from tqdm import tqdm
 
 from vasa_jax import config as configs
 from vasa_jax.arrays import FPS, Motion
-from vasa_jax.data.pipeline import open_shards, readable
+from vasa_jax.data.pipeline import Shards, open_shards, readable
 from vasa_jax.data.records import Clip, CorruptRecordError, read_clip, write_clip, write_shard
 from vasa_jax.errors import UserError, refusals
-from vasa_jax.files import remove_unfinished, write_text
+from vasa_jax.files import PREFIX, read_json, remove_unfinished, write_text
 from vasa_jax.synthetic.clip import make_clip
 from vasa_jax.synthetic.identity import sample_identity
 from vasa_jax.synthetic.performance import perform
 from vasa_jax.synthetic.render import labels, render
 from vasa_jax.synthetic.splits import seeds
 from vasa_jax.synthetic.state import State, random_state, with_head_pose
-from vasa_jax.training.config import PerformanceData, PortraitData, WorldData
+from vasa_jax.training.config import PerformanceWorld, PortraitWorld, Records, World
+from vasa_jax.training.lock import locked
 
 RENDER_BATCH = 24
 """Pictures in one call of the renderer or of stage 1."""
@@ -41,96 +44,175 @@ STATISTICS_CLIPS = 2000
 """Clips, evenly spaced, behind the statistics of motion."""
 SPLITS = ("train", "validation")
 """Folders of shards."""
-NOT_CONTENT = ("path", "threads", "prefetch", "max_corrupt")
-"""Fields of the data config that do not change the clips."""
+NOT_CONTENT = ("make_in", "clips", "validation_clips", "clips_per_shard", "threads", "prefetch", "max_corrupt")
+"""Fields of a world that do not change its clips, but at most how many there are."""
 
-Make = Callable[[list[int]], Iterator[bytes]]
-"""Seeds to records, one a seed."""
-
-
-def data_folder(data: WorldData, workdir: str | Path) -> Path:
-    """Where the clips of a run live: `data.path`, else WORKDIR/data."""
-    return Path(data.path) if data.path else Path(workdir) / "data"
+W = TypeVar("W", bound=World)
+Make = Callable[[W, list[int]], Iterator[bytes]]
+"""A world and seeds to records, one a seed."""
 
 
-def prepare(data: WorldData, workdir: str | Path, make: Make, source: str = "") -> Path:
-    """Make sure that a run's clips exist, and return their folder; somebody's own are taken as they are.
+def data_folder(data: World | Records, workdir: str | Path) -> Path:
+    """Where the clips of a run live: the records' folder, or where the world's are made: WORKDIR/data by default."""
+    if isinstance(data, Records):
+        return Path(data.path)
+    return Path(data.make_in) if data.make_in else Path(workdir) / "data"
+
+
+def open_split(data: World | Records, workdir: str | Path, split: str) -> Shards:
+    """The clips of a split that a run trains on or is judged by: all records, or as many of the world as it asked
+    for."""
+    folder = data_folder(data, workdir) / split
+    return open_shards(folder) if isinstance(data, Records) else open_shards(folder, _counts(data)[split])
+
+
+def prepare(data: W | Records, workdir: str | Path, size: int, make: Make[W], source: str = "") -> None:
+    """Make sure that a run's clips are there.
 
     Args:
-        data: what to make.
+        data: records that are there, or what to make.
         workdir: of the run.
-        make: writes records from seeds.
-        source: what else decides the clips (stage 2: the digest of stage 1's parameters).
+        size: side of the world's pictures in pixels.
+        make: writes the world's records.
+        source: SHA-256 of the stage 1 that encodes the clips, see `stamp`; "" where none does.
 
     Raises:
-        UserError: where the folder holds clips of another recipe, or shards in another layout.
+        UserError: where records are named that are not there, or clips were encoded by another stage 1, or the folder
+            to make clips in holds something else.
     """
     folder = data_folder(data, workdir)
-    if is_own(folder):
-        return folder
-    content = {name: value for name, value in json.loads(configs.to_json(data)).items() if name not in NOT_CONTENT}
-    recipe = {"kind": type(data).__name__, "source": source} | content
-    written = folder / "recipe.json"
-    if written.is_file() and (there := json.loads(written.read_text())) != recipe:
-        name = next(key for key in [*recipe, *there] if recipe.get(key) != there.get(key))
-        raise UserError(
-            f"the clips in {folder} were made with {name}={there.get(name)!r}, this run wants {recipe.get(name)!r}; "
-            "remove the folder or choose another --data.path"
-        )
-    if (folder / "done.json").is_file():
-        return folder
-    folder.mkdir(parents=True, exist_ok=True)
-    write_text(written, json.dumps(recipe, indent=2) + "\n")
-    counts = {"train": data.clips, "validation": data.validation_clips}
-    with tqdm(total=sum(counts.values()), unit="clip", desc="making clips", mininterval=1.0) as bar:
-        for split, count in counts.items():
-            _make_split(data, folder / split, list(seeds(split)[data.first_seed : data.first_seed + count]), make, bar)
-    write_text(folder / "done.json", json.dumps(counts) + "\n")
-    return folder
+    if isinstance(data, Records):
+        check_records(folder)
+        check_stamp(folder, source)
+    else:
+        _make(data, folder, size, make, source)
 
 
-def is_own(folder: Path) -> bool:
-    """Whether a folder holds somebody's own shards: some in `train/` and in `validation/`, and no recipe.
+def check_records(folder: Path) -> None:
+    """Refuse a folder of records that does not hold shards of both splits, or that is still being made.
 
     Raises:
-        UserError: shards without a recipe that are not in both.
+        UserError: naming the folder and what is amiss.
     """
-    if (folder / "recipe.json").is_file():
-        return False
-    where = {path.parent for pattern in ("*.array_record", "*/*.array_record") for path in folder.glob(pattern)}
+    with refusals("read", folder):
+        if not folder.exists():
+            siblings = [path.name for path in folder.absolute().parent.glob("*") if path.is_dir()]
+            close = difflib.get_close_matches(folder.name, siblings, 1)
+            hint = f"; did you mean {folder.with_name(close[0])}?" if close else "; mount it, or mend --data.path"
+            raise UserError(f"there is no folder of clips {folder}{hint}")
+        if not folder.is_dir():
+            raise UserError(f"{folder} is a file; name the folder that holds train/ and validation/ with shards")
+        where = {path.parent for pattern in ("*.array_record", "*/*.array_record") for path in folder.glob(pattern)}
     missing = [split for split in SPLITS if folder / split not in where]
-    if where and missing:
+    if missing:
         raise UserError(
-            f"{folder} holds shards, but none in {missing[0]}/: own clips go into train/ and validation/, see "
-            "docs/data.md"
+            f"{folder} holds {'shards, but none in ' + missing[0] + '/' if where else 'no shards'}: own clips go into "
+            "train/ and validation/, see docs/data.md"
         )
-    return bool(where)
+    if (folder / "recipe.json").is_file() and not (folder / "done.json").is_file():
+        raise UserError(f"the clips in {folder} are not all made yet; let the run that makes them end first")
 
 
-def _make_split(data: WorldData, folder: Path, members: list[int], make: Make, bar: tqdm) -> None:
+def _counts(data: World) -> dict[str, int]:
+    return {"train": data.clips, "validation": data.validation_clips}
+
+
+def _make(data: W, folder: Path, size: int, make: Make[W], source: str) -> None:
+    """Make what is missing of a world's clips."""
+    _check_recipe(data, folder, size)
+    check_stamp(folder, source)
+    if (folder / "done.json").is_file() and all(
+        _made(folder / split) >= count for split, count in _counts(data).items()
+    ):
+        return
+    with refusals("make", folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    with locked(folder, "wait until it has made the clips there, or choose another --data.make-in"):
+        write_text(folder / "recipe.json", json.dumps(_recipe(data, size), indent=2) + "\n")
+        if source:
+            stamp(folder, source)
+        counts = _counts(data)
+        with tqdm(total=sum(counts.values()), unit="clip", desc="making clips", mininterval=1.0) as bar:
+            for split, count in counts.items():
+                first = data.first_seed if split == "train" else 0
+                members = seeds(split)[first : first + count]
+                _make_split(folder / split, members, data.clips_per_shard, functools.partial(make, data), bar)
+        write_text(folder / "done.json", json.dumps(counts) + "\n")
+
+
+def _recipe(data: World, size: int) -> dict[str, Any]:
+    """What decides a world's clips, but for their number."""
+    content = {name: value for name, value in json.loads(configs.to_json(data)).items() if name not in NOT_CONTENT}
+    return {"kind": type(data).__name__, "size": size} | content
+
+
+def _check_recipe(data: World, folder: Path, size: int) -> None:
+    """Refuse a folder that holds anything but clips of this recipe.
+
+    Raises:
+        UserError: naming the folder and what is in it, or which field differs.
+    """
+    written, wanted = folder / "recipe.json", _recipe(data, size)
+    with refusals("read", folder):
+        if not folder.exists():
+            return
+        names = sorted(
+            path.name for path in folder.iterdir() if path.name != "lock" and not path.name.startswith(PREFIX)
+        )
+        if names and not written.is_file():
+            raise UserError(
+                f"{folder} holds {names[0]} and no clips of the world: have them made in an empty folder, or train on "
+                "the records that it holds with --data.path"
+            )
+        there = read_json(written) if names else wanted
+    for name in [*wanted, *there]:
+        if wanted.get(name) != there.get(name):
+            raise UserError(
+                f"the clips in {folder} were made with {name}={there.get(name)!r}, this run wants "
+                f"{wanted.get(name)!r}; remove the folder, or choose another --data.make-in"
+            )
+
+
+def _shard(folder: Path, first: int) -> Path:
+    return folder / f"clips-{first:08d}.array_record"
+
+
+def _made(folder: Path, first: int = 0) -> int:
+    """The first clip, from `first` on, that a split lacks."""
+    while _shard(folder, first).exists() and (count := len(Shards([str(_shard(folder, first))]))):
+        first += count
+    return first
+
+
+def _make_split(
+    folder: Path, members: Sequence[int], per_shard: int, make: Callable[[list[int]], Iterator[bytes]], bar: tqdm
+) -> None:
+    """Add the shards that a split lacks, each of at most `per_shard` clips."""
     with refusals("make", folder):
         folder.mkdir(parents=True, exist_ok=True)
     remove_unfinished(folder)
-    shards = [members[i : i + data.clips_per_shard] for i in range(0, len(members), data.clips_per_shard)]
-    for number, chosen in enumerate(shards):
-        path = folder / f"clips-{number:05d}-of-{len(shards):05d}.array_record"
-        if path.exists():
-            bar.update(len(chosen))
-            continue
 
-        def counted(records: Iterator[bytes]) -> Iterator[bytes]:
-            for record in records:
-                bar.update()
-                yield record
+    def counted(records: Iterator[bytes]) -> Iterator[bytes]:
+        for record in records:
+            bar.update()
+            yield record
 
-        write_shard(path, counted(make(chosen)))
+    named = folder.glob(f"clips-{'[0-9]' * 8}.array_record")
+    there = sorted(int(path.stem.removeprefix("clips-")) for path in named)
+    first = _made(folder)
+    bar.update(min(first, len(members)))
+    while first < len(members):
+        following = next((number for number in there if number > first), len(members))
+        chosen = list(members[first : min(first + per_shard, following)])
+        write_shard(_shard(folder, first), counted(make(chosen)))
+        first = _made(folder, first)
 
 
-def make_portraits(data: PortraitData, chosen: list[int]) -> Iterator[bytes]:
+def make_portraits(data: PortraitWorld, chosen: list[int], size: int) -> Iterator[bytes]:
     """Records of stage 1: `data.frames` pictures of each person, with pose, gaze, mouth, lids and regions a picture.
 
     The last `data.performed` of them are moments of the person's performance, the others independent random states
-    with `data.poses` head poses among them.
+    with `data.poses` head poses among them. `size` is the side of the pictures in pixels.
     """
     people = max(1, RENDER_BATCH // data.frames)
     for first in range(0, len(chosen), people):
@@ -139,22 +221,25 @@ def make_portraits(data: PortraitData, chosen: list[int]) -> Iterator[bytes]:
         moments = [_moments(seed, data.performed) for seed in padded]
         performed = jax.tree.map(lambda *parts: np.stack(parts), *moments)
         frames, truth = jax.device_get(
-            _portraits(np.asarray(padded, np.uint32), performed, data.frames, data.poses, data.size)
+            _portraits(np.asarray(padded, np.uint32), performed, data.frames, data.poses, size)
         )
         for i, seed in enumerate(group):
             yield write_clip(frames[i], None, {k: v[i] for k, v in truth.items()} | {"identity": np.int64(seed)})
 
 
-def make_performances(data: PerformanceData, motion: Callable[[Any], Motion], chosen: list[int]) -> Iterator[bytes]:
+def make_performances(
+    data: PerformanceWorld, chosen: list[int], size: int, motion: Callable[[Any], Motion]
+) -> Iterator[bytes]:
     """Records of stage 2: sound, the truth of the world, and `pose` and `dynamics` as stage 1's encoders see them.
 
     Args:
         data: what to make.
-        motion: pictures (b, h, w, 3) float32 0..1 to `Motion`.
         chosen: seeds.
+        size: side of the pictures in pixels, which stage 1 takes.
+        motion: pictures (b, h, w, 3) float32 0..1 to `Motion`.
     """
     for seed in chosen:
-        clip = make_clip(seed, data.seconds, data.size)
+        clip = make_clip(seed, data.seconds, size)
         yield encoded_record(Clip(clip.frames, np.asarray(clip.audio, np.float32), clip.labels), motion)
 
 
@@ -187,9 +272,10 @@ def stamp(folder: Path, source: str) -> None:
 
 
 def check_stamp(folder: Path, source: str) -> None:
-    """Raise UserError where the clips of a folder were encoded by another stage 1; a folder without a stamp passes."""
+    """Raise UserError where the clips of a folder were encoded by another stage 1; a folder without a stamp passes, and
+    so does any without a `source`, the SHA-256 of a stage 1."""
     written = folder / "encoded.json"
-    if written.is_file() and (there := json.loads(written.read_text())["autoencoder"]) != source:
+    if source and written.is_file() and (there := str(read_json(written).get("autoencoder"))) != source:
         raise UserError(
             f"the clips in {folder} were encoded by the stage 1 with SHA-256 {there[:16]}, this one has {source[:16]}; "
             "name that autoencoder, or encode the clips into another folder"
@@ -216,10 +302,9 @@ def read_encoded(record: bytes, dynamics_dim: int, frames: int) -> Clip:
     return clip
 
 
-def read_motion(folder: str | Path, dynamics_dim: int, max_corrupt: int) -> Motion:
-    """Motion of a folder of stage 2 shards, (frames, 6) and (frames, z), NumPy: of all clips, or of `STATISTICS_CLIPS`
-    of them, evenly spaced. Raises CorruptRecordError beyond `max_corrupt` corrupt ones."""
-    source = open_shards(folder)
+def read_motion(source: Shards, dynamics_dim: int, max_corrupt: int) -> Motion:
+    """Motion of stage 2 clips, (frames, 6) and (frames, z), NumPy: of all, or of `STATISTICS_CLIPS` of them, evenly
+    spaced. Raises CorruptRecordError beyond `max_corrupt` corrupt ones."""
     chosen = np.linspace(0, len(source) - 1, min(STATISTICS_CLIPS, len(source))).astype(int).tolist()
 
     def read(record: bytes) -> list[np.ndarray]:
@@ -243,7 +328,7 @@ def _moments(seed: int, count: int) -> State:
     return jax.tree.map(lambda x: np.asarray(x)[moments], states)
 
 
-@partial(jax.jit, static_argnums=(2, 3, 4))
+@functools.partial(jax.jit, static_argnums=(2, 3, 4))
 def _portraits(
     members: jax.Array, performed: State, count: int, poses: int, size: int
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
