@@ -67,7 +67,7 @@ $(VENV)/.made:
 		then echo "creating $(VENV) with $$python"; "$$python" -m venv $(VENV) && touch $@; exit; fi; \
 	done; \
 	echo "make: $(if $(PYTHON),$(PYTHON) is not a,there is no) Python 3.11 to 3.14 with venv$(if $(PYTHON),, on this PATH):" \
-		"install one, or name it: make PYTHON=/path/to/python3.13" >&2; exit 1
+		"install one (and on Debian its python3-venv), or name it: make PYTHON=/path/to/python3.13" >&2; exit 1
 
 # The stamps hold the seconds that installing took. .dev is a superset of .core. The package itself is installed in place, so that
 # its commands are there and `import vasa_jax` works from any folder.

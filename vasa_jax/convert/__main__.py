@@ -1,7 +1,7 @@
 """The converter's door: a torch checkpoint to Flax variables in one .safetensors file, or back.
 
-    python -m vasa_jax.convert liveportrait.spade_generator spade_generator.pth generator.safetensors
-    python -m vasa_jax.convert liveportrait.spade_generator generator.safetensors back.safetensors --to-torch
+    vasa-convert liveportrait.spade_generator spade_generator.pth generator.safetensors
+    vasa-convert liveportrait.spade_generator generator.safetensors back.safetensors --to-torch
 
 Flax leaves are named by their path (`params/fc/kernel`); `vasa_jax.checkpoint.unflatten` makes the tree again. Bad
 input ends with one line on stderr, exit code 2 and no file.
@@ -24,7 +24,7 @@ from vasa_jax.files import check_apart, check_target
 
 
 def _parse(arguments: Sequence[str]) -> argparse.Namespace:
-    parser = Parser(prog="python -m vasa_jax.convert", description="Convert a torch checkpoint to Flax, or back.")
+    parser = Parser(prog="vasa-convert", description="Convert a torch checkpoint to Flax, or back.")
     parser.add_argument("name", help=f"the network: {', '.join(networks())}")
     parser.add_argument("source", type=Path, help="a checkpoint (.safetensors, sharded too, or any torch file)")
     parser.add_argument("out", type=Path, help="the file to write (.safetensors)")

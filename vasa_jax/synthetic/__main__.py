@@ -1,7 +1,7 @@
 """The world's door: film a synthetic person, or take only a portrait or a speech.
 
-    python -m vasa_jax.synthetic --out clip.mp4 --seed 3 --seconds 6 --size 256 --emotion happiness:0.8
-    python -m vasa_jax.synthetic --portrait portrait.png --speech speech.wav --seed 4000000
+    vasa-synthetic --out clip.mp4 --seed 3 --seconds 6 --size 256 --emotion happiness:0.8
+    vasa-synthetic --portrait portrait.png --speech speech.wav --seed 4000000
 
 The second line is what `make demo` feeds to the model: a neutral, frontal picture of a person at 256 pixels and what
 that person says, the two inputs of VASA-1. Bad input ends with one line on stderr, exit code 2 and no file.
@@ -31,7 +31,7 @@ LONGEST = 3600.0
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
     """Read and check the flags; UserError for what cannot be done."""
-    parser = Parser(prog="python -m vasa_jax.synthetic", description="Film a synthetic person who says nonsense.")
+    parser = Parser(prog="vasa-synthetic", description="Film a synthetic person who says nonsense.")
     parser.add_argument("--out", type=Path, help="a video with sound (.mp4, .m4v, .mov, .mkv)")
     parser.add_argument("--portrait", type=Path, help=f"a neutral frontal picture of {PORTRAIT_SIZE} pixels (.png)")
     parser.add_argument("--speech", type=Path, help="what the person says (.wav)")
