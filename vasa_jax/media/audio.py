@@ -2,9 +2,9 @@
 
 The motion model hears 16 kHz mono (VASA-1 section 3.3: audio features at the frames' rate; 640 samples a frame here),
 a listener wants the original. Both come from one `Sound`, which reads blocks and never holds the whole file, so an hour
-costs as much memory as a second. soundfile reads what libsndfile knows; everything else (AAC in MP4, WebM, the sound of
-a video) is decoded by PyAV. Resampling is soxr's streaming filter, flushed at the end, so a sound of n samples at rate
-r becomes n * 16000 / r samples (rounded), whatever the size of the blocks.
+costs as much memory as a second. How long a sound is, is counted by reading it; what its headers say is an estimate.
+Resampling is soxr's streaming filter, flushed at the end, so a sound of n samples at rate r becomes n * 16000 / r
+samples (rounded), whatever the size of the blocks.
 """
 
 import dataclasses
@@ -13,20 +13,21 @@ import os
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 
-import av
 import numpy as np
-import soundfile
-import soxr
-from av.container import InputContainer
-from av.error import FFmpegError
 
 from vasa_jax.arrays import SAMPLE_RATE, SAMPLES_PER_FRAME
-from vasa_jax.errors import UserError
+from vasa_jax.errors import UserError, refusals
+from vasa_jax.media.mixing import BLOCK, LAYOUTS, mono, resampled
+from vasa_jax.media.reader import MAX_CHANNELS
+from vasa_jax.media.sound_file import open_sound_file
 
-AudioSource = str | os.PathLike | np.ndarray | tuple[np.ndarray, int]
+AudioSource = str | os.PathLike | np.ndarray | tuple[np.ndarray, int | float]
 
-BLOCK = 1 << 15  # samples that a block holds at most
-MAX_CHANNELS = 8
+LOUDEST = 16.0
+"""Larger samples are on another scale than [-1, 1]."""
+NARROW = 2.0**-15
+"""Integers of 32 or 64 bits that reach no more of full scale hold samples of fewer bits."""
+FASTEST = 1_000_000  # samples a second
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,13 +38,15 @@ class Sound:
         name: what error messages call it.
         rate: samples a second.
         channels: 1 to 8.
-        duration: seconds, or None where the file does not say (then only reading to the end tells).
+        layout: of the channels, as FFmpeg calls it: mono, stereo, 5.1 and so on.
+        duration: seconds, an estimate from headers; None where they say nothing. Only reading to the end tells.
         read: opens the sound and yields blocks (n, channels), float32, nominally in [-1, 1].
     """
 
     name: str
     rate: int
     channels: int
+    layout: str
     duration: float | None
     read: Callable[[], Generator[np.ndarray, None, None]]
 
@@ -51,13 +54,17 @@ class Sound:
         """Yields float32 blocks (n, channels) from the first sample to the last.
 
         Raises:
-            UserError: a sample is NaN or infinite, or the file is damaged.
+            UserError: a sample is NaN or infinite, or on another scale than [-1, 1]; or the file is damaged.
         """
         position = 0
         for block in self.read():
+            place = f"near {position / self.rate:.2f} s"
             if not np.isfinite(block).all():
+                raise UserError(f"{self.name} holds NaN or infinite samples {place}; repair it first")
+            if len(block) and (peak := float(np.abs(block).max())) > LOUDEST:
                 raise UserError(
-                    f"{self.name} holds NaN or infinite samples near {position / self.rate:.2f} s; repair it first"
+                    f"{self.name} holds samples as large as {peak:.0f} {place}, but floats must be in [-1, 1]; divide "
+                    "them by 32768 if they are on the scale of 16-bit integers"
                 )
             position += len(block)
             if len(block):
@@ -68,11 +75,12 @@ def open_sound(source: AudioSource) -> Sound:
     """Opens a file, an array at 16 kHz, or a pair (array, rate).
 
     Args:
-        source: a path; or samples (n,) or (n, channels), float in [-1, 1] or integer at full scale, alone (16 kHz) or
-            with their rate.
+        source: a path; or samples (n,) or (n, channels), float in [-1, 1] or integer at full scale (unsigned ones with
+            silence in the middle), alone (16 kHz) or with their rate.
 
     Raises:
-        UserError: no such file, not a sound, no samples, NaN among the first samples, or an array of another shape.
+        UserError: no such file, not a sound, no samples, an array of another shape, or what `Sound.blocks` finds among
+            the first samples.
     """
     if isinstance(source, str | os.PathLike):
         sound = _open_file(Path(source))
@@ -81,102 +89,66 @@ def open_sound(source: AudioSource) -> Sound:
     else:
         sound = _open_array(source, SAMPLE_RATE)
     if next(sound.blocks(), None) is None:
-        raise UserError(f"{sound.name} has zero length: it holds no samples")
+        raise UserError(f"{sound.name} has zero length: it holds no samples, or was cut off before them")
     return sound
 
 
 def _open_file(path: Path) -> Sound:
-    if not path.exists():
-        raise UserError(f"{path}: no such sound file")
-    if not path.is_file():
-        raise UserError(f"{path} is not a file; name a sound file")
-    if path.stat().st_size == 0:
-        raise UserError(f"{path} is empty (0 bytes); name a sound file")
-    try:
-        with soundfile.SoundFile(path) as file:
-            rate, channels, frames = file.samplerate, file.channels, file.frames
-    except (soundfile.LibsndfileError, TypeError):  # TypeError: a headerless format such as .raw
-        return _open_compressed(path)
-    except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror or error}") from error
-    _check_channels(str(path), channels)
-    return Sound(str(path), rate, channels, frames / rate, lambda: _soundfile_blocks(path))
+    with refusals("read", path):
+        if not path.exists():
+            raise UserError(f"{path}: no such sound file")
+        if not path.is_file():
+            raise UserError(f"{path} is not a file; name a sound file")
+        if path.stat().st_size == 0:
+            raise UserError(f"{path} is empty (0 bytes); name a sound file")
+    file = open_sound_file(path)
+
+    def read() -> Generator[np.ndarray, None, None]:
+        for samples, *_ in file.pieces():
+            yield samples
+
+    return Sound(str(path), file.rate, file.channels, file.layout, file.duration, read)
 
 
-def _soundfile_blocks(path: Path) -> Generator[np.ndarray, None, None]:
-    try:
-        with soundfile.SoundFile(path) as file:
-            yield from file.blocks(blocksize=BLOCK, dtype="float32", always_2d=True)
-    except soundfile.LibsndfileError as error:
-        raise UserError(f"{path} is damaged: {error.error_string}") from error
-
-
-def _open_compressed(path: Path) -> Sound:
-    try:
-        with _av_open(path) as container:
-            if not container.streams.audio:
-                raise UserError(f"{path} is not a sound: neither soundfile nor PyAV finds audio in it")
-            stream = container.streams.audio[0]
-            rate, channels, layout = stream.rate, stream.channels, stream.layout.name
-            if stream.duration is not None and stream.time_base is not None:
-                duration = float(stream.duration * stream.time_base)
-            else:
-                duration = container.duration / av.time_base if container.duration else None
-    except FFmpegError as error:
-        raise UserError(f"{path} is not a sound: neither soundfile nor PyAV can read it ({error.strerror})") from error
-    if not rate or not channels:
-        raise UserError(f"{path} is not a sound: its audio stream has no rate or no channels")
-    _check_channels(str(path), channels)
-    return Sound(str(path), rate, channels, duration, lambda: _av_blocks(path, rate, layout))
-
-
-def _av_open(path: Path) -> InputContainer:
-    # Only local files: a playlist must not make the reader fetch anything.
-    return av.open(str(path), options={"protocol_whitelist": "file"})
-
-
-def _av_blocks(path: Path, rate: int, layout: str) -> Generator[np.ndarray, None, None]:
-    try:
-        with _av_open(path) as container:
-            stream = container.streams.audio[0]
-            resampler = av.AudioResampler(format="fltp", layout=layout, rate=rate)
-            for frame in container.decode(stream):
-                for part in resampler.resample(frame):
-                    yield np.ascontiguousarray(part.to_ndarray().T)
-            for part in resampler.resample(None):
-                yield np.ascontiguousarray(part.to_ndarray().T)
-    except FFmpegError as error:
-        raise UserError(f"{path} is damaged: its sound cannot be decoded ({error.strerror})") from error
-
-
-def _open_array(samples: np.ndarray, rate: int) -> Sound:
+def _open_array(samples: np.ndarray, rate: int | float) -> Sound:
     samples = np.asarray(samples)
     name = "the audio array"
     if samples.ndim not in (1, 2):
         raise UserError(f"{name} has shape {samples.shape}; give (samples,) or (samples, channels)")
-    if rate != int(rate) or rate <= 0:
-        raise UserError(f"{name} has {rate=}; give a whole number of samples a second")
-    if np.issubdtype(samples.dtype, np.signedinteger):
-        scale = 1.0 / -float(np.iinfo(samples.dtype).min)
-    elif np.issubdtype(samples.dtype, np.floating):
-        scale = 1.0
-    else:
-        raise UserError(f"{name} has dtype {samples.dtype}; give floats in [-1, 1] or signed integers")
+    if not math.isfinite(rate) or rate != int(rate) or not 1 <= rate <= FASTEST:
+        raise UserError(f"{name} has {rate=}; give a whole number of samples a second, at most {FASTEST}")
     samples = samples[:, None] if samples.ndim == 1 else samples
-    _check_channels(name, samples.shape[1])
-
-    def read() -> Generator[np.ndarray, None, None]:
-        for start in range(0, len(samples), BLOCK):
-            yield (samples[start : start + BLOCK] * scale).astype(np.float32)
-
-    return Sound(name, int(rate), samples.shape[1], len(samples) / rate, read)
-
-
-def _check_channels(name: str, channels: int) -> None:
+    channels = samples.shape[1]
     if not 1 <= channels <= MAX_CHANNELS:
         raise UserError(
             f"{name} has {channels} channels; at most {MAX_CHANNELS} can be read (an array is (samples, channels))"
         )
+    middle, scale = _integer_range(samples, name)
+
+    def read() -> Generator[np.ndarray, None, None]:
+        for start in range(0, len(samples), BLOCK):
+            block = samples[start : start + BLOCK]
+            yield ((block.astype(np.float64) - middle) / scale if scale != 1 else block).astype(np.float32)
+
+    return Sound(name, int(rate), channels, LAYOUTS[channels], len(samples) / rate, read)
+
+
+def _integer_range(samples: np.ndarray, name: str) -> tuple[float, float]:
+    """What in an array stands for silence, and how far from it full scale is. Raises UserError."""
+    if np.issubdtype(samples.dtype, np.floating):
+        return 0.0, 1.0
+    if not np.issubdtype(samples.dtype, np.integer):
+        raise UserError(f"{name} has dtype {samples.dtype}; give floats in [-1, 1] or integers at full scale")
+    scale = 2.0 ** (8 * samples.dtype.itemsize - 1)
+    middle = scale if np.issubdtype(samples.dtype, np.unsignedinteger) else 0.0
+    if samples.size and samples.dtype.itemsize > 2:
+        peak = max(abs(float(samples.max()) - middle), abs(float(samples.min()) - middle))
+        if 0 < peak <= scale * NARROW:
+            raise UserError(
+                f"{name} is {samples.dtype} but only reaches {peak:.0f} of {scale:.0f}, as samples of fewer bits do; "
+                "give them the dtype of their width, as audio.astype(np.int16)"
+            )
+    return middle, scale
 
 
 class AudioReader:
@@ -184,8 +156,8 @@ class AudioReader:
 
     Attributes:
         sound: the sound at its own rate.
-        frames: the number of 25 fps frames the sound will fill, ceil(samples / 640), or None where the file does not
-            say how long it is.
+        frames: how many 25 fps frames the sound may fill, ceil(samples / 640): exact for arrays, for files an estimate
+            from headers, or None where they say nothing. For progress only.
     """
 
     def __init__(self, source: AudioSource):
@@ -195,23 +167,13 @@ class AudioReader:
         self.frames = None if duration is None else max(1, math.ceil(round(duration * SAMPLE_RATE) / SAMPLES_PER_FRAME))
 
     def __iter__(self) -> Iterator[np.ndarray]:
-        """Yields float32 blocks (n,), n >= 1, the mean of the channels at 16 kHz.
+        """Yields float32 blocks (n,), n >= 1, at 16 kHz: the channels mixed as `mixing.mono` says.
 
         Raises:
-            UserError: a sample is NaN or infinite, or the file is damaged.
+            UserError: what `Sound.blocks` raises.
         """
-        mono = (block.mean(axis=1) for block in self.sound.blocks())
-        if self.sound.rate == SAMPLE_RATE:
-            yield from mono
-            return
-        resampler = soxr.ResampleStream(self.sound.rate, SAMPLE_RATE, 1, dtype="float32", quality="HQ")
-        for block in mono:
-            resampled = resampler.resample_chunk(block)
-            if len(resampled):
-                yield resampled
-        rest = resampler.resample_chunk(np.zeros(0, np.float32), last=True)
-        if len(rest):
-            yield rest
+        sound = self.sound
+        yield from resampled(mono(sound.blocks(), sound.rate, sound.layout), sound.rate, SAMPLE_RATE, 1)
 
 
 def load_audio(source: AudioSource) -> np.ndarray:
