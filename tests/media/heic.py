@@ -1,4 +1,4 @@
-"""HEIC files as telephones write them: tiles of one size that make a picture (ISO/IEC 23008-12, the item type `grid`)."""
+"""HEIC files as telephones write them: tiles that make a picture (ISO/IEC 23008-12, items of type `grid`)."""
 
 import io
 import struct
