@@ -1,7 +1,9 @@
+import dataclasses
 import json
 import shutil
 from pathlib import Path
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -9,21 +11,11 @@ from safetensors.numpy import load_file, save_file
 
 import vasa_jax
 from tests.inference.tiny import FACE, MOTION
-from vasa_jax.inference.model import Program, load_pair
-
-
-def test_a_program_is_compiled_once_for_each_shape_and_option():
-    traced = []
-
-    def scale(x, factor):
-        traced.append(factor)
-        return x * factor
-
-    program = Program(scale, static=("factor",))
-    for size, factor in [(2, 3), (2, 3), (4, 3), (4, 5), (2, 3)]:
-        np.testing.assert_array_equal(program(jnp.ones(size), factor=factor), np.full(size, factor))
-    assert traced == [3, 3, 5]
-    assert program.seconds > 0
+from vasa_jax.errors import UserError
+from vasa_jax.inference.controls import make_controls
+from vasa_jax.inference.model import MotionModel, load_pair
+from vasa_jax.inference.session import session_start
+from vasa_jax.motion.audio_features import slice_samples
 
 
 def test_a_release_is_read_as_it_was_written(model):
@@ -70,6 +62,15 @@ def test_every_tensor_is_accounted_for(copy, name):
         save_file(changed, path)
         with pytest.raises(ValueError, match=name):
             load_pair(copy)
+
+
+@pytest.mark.parametrize("change", [{"width": 24}, {"num_layers": 2}, {"window": 9}])
+def test_tensors_of_another_network_are_named_before_the_first_frame(model, change):
+    """Loading traces nothing; so it is the compiler that stumbles."""
+    odd = MotionModel(dataclasses.replace(MOTION, **change), model.motion.params, model.motion.statistics)
+    silence = jnp.zeros(slice_samples(odd.config.window))
+    with pytest.raises(UserError, match="motion: .* do not fit its config"):
+        odd.step(session_start(odd.config, jax.random.key(0)), silence, make_controls(), steps=1)
 
 
 @pytest.mark.parametrize("stage, field, value", [("motion", "dynamics_dim", 6), ("autoencoder", "dynamics_dim", 6)])

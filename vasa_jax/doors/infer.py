@@ -89,6 +89,7 @@ def work(options: Options) -> Iterator[str]:
     from vasa_jax.inference.controls import make_controls
     from vasa_jax.inference.motion_file import check_motion_target, record, save_motion
     from vasa_jax.media.audio import AudioReader
+    from vasa_jax.media.image import load_image
     from vasa_jax.media.video import FrameWriter, VideoWriter, is_frame_folder
 
     make_controls(options.gaze, options.distance, options.emotion or None)  # complain before the slow parts
@@ -106,7 +107,9 @@ def work(options: Options) -> Iterator[str]:
     else:
         writer = VideoWriter(options.out, FPS, size, reader.sound if reader else None)
 
-    portrait = model.portrait(options.image, crop)
+    picture = load_image(options.image, model.size, crop)
+    model.prepare(options.steps, options.guidance_audio, options.guidance_gaze, generate=not options.motion)
+    portrait = model.portrait(picture)
     if options.motion:
         replayed = model.replay(options.motion)
         motions, total = iter([replayed]), len(replayed.pose)

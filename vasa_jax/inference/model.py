@@ -9,54 +9,32 @@ executed.
 import dataclasses
 import functools
 import json
-import time
-from collections.abc import Callable
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Key, UInt8
 
 from vasa_jax import config as configs
-from vasa_jax.arrays import Motion, Portrait
-from vasa_jax.autoencoder.config import AutoencoderConfig
+from vasa_jax.arrays import POSE_DIM, Motion, Portrait
+from vasa_jax.autoencoder.config import CODE_CELLS, AutoencoderConfig
 from vasa_jax.autoencoder.model import Autoencoder
 from vasa_jax.checkpoint import flatten, load_release
+from vasa_jax.diffusion.guidance import active
 from vasa_jax.errors import UserError
-from vasa_jax.inference.controls import Controls
-from vasa_jax.inference.session import Carry, Guidance, session_start, session_step
+from vasa_jax.inference.controls import Controls, make_controls
+from vasa_jax.inference.program import Program
+from vasa_jax.inference.session import Carry, session_start, session_step
+from vasa_jax.motion.audio_features import slice_samples
 from vasa_jax.motion.config import MotionConfig
 from vasa_jax.motion.denoiser import initialise
 from vasa_jax.motion.sampling import GUIDANCE
 from vasa_jax.motion.statistics import Statistics
 
 Dtype = Literal["float32", "bfloat16"]
-PAPER_GUIDANCE: Guidance = tuple(GUIDANCE.items())
-
-
-class Program:
-    """A pure function, compiled on the first call with each set of shapes; remembers how long compiling took.
-
-    Attributes:
-        seconds: spent on tracing and compiling so far.
-    """
-
-    def __init__(self, function: Callable, static: tuple[str, ...] = ()):
-        """Wraps `function`; the keyword arguments named in `static` are values that decide the program, and hash."""
-        self._jitted = jax.jit(function, static_argnames=static)
-        self._compiled: dict[Any, Callable] = {}
-        self.seconds = 0.0
-
-    def __call__(self, *arrays: Any, **static: Any) -> Any:
-        """Runs the function; `arrays` are pytrees of arrays."""
-        leaves, structure = jax.tree.flatten(arrays)
-        key = (structure, tuple((leaf.shape, leaf.dtype) for leaf in leaves), tuple(sorted(static.items())))
-        if key not in self._compiled:
-            start = time.perf_counter()
-            self._compiled[key] = self._jitted.lower(*arrays, **static).compile()
-            self.seconds += time.perf_counter() - start
-        return self._compiled[key](*arrays)
 
 
 class FaceModel:
@@ -68,8 +46,7 @@ class FaceModel:
     """
 
     def __init__(self, config: AutoencoderConfig, params: dict[str, Any]):
-        """Raises UserError where the parameters are not those of a network of this config."""
-        _check_parameters("autoencoder", params, _face_shapes(dataclasses.replace(config, dtype="float32")))
+        """Joins sizes and parameters; that they fit shows when a program is compiled, which raises UserError if not."""
         self.config = config
         self.params = jax.device_put(params)
         network = Autoencoder(config)
@@ -78,11 +55,31 @@ class FaceModel:
             levels = jnp.asarray(network.apply({"params": params}, portrait, motion, method="render"), jnp.float32)
             return jnp.round(jnp.clip(levels, 0, 1) * 255).astype(jnp.uint8)
 
+        def encode(params: dict[str, Any], image: Float[Array, "b h w 3"]) -> Portrait:
+            return Portrait(*network.apply({"params": params}, image, method="encode"))
+
+        def motion(params: dict[str, Any], image: Float[Array, "b h w 3"]) -> Motion:
+            return Motion(*network.apply({"params": params}, image, method="motion"))
+
+        def explain() -> None:
+            _check_parameters("autoencoder", params, _face_shapes(dataclasses.replace(config, dtype="float32")))
+
         self.programs = {
-            "encode": Program(lambda params, image: network.apply({"params": params}, image, method="encode")),
-            "motion": Program(lambda params, image: network.apply({"params": params}, image, method="motion")),
-            "render": Program(picture),
+            "encode": Program(encode, rare=True, explain=explain),
+            "motion": Program(motion, explain=explain),
+            "render": Program(picture, explain=explain),
         }
+
+    def prepare(self, frames: int) -> None:
+        """Starts compiling what encodes one picture and what renders so many frames of it, in the background."""
+        config = self.config
+        floats = config.compute_dtype or jnp.dtype("float32")
+        volume = jax.ShapeDtypeStruct((1, *config.volume_shape), floats)
+        identity = jax.ShapeDtypeStruct((1, CODE_CELLS, CODE_CELLS, config.identity_channels), floats)
+        pose, dynamics = (jax.ShapeDtypeStruct((frames, n), "float32") for n in (POSE_DIM, config.dynamics_dim))
+        picture = jax.ShapeDtypeStruct((1, config.image_size, config.image_size, 3), "float32")
+        self.programs["encode"].prepare(self.params, picture)
+        self.programs["render"].prepare(self.params, Portrait(volume, identity), Motion(pose, dynamics))
 
     def encode(self, image: Float[Array, "b h w 3"]) -> Portrait:
         """Portraits of pictures in [0, 1]; their own pose is taken out by the network."""
@@ -107,23 +104,34 @@ class MotionModel:
     """
 
     def __init__(self, config: MotionConfig, params: dict[str, Any], statistics: Statistics):
-        """Raises UserError where the parameters or statistics are not those of a network of this config."""
+        """Joins sizes, parameters and constants.
+
+        That the parameters fit shows when the step is compiled, which raises UserError if not.
+
+        Raises:
+            UserError: statistics of other sizes.
+        """
         z = config.dynamics_dim
         shapes = zip(Statistics._fields, ((6,), (6,), (z,), (z, z), (z,)), strict=True)
         wanted = {name: jax.ShapeDtypeStruct(shape, "float32") for name, shape in shapes}
         _check_parameters("statistics", statistics._asdict(), wanted)
-        _check_parameters("motion", params, _motion_shapes(dataclasses.replace(config, dtype="float32")))
         self.config = config
         self.params = jax.device_put(params)
         self.statistics = jax.device_put(statistics)
-        self.programs = {
-            "step": Program(
-                lambda params, statistics, carry, samples, controls, steps, guidance: session_step(
-                    config, params, statistics, carry, samples, controls, steps, guidance
-                ),
-                static=("steps", "guidance"),
-            )
-        }
+
+        def explain() -> None:
+            _check_parameters("motion", params, _motion_shapes(dataclasses.replace(config, dtype="float32")))
+
+        step = Program(functools.partial(session_step, config), static=("steps",), explain=explain)
+        self.programs = {"step": step}
+
+    def prepare(self, steps: int = 50, guidance: Mapping[str, float] = GUIDANCE) -> None:
+        """Starts compiling the step of such a session, in the background."""
+        carry = session_start(self.config, jax.random.key(0))
+        sound = jax.ShapeDtypeStruct((slice_samples(self.config.window),), "float32")
+        self.programs["step"].prepare(
+            self.params, self.statistics, carry, sound, make_controls(), _branches(guidance), steps=steps
+        )
 
     def start(self, key: Key[Array, ""], portrait: Portrait, controls: Controls) -> Carry:
         """A new session. This model reads neither: its motion fits every portrait, and controls come with each step."""
@@ -137,12 +145,22 @@ class MotionModel:
         controls: Controls,
         *,
         steps: int = 50,
-        guidance: Guidance = PAPER_GUIDANCE,
+        guidance: Mapping[str, float] = GUIDANCE,
     ) -> tuple[Carry, Motion]:
-        """The next window: (640 W + 352,) samples to raw motion (W, 6) and (W, z); see `session.session_step`."""
+        """The next window: (640 W + 352,) samples to raw motion (W, 6) and (W, z); see `session.session_step`.
+
+        Another number of steps compiles another program, as does a scale of guidance that becomes 0 or ceases to be.
+
+        Raises:
+            ValueError: a scale that is not finite.
+        """
         return self.programs["step"](
-            self.params, self.statistics, carry, audio, controls, steps=steps, guidance=guidance
+            self.params, self.statistics, carry, audio, controls, _branches(guidance), steps=steps
         )
+
+
+def _branches(guidance: Mapping[str, float]) -> dict[str, np.ndarray]:
+    return {name: np.asarray(scale, np.float32) for name, scale in active(guidance).items()}
 
 
 def load_pair(folder: str | Path, dtype: Dtype = "float32") -> tuple[FaceModel, MotionModel]:
@@ -180,14 +198,12 @@ def _check_pair(face: AutoencoderConfig, motion: MotionConfig) -> None:
         )
 
 
-@functools.cache
 def _face_shapes(config: AutoencoderConfig) -> dict[str, Any]:
     """What the network's parameters look like; nothing is computed."""
     side = jnp.zeros((1, config.image_size, config.image_size, 3))
     return jax.eval_shape(Autoencoder(config).init, jax.random.key(0), side, side)["params"]
 
 
-@functools.cache
 def _motion_shapes(config: MotionConfig) -> dict[str, Any]:
     """What the network's parameters look like; nothing is computed."""
     return jax.eval_shape(lambda key: initialise(config, key), jax.random.key(0))

@@ -29,7 +29,6 @@ from vasa_jax.errors import UserError
 from vasa_jax.inference.controls import Gaze, make_controls
 from vasa_jax.inference.model import Dtype, FaceModel, MotionModel, load_pair
 from vasa_jax.inference.motion_file import check_motion, load_motion
-from vasa_jax.inference.session import Guidance
 from vasa_jax.media.audio import AudioReader, AudioSource
 from vasa_jax.media.image import Crop, ImageSource, load_image
 from vasa_jax.motion.audio_features import LEAD, slice_samples
@@ -47,7 +46,8 @@ class Model:
         motion: stage 2.
         size: side of the frames, in pixels.
         fps: frames a second.
-        seconds: how long each part has taken since loading: load, compile, portrait, motion, render.
+        seconds: how long each part has taken since loading: load, compile, portrait, motion, render. What was compiled
+            in the background counts as far as something waited for it.
     """
 
     def __init__(self, face: FaceModel, motion: MotionModel):
@@ -91,11 +91,15 @@ class Model:
         Raises:
             UserError: any argument that cannot be used; while iterating, a sound that turns out to be damaged.
         """
-        portrait = self.portrait(image, crop)
-        if motion is not None:
-            return self.frames(portrait, iter([self.replay(motion)]))
-        if audio is None:
+        picture = load_image(image, self.size, crop)
+        replayed = None if motion is None else self.replay(motion)
+        if replayed is None and audio is None:
             raise UserError("there is neither audio nor motion; give one of them")
+        self.prepare(steps, guidance_audio, guidance_gaze, generate=replayed is None)
+        portrait = self.portrait(picture)
+        if replayed is not None:
+            return self.frames(portrait, iter([replayed]))
+        assert audio is not None
         motions = self.motions(
             portrait,
             audio,
@@ -108,6 +112,27 @@ class Model:
             guidance_gaze=guidance_gaze,
         )
         return self.frames(portrait, motions)
+
+    def prepare(
+        self,
+        steps: int = 50,
+        guidance_audio: float = GUIDANCE["audio"],
+        guidance_gaze: float = GUIDANCE["gaze"],
+        generate: bool = True,
+    ) -> None:
+        """Starts compiling in the background what `animate` will run; it would otherwise be compiled when it is needed.
+
+        Args:
+            steps, guidance_audio, guidance_gaze: as in `animate`.
+            generate: motion too, and not only pictures.
+
+        Raises:
+            UserError: options that are out of range.
+        """
+        checked, guidance = self._options(steps, guidance_audio, guidance_gaze)
+        self.face.prepare(RENDER_BATCH)
+        if generate:
+            self.motion.prepare(checked, guidance)
 
     def portrait(self, image: ImageSource, crop: Crop | None = None) -> Portrait:
         """The portrait of a picture (see `media.image.load_image`, whose UserErrors this raises)."""
@@ -131,14 +156,9 @@ class Model:
         """Raw motion, window by window: (t, 6) and (t, z), t = W but in the last. Arguments as in `animate`."""
         if not 0 <= seed < 2**32:
             raise UserError(f"seed {seed} is out of range; give a whole number from 0 to 4294967295")
-        if steps != int(steps) or not 1 <= steps <= self.motion.config.timesteps:
-            raise UserError(f"steps {steps} is out of range; give 1 to {self.motion.config.timesteps}, a whole number")
-        for name, scale in (("guidance_audio", guidance_audio), ("guidance_gaze", guidance_gaze)):
-            if not (math.isfinite(scale) and scale >= 0):
-                raise UserError(f"{name} {scale} is out of range; give a finite number, 0 or more")
+        checked, guidance = self._options(steps, guidance_audio, guidance_gaze)
         controls = make_controls(gaze, distance, emotion)
         reader = audio if isinstance(audio, AudioReader) else AudioReader(audio)
-        guidance: Guidance = tuple({**GUIDANCE, "audio": float(guidance_audio), "gaze": float(guidance_gaze)}.items())
         carry = self.motion.start(jax.random.key(seed), portrait, controls)
 
         def generate() -> Iterator[Motion]:
@@ -146,7 +166,7 @@ class Model:
             for samples, count in windows(reader, self.motion.config.window):
                 with self._timed("motion"):
                     sound = jnp.asarray(samples)
-                    state, drawn = self.motion.step(state, sound, controls, steps=int(steps), guidance=guidance)
+                    state, drawn = self.motion.step(state, sound, controls, steps=checked, guidance=guidance)
                     stretch = first(drawn, count)
                 if not all(np.isfinite(part).all() for part in stretch):
                     raise UserError(
@@ -155,6 +175,15 @@ class Model:
                 yield stretch
 
         return generate()
+
+    def _options(self, steps: int, audio: float, gaze: float) -> tuple[int, dict[str, float]]:
+        """Steps and guidance, checked."""
+        if steps != int(steps) or not 1 <= steps <= self.motion.config.timesteps:
+            raise UserError(f"steps {steps} is out of range; give 1 to {self.motion.config.timesteps}, a whole number")
+        for name, scale in (("guidance_audio", audio), ("guidance_gaze", gaze)):
+            if not (math.isfinite(scale) and scale >= 0):
+                raise UserError(f"{name} {scale} is out of range; give a finite number, 0 or more")
+        return int(steps), {**GUIDANCE, "audio": float(audio), "gaze": float(gaze)}
 
     def replay(self, motion: Motion | str | os.PathLike) -> Motion:
         """Stored motion, checked for this model. Raises UserError as `motion_file.load_motion`."""
@@ -183,7 +212,7 @@ class Model:
 
     @contextlib.contextmanager
     def _timed(self, part: str) -> Iterator[None]:
-        """Adds the time inside to a part, but what was spent on compiling to "compile"."""
+        """Adds the time inside to a part, but what was spent on waiting for compilers to "compile"."""
         start, before = time.perf_counter(), self._compiling()
         try:
             yield
@@ -194,7 +223,7 @@ class Model:
 
     def _compiling(self) -> float:
         programs = (*self.face.programs.values(), *self.motion.programs.values())
-        return sum(program.seconds for program in programs)
+        return sum(program.waited for program in programs)
 
 
 def load(model: str | os.PathLike = "demo", dtype: str | None = None) -> Model:

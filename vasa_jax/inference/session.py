@@ -10,11 +10,13 @@ any length has one size. Window n draws its noise from fold_in(key, n): the same
 sound arrived.
 """
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int, Key
+import numpy as np
+from jaxtyping import Array, Float, Key
 
 from vasa_jax.arrays import Motion
 from vasa_jax.errors import UserError
@@ -25,26 +27,23 @@ from vasa_jax.motion.config import MotionConfig
 from vasa_jax.motion.sampling import sample_window
 from vasa_jax.motion.statistics import Statistics, denormalise
 
-Guidance = tuple[tuple[str, float], ...]
-"""Scale by name of condition, as pairs, so that it hashes."""
-
 
 class Carry(NamedTuple):
     """What a session remembers between windows; the last K frames are aligned to the right.
 
-    key: of the session. window: number of the next window. motion: (1, K, 6 + z), normalised. audio: (1, K, 4, 80)
-        log-mel. known: (1, K).
+    key: of the session. window: (), int32, number of the next window. motion: (1, K, 6 + z) float32, normalised.
+        audio: (1, K, 4, 80) float32, log-mel. known: (1, K) bool.
     """
 
-    key: Key[Array, ""]
-    window: Int[Array, ""]
-    motion: Float[Array, "1 k d"]
-    audio: Float[Array, "1 k mels bands"]
-    known: Bool[Array, "1 k"]
+    key: Any
+    window: Any
+    motion: Any
+    audio: Any
+    known: Any
 
 
 def session_start(config: MotionConfig, key: Key[Array, ""]) -> Carry:
-    """A session of which nothing is known yet.
+    """A session of which nothing is known yet, as NumPy arrays, which need no compiler.
 
     Raises:
         UserError: a model that hears something else than log-mel.
@@ -54,10 +53,10 @@ def session_start(config: MotionConfig, key: Key[Array, ""]) -> Carry:
     k = config.context
     return Carry(
         key=key,
-        window=jnp.zeros((), jnp.int32),
-        motion=jnp.zeros((1, k, config.motion_dim)),
-        audio=jnp.zeros((1, k, *audio_shape(config))),
-        known=jnp.zeros((1, k), bool),
+        window=np.zeros((), np.int32),
+        motion=np.zeros((1, k, config.motion_dim), np.float32),
+        audio=np.zeros((1, k, *audio_shape(config)), np.float32),
+        known=np.zeros((1, k), bool),
     )
 
 
@@ -68,10 +67,10 @@ def session_step(
     carry: Carry,
     samples: Float[Array, " n"],
     controls: Controls,
+    guidance: Mapping[str, Array],
     steps: int,
-    guidance: Guidance,
 ) -> tuple[Carry, Motion]:
-    """Generates the next window. Jit it with config, steps and guidance static.
+    """Generates the next window. Jit it with config and steps static.
 
     Args:
         config, params, statistics: of the motion model.
@@ -79,8 +78,8 @@ def session_step(
         samples: (640 W + 352,) at 16 kHz: the window's own and the margins of the log-mel (256 before, 96 after).
         controls: may change from window to window. Their distance is a factor of the training mean, whose logarithm is
             `statistics.pose_mean[5]`.
+        guidance: scales by name of condition; each name is a branch, so leave out those of scale 0.
         steps: of the sampler, 1 or more.
-        guidance: scales by name.
 
     Returns:
         The next carry, and raw motion (W, 6) and (W, z).
@@ -102,7 +101,7 @@ def session_step(
         emotion_mask=jnp.asarray(controls.emotion_known)[None],
     )
     key = jax.random.fold_in(carry.key, carry.window)
-    drawn = sample_window(config, params, key, conditions, steps, 0.0, dict(guidance))
+    drawn = sample_window(config, params, key, conditions, steps, 0.0, guidance)
 
     def last(before: Array, new: Array) -> Array:
         return jnp.concatenate([before, new], axis=1)[:, -config.context :]

@@ -110,8 +110,7 @@ def _unheard(model: Model, portrait: Portrait, audio: Float[np.ndarray, " n"], s
     controls = make_controls()
     carry = model.motion.start(jax.random.key(seed), portrait, controls)
     for samples, count in windows([audio], model.motion.config.window):
-        guidance = (("audio", -1.0), ("gaze", 0.0), ("distance", 0.0), ("emotion", 0.0))
-        carry, drawn = model.motion.step(carry, jnp.asarray(samples), controls, guidance=guidance)
+        carry, drawn = model.motion.step(carry, jnp.asarray(samples), controls, guidance={"audio": -1.0})
         yield first(drawn, count)
 
 

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
 from vasa_jax.diffusion.ddim import sample
-from vasa_jax.diffusion.guidance import guided
+from vasa_jax.diffusion.guidance import Scale, guided
 from vasa_jax.diffusion.schedule import cosine
 from vasa_jax.motion.conditions import GUIDED, Conditions, without
 from vasa_jax.motion.config import MotionConfig
@@ -27,11 +27,11 @@ def sample_window(
     conditions: Conditions,
     steps: int = 50,
     eta: float = 0.0,
-    guidance: Mapping[str, float] = GUIDANCE,
+    guidance: Mapping[str, Scale] = GUIDANCE,
 ) -> Float[Array, "b w d"]:
     """Draw W frames of normalised motion; `statistics.denormalise` makes them raw.
 
-    Jit it with config, steps, eta and guidance closed over: they decide the program.
+    Jit it with config, steps and eta closed over: they decide the program, as do the names in `guidance`.
 
     Args:
         config: of the denoiser.
@@ -40,7 +40,8 @@ def sample_window(
         conditions: what is known.
         steps: evaluations of the denoiser, 1 or more.
         eta: fresh noise a step, in [0, 1]; 0 is deterministic given the key.
-        guidance: scale by name, of `conditions.GUIDED`; each that is not zero adds a branch to the batch.
+        guidance: scale by name, of `conditions.GUIDED`; each that is traced, or a number that is not 0, adds a branch
+            to the batch.
 
     Returns:
         (b, W, 6 + z), float32.
