@@ -304,7 +304,9 @@ def read_bundle(workdir: str | Path) -> tuple[int, dict[str, Any], dict[str, Any
     """
     folder = Path(workdir).absolute() / "checkpoints"
     if not folder.is_dir():
-        raise UserError(f"{str(workdir)!r} holds no run: it has no checkpoints; train it first with train.py --workdir")
+        raise UserError(
+            f"{str(workdir)!r} holds no run: it has no checkpoints; train it first with vasa-train --workdir"
+        )
     with Bundles(workdir, read_only=True) as bundles:
         step = bundles.latest()
         if step is None:

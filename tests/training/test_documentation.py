@@ -17,7 +17,7 @@ from vasa_jax.training.tasks import make_task
 
 TEXT = Path("docs/training.md").read_text(encoding="utf-8")
 BLOCKS = "\n".join(re.findall(r"```sh\n(.*?)```", TEXT, flags=re.DOTALL)).replace("\\\n", " ")
-COMMANDS = [line for line in BLOCKS.splitlines() if line.startswith("python train.py")]
+COMMANDS = [line for line in BLOCKS.splitlines() if line.startswith("vasa-train")]
 
 
 @functools.cache
@@ -31,11 +31,11 @@ def test_there_are_commands():
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_a_command_is_one_that_the_door_takes(command):
-    run = door.parse(shlex.split(command)[2:])
+    run = door.parse(shlex.split(command)[1:])
     task = make_task(run.experiment)
     params, constants = shapes_of(type(run.experiment), run.experiment.model)
     check_patterns(run.experiment.optimiser, params)
-    if run.start.init_from.startswith("vasa_jax"):
+    if run.start.init_from == "demo":
         taken = initial(run.start, run.experiment, params, task.blocks(params), constants)
         left = flatten(params).keys() - taken.parameters.keys()
         assert all(any(re.fullmatch(pattern, name) for pattern in run.start.fresh) for name in left)

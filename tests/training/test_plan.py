@@ -286,7 +286,7 @@ def test_bad_input_ends_with_one_line(arguments, message, config, capsys):
 @pytest.mark.parametrize("name, package", [("v5e:2x4", "libtpu"), ("cuda:h100x8", "jax_cuda12_plugin")])
 def test_a_compiler_that_is_missing_is_named(name, package, monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(ValueError, match=rf"needs {package}: pip install 'vasa-jax\[plan\]'"):
+    with pytest.raises(ValueError, match=rf"needs {package}: pip install '.\[plan\]'"):
         find_topology(name)
 
 
@@ -305,7 +305,7 @@ def test_every_gpu_has_a_description_that_agrees_with_its_data_sheet():
 
 @pytest.mark.skipif(sys.platform != "linux", reason="libtpu is for Linux")
 def test_a_tpu_that_is_not_here_has_its_chips():
-    pytest.importorskip("libtpu", reason="needs the compiler of TPUs: pip install 'vasa-jax[plan]'")
+    pytest.importorskip("libtpu", reason="needs the compiler of TPUs: pip install '.[plan]'")
     found = find_topology("v5e:2x4")
     assert len(found.devices) == 8 and found.limits == CHIPS["v5e"]
     with pytest.raises(ValueError, match="topology 'v5e:3x5' is refused: .*choose as v5e:2x4"):
@@ -315,7 +315,7 @@ def test_a_tpu_that_is_not_here_has_its_chips():
 @pytest.mark.skipif(sys.platform != "linux", reason="libtpu is for Linux")
 def test_the_demo_step_compiles_for_eight_tpus_that_are_not_here(capsys):
     """Stage 2 alone: stage 1 takes minutes."""
-    pytest.importorskip("libtpu", reason="needs the compiler of TPUs: pip install 'vasa-jax[plan]'")
+    pytest.importorskip("libtpu", reason="needs the compiler of TPUs: pip install '.[plan]'")
     path = Path(__file__).parents[2] / "configs" / "demo_motion.py"
     assert plan.main([str(path), "--topology", "v5e:2x4", "--batches", "1"]) == 0
     lines = capsys.readouterr().out.splitlines()

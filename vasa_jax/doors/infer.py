@@ -177,8 +177,8 @@ def _check_platform(platform: str) -> None:
     except RuntimeError as error:
         extra = {"gpu": "cuda", "tpu": "tpu"}.get(platform, "cuda")
         raise UserError(
-            f"--platform {platform}: JAX finds no such device; install vasa-jax[{extra}] on a machine that has one, "
-            "or leave the flag out"
+            f"--platform {platform}: JAX finds no such device; where there is one, install the extra {extra} "
+            f"(pip install '.[{extra}]' in a checkout), or leave the flag out"
         ) from error
 
 

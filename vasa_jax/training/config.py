@@ -1,4 +1,4 @@
-"""What an experiment is: a frozen value that a file in `configs/` returns and `train.py` overlays with flags.
+"""What an experiment is: a frozen value that a file in `configs/` returns and the training door overlays with flags.
 
 Defaults follow MegaPortraits (supplement): AdamW, learning rate 2e-4 with a cosine to 1e-6. Stage 1 is VASA-1 section
 3.1, stage 2 section 3.2.

@@ -134,7 +134,7 @@ def _import_wandb() -> Any:
     try:
         return importlib.import_module("wandb")
     except ImportError as error:
-        raise UserError("wandb is not installed: pip install 'vasa-jax[wandb]', or leave --wandb out") from error
+        raise UserError("wandb is not installed: pip install '.[wandb]' in a checkout, or leave --wandb out") from error
 
 
 class Watch:

@@ -146,4 +146,4 @@ def _need(name: str, *packages: str) -> None:
         except ModuleNotFoundError:  # a parent of it
             present = False
         if not present:
-            raise UserError(f"topology {name!r} needs {package}: pip install 'vasa-jax[plan]'")
+            raise UserError(f"topology {name!r} needs {package}: pip install '.[plan]' in a checkout")
