@@ -50,7 +50,7 @@ class Kill(NamedTuple):
 
 def command(workdir: Path, data: Path, steps: int, parallel: str, writer: float) -> list[str]:
     """The run, as a command of this file: `train.py` with a writer that takes `writer` seconds more."""
-    flags = [*SMALL, f"--steps={steps}", f"--parallel={parallel}", f"--data.path={data}", f"--workdir={workdir}"]
+    flags = [*SMALL, f"--steps={steps}", f"--parallel={parallel}", f"--data.make-in={data}", f"--workdir={workdir}"]
     autoencoder = f"--autoencoder={ROOT / 'vasa_jax' / 'models' / 'demo'}"
     door = [str(ROOT / "configs" / "demo_motion.py"), *flags, autoencoder]
     return [sys.executable, "-m", "benchmarks.kill_resume", "--child", str(writer), *door]

@@ -22,7 +22,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from vasa_jax.errors import UserError, reason, refusals
-from vasa_jax.files import whole_file, whole_folder, write_text
+from vasa_jax.files import check_folder, whole_file, whole_folder, write_text
 
 DTYPES = {"bfloat16": jnp.bfloat16, "float32": jnp.float32}
 """What floating-point tensors of a release may be stored as."""
@@ -114,13 +114,19 @@ def check_release_target(folder: str | Path) -> None:
     """Refuse a target that is there and may not be replaced, before any work.
 
     Raises:
-        UserError: where the folder exists, holds something, and is no release.
+        UserError: where the folder exists, holds something, and is no release; where it lies in a training run; or
+            where it could not be made.
     """
     folder = Path(folder)
-    if folder.is_dir() and (is_release(folder) or not any(folder.iterdir())):
-        return
-    if folder.exists() or folder.is_symlink():
-        raise UserError(f"{folder} exists and is not a release; choose another folder or remove it")
+    check_folder(folder.absolute().parent)
+    for above in folder.resolve().parents:
+        if is_run(above):
+            raise UserError(f"{folder} lies in the training run {above}; choose another folder")
+    with refusals("read", folder):
+        if folder.is_dir() and (is_release(folder) or not any(folder.iterdir())):
+            return
+        if folder.exists() or folder.is_symlink():
+            raise UserError(f"{folder} exists and is not a release; choose another folder or remove it")
 
 
 def save_release(

@@ -139,6 +139,26 @@ def check_target(path: str | os.PathLike) -> Path:
     return target
 
 
+def check_folder(path: str | os.PathLike) -> Path:
+    """The path of a folder that is there and writable, or could be made with its parents; checked before any work.
+
+    Raises:
+        UserError: something on the way is a file or not writable, or a name is longer than a file system takes.
+    """
+    target = Path(path).absolute()
+    for name in target.parts:
+        if len(os.fsencode(name)) > NAME_BYTES:
+            raise UserError(
+                f"cannot write {path}: the name {name[:20]}... is longer than {NAME_BYTES} bytes; shorten it"
+            )
+    there = next(folder for folder in (target, *target.parents) if os.path.lexists(folder))
+    if not there.is_dir():
+        raise UserError(f"cannot write {path}: {there} is not a folder; name another place")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise UserError(f"cannot write {path}: the folder {there} is not writable")
+    return Path(path)
+
+
 def check_apart(outputs: Mapping[str, str | os.PathLike], inputs: Mapping[str, str | os.PathLike]) -> None:
     """Refuse outputs that would destroy an input or get in each other's way, before any work.
 

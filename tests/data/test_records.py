@@ -1,9 +1,11 @@
+import msgpack
 import numpy as np
 import pytest
 
-from vasa_jax.data import read_clip, write_clip
+from vasa_jax.data import read_clip, records, write_clip
 from vasa_jax.data.pipeline import open_shards
 from vasa_jax.data.records import count_frames, write_shard
+from vasa_jax.errors import UserError
 
 RNG = np.random.default_rng(0)
 
@@ -51,6 +53,73 @@ def test_wrong_input_is_refused():
         write_clip(None, np.full(3, np.nan, np.float32), {})
     with pytest.raises(ValueError, match="record"):
         read_clip(b"not a record")
+
+
+def with_value(shape, place, value):
+    array = np.zeros(shape, np.float32)
+    array[place] = value
+    return array
+
+
+UNITS = [
+    ("pose", with_value((3, 6), (1, 1), 30), r"label 'pose' has yaw 30 in frame 1; .* \(radians\)"),
+    ("pose", with_value((3, 6), (2, 0), -1e30), r"label 'pose' has pitch -1e\+30 in frame 2"),
+    ("pose", with_value((3, 6), (0, 3), 128), r"label 'pose' has tx 128 in frame 0; .* \(crop units"),
+    ("pose", with_value((3, 6), (0, 5), 60), r"label 'pose' has log distance 60"),
+    ("pose", with_value((3, 6), (0, 2), np.inf), r"label 'pose' has roll inf"),
+    ("gaze", with_value((3, 2), (0, 1), 20), r"label 'gaze' has phi 20 .* \(radians\)"),
+    ("mouth", with_value((3, 1), (2, 0), 100), r"label 'mouth' has a value 100 in frame 2; .*0 closed to 1 wide open"),
+    ("mouth", np.full((3, 1), 255, np.uint8), r"label 'mouth' has a value 255"),
+    ("lids", with_value((3, 2), (0, 0), 7), r"label 'lids' has a value 7"),
+    ("regions", with_value((3, 3, 4), (1, 2, 0), 256), r"label 'regions' has cx 256 in frame 1"),
+    ("regions", with_value((3, 3, 4), (1, 2, 3), -0.1), r"label 'regions' has ry -0.1"),
+    ("emotion", with_value((8,), 4, 80), r"label 'emotion' has a value 80; it must lie in .* \(coefficients"),
+    ("emotion", with_value((8,), 4, np.nan), r"label 'emotion' has a value nan"),
+    ("dynamics", with_value((3, 5), (0, 0), np.nan), r"label 'dynamics' has a value nan"),
+    ("dynamics", with_value((3, 5), (0, 0), 1e30), r"label 'dynamics' has a value 1e\+30"),
+    ("portrait", np.full((4, 4, 3), 0.5, np.float32), r"'portrait' is float32; it must be uint8"),
+    ("identity", np.array(3.5, np.float32), r"'identity' is float32; it must be an integer"),
+    ("phonemes", [("AA", 0.0, 80_000.0)], r"'phonemes' has .*in seconds"),
+    ("phonemes", ["AA"], r"'phonemes' has 'AA'"),
+]
+
+
+@pytest.mark.parametrize("name, value, match", UNITS)
+def test_labels_in_another_unit_are_refused_and_corrupt_to_the_reader(name, value, match):
+    with pytest.raises(UserError, match=match):
+        write_clip(smooth_frames(3), None, {name: value})
+    record = msgpack.unpackb(write_clip(smooth_frames(3), None, {}))
+    record["labels"][name] = value if name == "phonemes" else records._pack_array(value)
+    with pytest.raises(records.CorruptRecordError, match=name):
+        read_clip(msgpack.packb(record), [])
+
+
+def test_sound_in_another_unit_is_refused_and_clipping_is_not():
+    sound = np.linspace(-1.4, 1.4, 1920, dtype=np.float32)
+    data = write_clip(smooth_frames(3), sound, {})
+    assert np.abs(read_clip(data).audio).max() == np.float32(1.4)
+    with pytest.raises(UserError, match=r"audio reaches 9000; .*-1..1: divide integers of 16 bits by 32768"):
+        write_clip(smooth_frames(3), sound / np.float32(1.4) * 9000, {})
+    record = msgpack.unpackb(data)
+    record["audio"] = records._pack_array(9000 * sound)
+    with pytest.raises(records.CorruptRecordError, match="audio reaches"):
+        read_clip(msgpack.packb(record))
+
+
+def test_pictures_in_0_to_1_are_refused():
+    with pytest.raises(UserError, match="multiply pictures in 0..1 by 255"):
+        write_clip((smooth_frames(3) > 100).astype(np.uint8), None, {})
+
+
+def test_what_is_within_the_range_or_unknown_is_taken_as_it_is():
+    labels = {
+        name: np.zeros(shape, np.float32) for name, shape in (("pose", (3, 6)), ("lids", (3, 2)), ("gaze", (3, 2)))
+    }
+    labels["pose"][1], labels["lids"][2] = np.nan, (1.05, -0.02)
+    labels["gaze"][:] = 0.5, -np.pi
+    clip = read_clip(write_clip(smooth_frames(3), None, labels | {"portrait": smooth_frames(1)[0]}))
+    for name, value in labels.items():
+        np.testing.assert_array_equal(clip.labels[name], value)
 
 
 def test_shards_are_one_sequence_and_appear_complete(tmp_path):

@@ -109,6 +109,8 @@ def test_unfit_clips_stop_before_anything_is_compiled(tmp_path, record, match):
         (["--model.dtype", "float32"], "choose the dtype of computation with --dtype"),
         (["--fsdp", "2"], "fsdp=2 must be 0, or more with parallel='sharded'"),
         (["--refit-statistics"], "means nothing without init_from"),
+        (["--time-limit", "nan"], "time_limit=nan must be above 0"),
+        (["--process", "-2"], "must be 0 or more"),
     ],
 )
 def test_the_door_answers_what_it_cannot_use_with_one_line_and_code_2(tmp_path, capsys, flags, match):
@@ -225,9 +227,14 @@ def test_clips_of_another_stage_1_are_refused(own, autoencoder, tmp_path, capsys
 
 def test_encoding_refuses_bad_input_in_one_line(own, autoencoder, tmp_path, capsys):
     small = write(tmp_path / "small", [video(0), video(1, size=16)], [video(2)])
+    (tmp_path / "file").touch()
     for clips, out, match in (
         (tmp_path, tmp_path / "x", "has no folder train or validation"),
-        (own, own, "holds the clips themselves"),
+        (own, own, "would overwrite CLIPS"),
+        (own, own / "train" / "encoded", "would overwrite CLIPS"),
+        (own, autoencoder / "encoded", "would overwrite --autoencoder"),
+        (own, small, "holds train and no encoded clips"),
+        (own, tmp_path / "file" / "x", "file is not a folder"),
         (small, tmp_path / "y", "00.array_record, record 1: 12 frames of 16x16 pixels; this stage 1 takes 32x32"),
     ):
         assert encode.main([str(clips), str(out), "--autoencoder", str(autoencoder)]) == 2

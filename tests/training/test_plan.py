@@ -193,7 +193,7 @@ def test_the_program_of_a_plan_is_that_of_the_loop():
     """Measured constants replace the placeholders and change no shape."""
     task = make_toy()
     program = make_program(EXPERIMENT, task, make_strategy("jit", 8))
-    measured = program.fresh({}, task.prepare(Path()))
+    measured = program.fresh({}, task.measure(Path(), None)[0])
     assert jax.tree.map(lambda x: x.shape, measured) == jax.tree.map(lambda x: x.shape, program.shapes)
     np.testing.assert_allclose(flatten(measured.constants)["shift"], 0.1, rtol=1e-6)
 
@@ -272,6 +272,9 @@ def test_an_unknown_topology_ends_with_one_line(name, config, capsys):
             ["CONFIG", "--topology", "cpu:8", "--batches", "1", "1"],
             "batches=[1, 1] must be one or two",
         ),
+        (["CONFIG", "--topology", "cpu:8", "--render", "--batches", "1"], "--batches is of training steps"),
+        (["CONFIG", "--topology", "cpu:8", "--render", "--remat"], "--remat is of training steps"),
+        (["CONFIG", "--topology", "cpu:8", "--parallel", "jit", "--fsdp", "2"], "fsdp=2 must be 0, or more with"),
         (["CONFIG", "--topology", "cpu:8", "--fsdp", "3"], "fsdp=3 does not divide 8 devices"),
         (["CONFIG", "--topology", "cpu:8", "--parallel", "pmap"], "invalid choice: 'pmap'"),
     ],

@@ -1,18 +1,23 @@
 import dataclasses
+import json
+import re
+from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
 
 from tests.training.tiny import MOTION, STAGE_1, STAGE_2
-from vasa_jax.checkpoint import load_release
+from vasa_jax.checkpoint import load_release, read_bundle
 from vasa_jax.data.pipeline import open_shards
 from vasa_jax.data.records import read_clip, write_clip
 from vasa_jax.motion.objective import batch_spec
+from vasa_jax.motion.statistics import Statistics
 from vasa_jax.training import tasks
-from vasa_jax.training.config import Experiment, to_saved
+from vasa_jax.training.config import Experiment, OptimiserConfig, Records, to_saved
 from vasa_jax.training.export import export, main
 from vasa_jax.training.loop import train
+from vasa_jax.training.start import Start, initial, with_stage_1
 from vasa_jax.training.tasks import load_autoencoder, make_task, motion_sample
 
 
@@ -55,8 +60,82 @@ def test_runs_become_a_release_and_a_release_serves_stage_2(runs, tmp_path):
     same_config, same_params = load_autoencoder(str(folder / "1"))
     assert config == same_config == STAGE_1.model
     jax.tree.map(np.testing.assert_array_equal, params, same_params)
-    assert main([str(folder / "1"), str(folder / "1"), "--out", str(tmp_path / "q")]) == 2
-    assert main([str(tmp_path), "--out", str(tmp_path / "q")]) == 2 and not (tmp_path / "q").exists()
+
+
+def test_export_refuses_in_one_line_and_touches_nothing(runs, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    folder, _ = runs
+    one, two = str(folder / "1"), str(folder / "2")
+    for name, text in (("file", b""), ("latin.md", "Größe".encode("latin-1"))):
+        (tmp_path / name).write_bytes(text)
+    inside = sorted(path for run in (one, two) for path in Path(run).rglob("*"))
+    for arguments, match in (
+        ([one, one, "--out", "q"], "is a second run of stage 'autoencoder'"),
+        ([str(tmp_path), "--out", "q"], "holds no run"),
+        ([one, "--out", one], "--out .* would overwrite the run"),
+        ([one, "--out", f"{one}/release"], "--out .* would overwrite the run"),
+        ([one, "--out", str(folder)], "--out .* would overwrite the run"),
+        ([one, "--out", two], "exists and is not a release"),
+        ([one, "--out", f"{two}/release"], "lies in the training run"),
+        ([one, "--out", "file/release"], "file is not a folder"),
+        ([one, "--out", "q", "--card", "nothing.md"], "cannot read nothing.md"),
+        ([one, "--out", "q", "--card", "latin.md"], "cannot read latin.md: .*name a Markdown file"),
+    ):
+        assert main(arguments) == 2
+        lines = capsys.readouterr().err.strip().splitlines()
+        assert len(lines) == 1 and re.search(match, lines[0]), lines
+    assert sorted(path for run in (one, two) for path in Path(run).rglob("*")) == inside
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "latin.md"]
+
+
+def test_fine_tuning_starts_at_the_loss_of_its_source(runs, tmp_path, caplog):
+    """On clips of other people: with the source's statistics the held-out loss is the source's own, with statistics of
+    the new clips it is another."""
+    folder, _ = runs
+    others = dataclasses.replace(STAGE_2.data, first_seed=500, clips=4)
+    slow = OptimiserConfig(learning_rate=1e-9, final_learning_rate=0.0)
+    experiment = dataclasses.replace(STAGE_2, data=others, optimiser=slow, steps=1, ema=0.0)
+    start = Start(init_from=str(folder / "2"))
+    experiment = with_stage_1(experiment, start)
+    assert experiment.autoencoder == str(folder / "1")
+    task = make_task(experiment)
+    train(experiment, dataclasses.replace(task, pictures=lambda *_: {}, videos=lambda *_: {}), tmp_path, start)
+    notes = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    after = next(note["eval/loss"] for note in notes if "eval/loss" in note)
+
+    _, _, state = read_bundle(folder / "2")
+    held_out = task.held_out(tmp_path)
+    own = Statistics(**state["constants"])
+    assert after == pytest.approx(task.evaluate(state["ema"], own, held_out)["loss"], rel=0.01)
+    _, _, tuned = read_bundle(tmp_path)
+    jax.tree.map(np.testing.assert_array_equal, Statistics(**tuned["constants"]), own)
+
+    refitted, remarks = task.measure(tmp_path, None)
+    assert remarks == {}
+    assert abs(task.evaluate(state["ema"], refitted, held_out)["loss"] / after - 1) > 0.05
+    note = next(note["statistics"] for note in notes if "statistics" in note)
+    assert re.search(r"kept .* on these clips \d+ of 12 normalised components are off", note)
+
+    shapes = jax.eval_shape(task.init, jax.random.key(0))
+    arguments = experiment, shapes[0], task.blocks(shapes[0])
+    assert initial(dataclasses.replace(start, refit_statistics=True), *arguments, shapes[1]).constants is None
+    larger = Statistics(*(jax.ShapeDtypeStruct((7, 7)[: leaf.ndim], leaf.dtype) for leaf in shapes[1]))
+    with pytest.raises(ValueError, match=r"has statistics pose_mean \(6,\), this run \(7,\).*--refit-statistics"):
+        initial(start, *arguments, larger)
+
+
+def test_statistics_that_fit_badly_are_warned_about_with_numbers(runs, tmp_path, caplog):
+    folder, _ = runs
+    experiment = dataclasses.replace(
+        STAGE_2, autoencoder=str(folder / "1"), data=Records(path=str(folder / "2" / "data"), threads=1)
+    )
+    task = make_task(experiment)
+    statistics, _ = task.measure(tmp_path, None)
+    elsewhere = statistics._replace(pose_mean=statistics.pose_mean + 10 * statistics.pose_scale)
+    kept, remarks = task.measure(tmp_path, elsewhere)
+    assert kept is elsewhere and "has mean -10" in remarks["statistics"]
+    assert "has mean -10" in caplog.text and "--refit-statistics" in caplog.text
+    assert "has mean -10" in (tmp_path / "statistics.txt").read_text()
 
 
 def test_stage_2_without_stage_1_is_refused(tmp_path, monkeypatch):
@@ -75,15 +154,16 @@ def test_a_window_hears_its_own_sound():
     frames = np.arange(20)
     audio = np.repeat(frames, 640).astype(np.float32) / 100
     labels = {
-        "pose": np.tile(frames[:, None], (1, 6)).astype(np.float32),
+        "pose": np.tile(frames[:, None] / 10, (1, 6)).astype(np.float32),
         "dynamics": np.zeros((20, 6), np.float32),
-        "gaze": np.tile(frames[:, None], (1, 2)).astype(np.float32),
+        "gaze": np.tile(frames[:, None] / 10, (1, 2)).astype(np.float32),
     }
     sample = motion_sample(read_clip(write_clip(None, audio, labels)), 5, 2, 6)
     heard = sample["samples"][256 : 256 + 640 * 8].reshape(8, 640)
     np.testing.assert_allclose(heard[:, 0], frames[5:13] / 100, atol=1e-6)
     assert sample["samples"][0] == np.float32(0.04) and sample["samples"][-1] == np.float32(0.13)
-    assert sample["gaze"].tolist() == [9.5, 9.5] and sample["distance"].tolist() == [9.5]  # the window, not its context
+    np.testing.assert_allclose(sample["gaze"], 0.95, atol=1e-6)  # the window, not its context
+    np.testing.assert_allclose(sample["distance"], 0.95, atol=1e-6)
     assert np.isnan(sample["emotion"]).all()
     first = motion_sample(read_clip(write_clip(None, audio, labels)), 0, 2, 6)
     last = motion_sample(read_clip(write_clip(None, audio, labels)), 12, 2, 6)

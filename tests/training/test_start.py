@@ -9,8 +9,10 @@ from tests.training.toy import EXPERIMENT, ToyExperiment, make_toy
 from vasa_jax.checkpoint import flatten, read_bundle, save_release
 from vasa_jax.training.config import Experiment
 from vasa_jax.training.loop import train
-from vasa_jax.training.start import Start, read_source, take_parameters, with_stage_1
+from vasa_jax.training.start import Start, initial, read_source, take_parameters, with_stage_1
 from vasa_jax.training.tasks import make_task
+
+STATISTICS = jax.eval_shape(make_task(STAGE_2).init, jax.random.key(0))[1]
 
 
 def stop_after(steps):
@@ -69,6 +71,7 @@ def test_fresh_names_what_starts_from_scratch(tmp_path, other):
     [
         ({"resume": "a", "init_from": "b"}, "choose one of them"),
         ({"fresh": ("a",)}, "means nothing without init_from"),
+        ({"refit_statistics": True}, "means nothing without init_from"),
         ({"init_from": "a", "fresh": ("(",)}, "no regular expression"),
     ],
 )
@@ -125,6 +128,25 @@ def test_a_release_of_both_stages_serves_each(tmp_path):
     assert with_stage_1(STAGE_1, Start(init_from=str(tmp_path))) == STAGE_1
     named = dataclasses.replace(STAGE_2, autoencoder="mine")
     assert with_stage_1(named, Start(init_from=str(tmp_path))).autoencoder == "mine"
+
+
+def test_refitting_needs_statistics_to_be_taken(tmp_path):
+    one, released = shapes_of(STAGE_1)
+    save_release(tmp_path, "vasa", {}, {"autoencoder": arrays(one["autoencoder"])}, "float32", "")
+    start = Start(init_from=str(tmp_path), refit_statistics=True)
+    with pytest.raises(ValueError, match="refit_statistics means nothing here"):
+        initial(start, STAGE_1, one, released, {})
+    two, _ = shapes_of(STAGE_2)
+    with pytest.raises(ValueError, match="refit_statistics means nothing here"):
+        initial(start, with_stage_1(STAGE_2, start), two, two, STATISTICS)
+    assert initial(Start(init_from=str(tmp_path)), with_stage_1(STAGE_2, start), two, two, STATISTICS) == ({}, None)
+
+
+def test_motion_without_its_statistics_is_refused(tmp_path):
+    two, _ = shapes_of(STAGE_2)
+    save_release(tmp_path, "vasa", {}, {"motion": arrays(two)}, "float32", "")
+    with pytest.raises(ValueError, match="has statistics pose_mean missing.*--refit-statistics"):
+        initial(Start(init_from=str(tmp_path)), STAGE_2, two, two, STATISTICS)
 
 
 def test_a_shape_that_differs_is_named(tmp_path):

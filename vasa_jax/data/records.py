@@ -8,7 +8,9 @@ A record is a MessagePack map:
     labels   map of name to array; see `vasa_jax.arrays` for units; `phonemes` is a list of [symbol, start_s, end_s]
 
 An array is a map of `dtype` (NumPy's name), `shape` and `data` (little-endian, C order). A label that is unknown is
-absent, one that is unknown in some frames is NaN there; shapes are those of `LABELS`, others are kept as they are.
+absent, one that is unknown in some frames is NaN there; shapes and limits are those of `LABELS` and `LIMITS`, others
+are kept as they are. What is far outside of its range is in another unit (degrees, pixels, 0..255, 16-bit sound): the
+writer refuses it, and to the reader it is corrupt.
 Pictures are decoded one by one, so that a reader pays only for the frames it asks for.
 """
 
@@ -43,8 +45,50 @@ LABELS: dict[str, tuple[int | str, ...]] = {
 }
 """Labels in use and their shapes; t is the same number in all of them, that of the frames if there are any, other
 letters are any number."""
+SOUND_LIMIT = 2.0
+"""Largest sample of sound that is accepted: decoders of lossy sound pass 1 where it was clipped."""
+PHONEMES_LIMIT = 3600.0
+"""Latest end of a phoneme that is accepted, in seconds."""
 SOUND_SLACK = 0.1
 """By which share sound may be longer or shorter than its frames; 0.2 s are always allowed."""
+
+
+class Limit(NamedTuple):
+    """What numbers a component of a label may be; NaN is allowed in frames where a label is unknown.
+
+    name: of the component, "" where the label has one kind. unit: for messages. low, high: accepted.
+    """
+
+    name: str
+    unit: str
+    low: float
+    high: float
+
+
+def _each(unit: str, low: float, high: float, *names: str) -> tuple[Limit, ...]:
+    return tuple(Limit(name, unit, low, high) for name in names or ("",))
+
+
+LIMITS: dict[str, tuple[Limit, ...]] = {
+    "pose": (
+        *_each("radians", -3.15, 3.15, "pitch", "yaw", "roll"),
+        *_each("crop units, half the picture is 1", -3.0, 3.0, "tx", "ty"),
+        Limit("log distance", "the natural logarithm of a factor", -3.0, 3.0),
+    ),
+    "gaze": _each("radians", -3.15, 3.15, "theta", "phi"),
+    "mouth": _each("0 closed to 1 wide open", -0.5, 1.5),
+    "lids": _each("0 closed to 1 wide open", -0.5, 1.5),
+    "regions": (
+        *_each("crop units, half the picture is 1", -3.0, 3.0, "cx", "cy"),
+        *_each("crop units, half the picture is 1", 0.0, 3.0, "rx", "ry"),
+    ),
+    "dynamics": _each("stage 1's own unit", -1e4, 1e4),
+    "emotion": _each("coefficients of 0 to 1", -0.5, 1.5),
+}
+"""Limits of each label, one for all its numbers or one for each along its last axis: its range in docs/data.md and some
+slack, since detectors overshoot."""
+KNOWN = ("dynamics", "emotion")
+"""Labels that hold no NaN: what is unknown is left out."""
 _DAMAGE = (
     ValueError,
     TypeError,
@@ -90,13 +134,17 @@ def write_clip(
         labels: name to array (see the module); leave out what is unknown.
 
     Raises:
-        UserError: for frames or audio of another type or shape, non-finite sound, sound that is not 16 kHz (it lasts
-            longer or shorter than the frames), or a label of another shape than `LABELS` says.
+        UserError: for frames or audio of another type or shape, sound that is not finite, not 16 kHz (it lasts longer
+            or shorter than the frames) or not in -1..1, or a label of another shape than `LABELS` says or beyond its
+            `LIMITS`.
     """
     if frames is not None and (frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[-1] != 3):
         raise UserError(f"frames are {frames.dtype} {frames.shape}; write uint8 RGB pictures of shape (t, h, w, 3)")
+    if frames is not None and frames.size and frames.max() == 1:
+        raise UserError("frames hold the levels 0 and 1 alone; multiply pictures in 0..1 by 255 to make them uint8")
     arrays = {name: np.asarray(value) for name, value in labels.items() if name != "phonemes"}
     _check(0 if frames is None else len(frames), audio, arrays)
+    _check_phonemes(labels.get("phonemes", ()))
     record = {
         "version": VERSION,
         "frames": [] if frames is None else [_encode_picture(frame) for frame in frames],
@@ -130,6 +178,7 @@ def read_clip(data: bytes, frames: Sequence[int] | None = None) -> Clip:
         }
         audio = None if record["audio"] is None else _unpack_array(record["audio"])
         _check(len(pictures), audio, {name: value for name, value in labels.items() if name != "phonemes"})
+        _check_phonemes(labels.get("phonemes", ()))
         return Clip(np.stack(wanted) if wanted else np.zeros((0, 0, 0, 3), np.uint8), audio, labels)
     except _DAMAGE as error:
         raise CorruptRecordError(f"a broken clip record: {_one_line(error)}; write records with write_clip") from error
@@ -185,10 +234,16 @@ def _check(frames: int, audio: np.ndarray | None, labels: Mapping[str, np.ndarra
         if not fits or array.dtype.kind not in "fiu":
             sizes = ", ".join(str(t if want == "t" else want) for want in shape)
             raise UserError(f"label {name!r} is {array.dtype} {array.shape}; it must be numbers of shape ({sizes})")
+        _check_range(name, array)
     if audio is None:
         return
     if audio.dtype != np.float32 or audio.ndim != 1 or not np.isfinite(audio).all():
         raise UserError(f"audio is {audio.dtype} {audio.shape}; write finite float32 samples of shape (n,) at 16 kHz")
+    loudest = float(np.abs(audio).max(initial=0.0))
+    if loudest > SOUND_LIMIT:
+        raise UserError(
+            f"audio reaches {loudest:g}; its samples lie in -1..1: divide integers of 16 bits by 32768 before"
+        )
     if t is not None and abs(len(audio) - SAMPLES_PER_FRAME * t) > max(
         SOUND_SLACK * SAMPLES_PER_FRAME * t, SAMPLE_RATE // 5
     ):
@@ -196,6 +251,36 @@ def _check(frames: int, audio: np.ndarray | None, labels: Mapping[str, np.ndarra
             f"{len(audio)} samples of sound for {t} frames are {len(audio) / t * 25:.0f} Hz; resample to 16 kHz, and "
             "let sound and frames (25 a second) last equally long"
         )
+
+
+def _check_range(name: str, array: np.ndarray) -> None:
+    """Refuse a label whose numbers are those of another unit."""
+    if name == "portrait" and array.dtype != np.uint8:
+        raise UserError(f"label 'portrait' is {array.dtype}; it must be uint8 levels of 0 to 255")
+    if name == "identity" and array.dtype.kind == "f":
+        raise UserError(f"label 'identity' is {array.dtype}; it must be an integer")
+    limits = LIMITS.get(name, ())
+    for i, limit in enumerate(limits):
+        part = array if len(limits) == 1 else array[..., i]
+        wrong = (part < limit.low) | (part > limit.high)  # NaN is neither
+        if name in KNOWN:
+            wrong |= ~np.isfinite(part)
+        if wrong.any():
+            place = tuple(np.argwhere(wrong)[0])
+            where = f" in frame {place[0]}" if LABELS[name][0] == "t" else ""
+            raise UserError(
+                f"label {name!r} has {limit.name or 'a value'} {part[place]:g}{where}; it must lie in "
+                f"{limit.low:g}..{limit.high:g} ({limit.unit})"
+            )
+
+
+def _check_phonemes(phonemes: Sequence[Any]) -> None:
+    """Refuse what is no list of (symbol, start, end) in seconds."""
+    for phoneme in phonemes:
+        match phoneme:
+            case (str(), int() | float() as start, int() | float() as end) if 0 <= start <= end <= PHONEMES_LIMIT:
+                continue
+        raise UserError(f"label 'phonemes' has {phoneme!r}; write (symbol, start, end), in seconds of the clip")
 
 
 def _one_line(error: BaseException) -> str:

@@ -112,6 +112,10 @@ def work(arguments: list[str]) -> Iterator[str]:
         return
     if not run.workdir:
         raise UserError("workdir is empty: name a folder for the run with --workdir")
+    if not run.time_limit > 0:
+        raise UserError(f"time_limit={run.time_limit} must be above 0 seconds")
+    if run.processes < 0 or run.process < -1:
+        raise UserError(f"{run.processes=} and {run.process=} must be 0 or more")
     import jax
 
     from vasa_jax.training import cluster

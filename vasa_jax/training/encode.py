@@ -16,9 +16,9 @@ from tqdm import tqdm
 from vasa_jax.arrays import Motion
 from vasa_jax.command import Parser, run
 from vasa_jax.data.pipeline import Shards, find_shards, readable
-from vasa_jax.data.records import read_clip, write_shard
+from vasa_jax.data.records import Clip, CorruptRecordError, read_clip, write_shard
 from vasa_jax.errors import UserError, refusals
-from vasa_jax.files import remove_unfinished
+from vasa_jax.files import check_apart, check_folder, remove_unfinished
 from vasa_jax.training.tasks import load_encoder
 from vasa_jax.training.world_data import SPLITS, encoded_record, stamp
 
@@ -36,12 +36,18 @@ def encode(clips: str | Path, out: str | Path, autoencoder: str, max_corrupt: in
         Split to the number of shards that it has now.
 
     Raises:
-        UserError: for folders without shards, an OUT that another stage 1 encoded, or a clip without frames or of
-            another size than stage 1 takes, naming its shard and record; CorruptRecordError beyond `max_corrupt`.
+        UserError: for folders without shards, an OUT that is one of the others, holds something else or was encoded by
+            another stage 1, or a clip without frames or of another size than stage 1 takes, naming its shard and
+            record; CorruptRecordError beyond `max_corrupt`.
     """
-    clips, out = Path(clips), Path(out)
-    if clips.resolve() == out.resolve():
-        raise UserError(f"{out} holds the clips themselves; name another folder for the encoded ones")
+    clips, out = Path(clips), check_folder(out)
+    check_apart({"OUT": out}, {"CLIPS": clips, "--autoencoder": autoencoder})
+    if max_corrupt < 0:
+        raise UserError(f"{max_corrupt=} must be 0 or more")
+    with refusals("read", out):
+        names = sorted(path.name for path in out.iterdir()) if out.is_dir() else []
+    if names and "encoded.json" not in names:
+        raise UserError(f"{out} holds {names[0]} and no encoded clips; name an empty folder or one to go on with")
     shards = {split: find_shards(clips / split) for split in SPLITS if (clips / split).is_dir()}
     if not shards:
         raise UserError(f"{str(clips)!r} has no folder train or validation with shards in it; see docs/data.md")
@@ -60,14 +66,24 @@ def encode(clips: str | Path, out: str | Path, autoencoder: str, max_corrupt: in
 
 def _encode_shard(path: str, size: int, motion: Callable[[Any], Motion], max_corrupt: int) -> Iterator[bytes]:
     source = Shards([path])
-    for index, clip in readable(source, read_clip, max_corrupt):
-        count, height, width = clip.frames.shape[:3]
-        if (height, width) != (size, size):
+
+    def encoded(record: bytes) -> bytes | Clip:
+        clip = read_clip(record)
+        if clip.frames.shape[1:3] != (size, size):
+            return clip
+        try:
+            return encoded_record(clip, motion)
+        except UserError as error:
+            raise CorruptRecordError(f"as this stage 1 sees it, {error}") from error
+
+    for index, record in readable(source, encoded, max_corrupt):
+        if isinstance(record, Clip):
+            count, height, width = record.frames.shape[:3]
             raise UserError(
                 f"{source.where(index)}: {count} frames of {width}x{height} pixels; this stage 1 takes "
                 f"{size}x{size}: write the clips at that size"
             )
-        yield encoded_record(clip, motion)
+        yield record
 
 
 def _work(arguments: Sequence[str]) -> str:

@@ -12,7 +12,8 @@ from typing import Any
 
 from vasa_jax.checkpoint import check_release_target, read_bundle, save_release
 from vasa_jax.command import Parser, run
-from vasa_jax.errors import UserError
+from vasa_jax.errors import UserError, refusals
+from vasa_jax.files import check_apart
 from vasa_jax.training.config import from_saved, to_saved
 from vasa_jax.training.state import count, digest
 
@@ -30,8 +31,11 @@ def export(workdirs: Sequence[str | Path], out: str | Path, dtype: str = "bfloat
         Stage to the number of its parameters.
 
     Raises:
-        UserError: for a folder without a checkpoint, two runs of one stage, or a run of no known stage.
+        UserError: for a folder without a checkpoint, two runs of one stage, two stages that do not fit, or a run of no
+            known stage; where `out` is one of the runs, lies in a run, or may not be replaced.
     """
+    for workdir in workdirs:
+        check_apart({"--out": out}, {"the run": workdir})
     check_release_target(out)
     config: dict[str, Any] = {}
     tensors: dict[str, Any] = {}
@@ -47,6 +51,9 @@ def export(workdirs: Sequence[str | Path], out: str | Path, dtype: str = "bfloat
         if stage == "motion":
             tensors["statistics"] = state["constants"]
         runs[stage] = {"step": step, "parameters": count(tensors[stage]), "sha256": digest(tensors[stage])}
+    if len({stage["dynamics_dim"] for stage in config.values()}) > 1:
+        sizes = ", ".join(f"{stage} {values['dynamics_dim']}" for stage, values in config.items())
+        raise UserError(f"the two stages do not fit: dynamics_dim is of {sizes}; train stage 2 on this stage 1")
     config["training"] = runs
     save_release(out, "vasa", config, tensors, dtype, card or _plain_card(runs, dtype))
     return {stage: run["parameters"] for stage, run in runs.items()}
@@ -67,11 +74,14 @@ def _work(arguments: Sequence[str]) -> str:
     parser.add_argument("--dtype", default="bfloat16", choices=("bfloat16", "float32"), help="of the weights")
     parser.add_argument("--card", default="", help="Markdown file that becomes model_card.md")
     options = parser.parse_args(arguments)
-    if options.card and not Path(options.card).is_file():
-        raise UserError(f"card {options.card!r} is no file; name a Markdown file or leave --card out")
-    card = Path(options.card).read_text() if options.card else ""
+    card = _read_card(options.card) if options.card else ""
     sizes = export(options.workdir, options.out, options.dtype, card)
     return f"{options.out}: {', '.join(f'{stage} {size / 1e6:.2f}M' for stage, size in sizes.items())}"
+
+
+def _read_card(path: str) -> str:
+    with refusals("read", path, UnicodeDecodeError, advice="name a Markdown file with --card, or leave it out"):
+        return Path(path).read_text(encoding="utf-8")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

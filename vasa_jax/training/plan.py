@@ -308,8 +308,8 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("config", nargs="+", help="names or files of configs, as training takes them")
     parser.add_argument("--topology", required=True, help="v5e:2x4, v5p:4x4x4, cuda:h100x8, cuda:rtx4090, cpu:8, ...")
     parser.add_argument("--render", action="store_true", help="plan inference on one device instead of training")
-    parser.add_argument("--batches", nargs="+", type=int, default=[1, 2], help="samples a device; two make a fit")
-    parser.add_argument("--parallel", choices=("sharded", "jit"), default="sharded", help="how the step is spread")
+    parser.add_argument("--batches", nargs="+", type=int, help="samples a device (default 1 2); two make a fit")
+    parser.add_argument("--parallel", choices=("sharded", "jit"), help="how the step is spread (default sharded)")
     parser.add_argument("--fsdp", type=int, help="devices that share one copy of the state; 0 is all")
     parser.add_argument("--accumulate", type=int, help="micro-batches a step")
     parser.add_argument("--remat", action="store_true", default=None, help="compute cheap parts again")
@@ -324,10 +324,15 @@ def plan(arguments: Sequence[str]) -> str:
         UserError: for bad flags, a topology that cannot be planned, or a config that it cannot run.
     """
     options = _parse(arguments)
-    if min(options.batches) < 1 or len(options.batches) > 2 or len(set(options.batches)) < len(options.batches):
-        raise UserError(f"batches={options.batches} must be one or two different numbers, 1 or more")
-    given = {name: getattr(options, name) for name in ("parallel", "fsdp", "accumulate", "remat", "dtype")}
+    given = {name: getattr(options, name) for name in ("batches", "parallel", "fsdp", "accumulate", "remat", "dtype")}
     given = {name: value for name, value in given.items() if value is not None}
+    idle = [name for name in given if name != "dtype"]
+    if options.render and idle:
+        raise UserError(f"--{idle[0]} is of training steps and means nothing with --render; leave one of them out")
+    batches = given.pop("batches", [1, 2])
+    if min(batches) < 1 or len(batches) > 2 or len(set(batches)) < len(batches):
+        raise UserError(f"{batches=} must be one or two different numbers, 1 or more")
+    given = {"parallel": "sharded"} | given
     loaded = [(name, configs.load(name)) for name in options.config]
     topology = find_topology(options.topology)
     texts, frames = [], []
@@ -337,7 +342,7 @@ def plan(arguments: Sequence[str]) -> str:
             table, frame = inference_table(experiment, topology)
             frames.append(frame)
         else:
-            table = train_table(experiment, topology, options.batches)
+            table = train_table(experiment, topology, batches)
         texts.append(f"{heading(configs.find(name).name, experiment, topology)}\n{table}")
     if len(frames) > 1 and None not in frames:
         texts.append(f"together, estimated: {1 / sum(frames):.1f} frames/s, the portrait encoded before")

@@ -26,7 +26,7 @@ from vasa_jax.arrays import FPS, Motion
 from vasa_jax.data.pipeline import Shards, open_shards, readable
 from vasa_jax.data.records import Clip, CorruptRecordError, read_clip, write_clip, write_shard
 from vasa_jax.errors import UserError, refusals
-from vasa_jax.files import PREFIX, read_json, remove_unfinished, write_text
+from vasa_jax.files import PREFIX, check_folder, read_json, remove_unfinished, write_text
 from vasa_jax.synthetic.clip import make_clip
 from vasa_jax.synthetic.identity import sample_identity
 from vasa_jax.synthetic.performance import perform
@@ -125,6 +125,7 @@ def _make(data: W, folder: Path, size: int, make: Make[W], source: str) -> None:
         _made(folder / split) >= count for split, count in _counts(data).items()
     ):
         return
+    check_folder(folder)
     with refusals("make", folder):
         folder.mkdir(parents=True, exist_ok=True)
     with locked(folder, "wait until it has made the clips there, or choose another --data.make-in"):
