@@ -111,6 +111,10 @@ def test_unfit_clips_stop_before_anything_is_compiled(tmp_path, record, match):
         (["--refit-statistics"], "means nothing without init_from"),
         (["--time-limit", "nan"], "time_limit=nan must be above 0"),
         (["--process", "-2"], "must be 0 or more"),
+        (["--data.threads", "0"], "data.threads=0 must be 1 or more"),
+        (["--data.path", ""], "data.path is empty"),
+        (["--data.size", "32"], "--data.size"),
+        (["--steps", "many"], "--steps"),
     ],
 )
 def test_the_door_answers_what_it_cannot_use_with_one_line_and_code_2(tmp_path, capsys, flags, match):
@@ -119,8 +123,8 @@ def test_the_door_answers_what_it_cannot_use_with_one_line_and_code_2(tmp_path, 
     folder = write(tmp_path / "own", [video(0, size=16)], [video(1)])
     flags = [flag.replace("SMALL", str(folder)) for flag in flags]
     assert door.main([str(config), "--workdir", str(tmp_path / "run"), *flags]) == 2
-    lines = capsys.readouterr().err.strip().splitlines()
-    assert lines[-1].startswith("train: error: ") and match in lines[-1]
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert line.startswith("train: error: ") and match in line
 
 
 def test_records_replace_the_clips_that_a_config_makes(tmp_path):
@@ -228,8 +232,9 @@ def test_clips_of_another_stage_1_are_refused(own, autoencoder, tmp_path, capsys
 def test_encoding_refuses_bad_input_in_one_line(own, autoencoder, tmp_path, capsys):
     small = write(tmp_path / "small", [video(0), video(1, size=16)], [video(2)])
     (tmp_path / "file").touch()
+    (tmp_path / "empty").mkdir()
     for clips, out, match in (
-        (tmp_path, tmp_path / "x", "has no folder train or validation"),
+        (tmp_path / "empty", tmp_path / "x", "has no folder train or validation"),
         (own, own, "would overwrite CLIPS"),
         (own, own / "train" / "encoded", "would overwrite CLIPS"),
         (own, autoencoder / "encoded", "would overwrite --autoencoder"),

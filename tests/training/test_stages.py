@@ -68,10 +68,11 @@ def test_export_refuses_in_one_line_and_touches_nothing(runs, tmp_path, capsys, 
     one, two = str(folder / "1"), str(folder / "2")
     for name, text in (("file", b""), ("latin.md", "Größe".encode("latin-1"))):
         (tmp_path / name).write_bytes(text)
+    (tmp_path / "empty").mkdir()
     inside = sorted(path for run in (one, two) for path in Path(run).rglob("*"))
     for arguments, match in (
         ([one, one, "--out", "q"], "is a second run of stage 'autoencoder'"),
-        ([str(tmp_path), "--out", "q"], "holds no run"),
+        (["empty", "--out", "q"], "holds no run"),
         ([one, "--out", one], "--out .* would overwrite the run"),
         ([one, "--out", f"{one}/release"], "--out .* would overwrite the run"),
         ([one, "--out", str(folder)], "--out .* would overwrite the run"),
@@ -85,7 +86,7 @@ def test_export_refuses_in_one_line_and_touches_nothing(runs, tmp_path, capsys, 
         lines = capsys.readouterr().err.strip().splitlines()
         assert len(lines) == 1 and re.search(match, lines[0]), lines
     assert sorted(path for run in (one, two) for path in Path(run).rglob("*")) == inside
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "latin.md"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["empty", "file", "latin.md"]
 
 
 def test_fine_tuning_starts_at_the_loss_of_its_source(runs, tmp_path, caplog):

@@ -10,7 +10,6 @@ writer, shows progress and says how long each part took. What a user got wrong e
 
 import contextlib
 import dataclasses
-import io
 import os
 import signal
 import sys
@@ -20,9 +19,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-import tyro
-
 from vasa_jax.command import run
+from vasa_jax.doors.flags import read_flags
 from vasa_jax.errors import UserError
 
 if TYPE_CHECKING:
@@ -64,16 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def parse(arguments: Sequence[str]) -> Options:
     """Reads flags. Raises UserError with tyro's complaint on one line; --help prints and exits with 0."""
-    complaint = io.StringIO()
-    try:
-        with contextlib.redirect_stderr(complaint):
-            return tyro.cli(Options, prog="infer", description=Options.__doc__, args=list(arguments))
-    except SystemExit as stop:
-        if not stop.code:
-            raise
-        lines = [line.strip("│ ") for line in complaint.getvalue().splitlines()[1:]]
-        end = next((i for i, line in enumerate(lines) if line.startswith(("─", "╰"))), len(lines))
-        raise UserError(f"{' '.join(lines[:end])}; see --help") from None
+    return read_flags(Options, "infer", arguments, description=Options.__doc__)
 
 
 def work(options: Options) -> Iterator[str]:

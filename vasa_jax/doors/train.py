@@ -18,6 +18,7 @@ import tyro
 
 from vasa_jax import command
 from vasa_jax.config import load, names
+from vasa_jax.doors.flags import read_flags
 from vasa_jax.errors import UserError
 
 USAGE = "usage: train CONFIG --workdir DIR [--steps N] [--seed S] [--dry-run]; CONFIG --help lists every flag"
@@ -26,8 +27,7 @@ USAGE = "usage: train CONFIG --workdir DIR [--steps N] [--seed S] [--dry-run]; C
 def parse(arguments: list[str]) -> Any:
     """The flags on top of the config: a value with the fields experiment, workdir, dry_run and time_limit.
 
-    Raises UserError where no config is named, or for a flag that would not be used; exits with a hint for an unknown
-    flag or a value of the wrong type.
+    Raises UserError where no config is named, and for a flag that is unknown, of the wrong type, or would not be used.
     """
     if not arguments or arguments[0].startswith("-"):
         raise UserError(f"{USAGE}; CONFIG is a Python file or one of {', '.join(names())}")
@@ -63,7 +63,7 @@ def parse(arguments: list[str]) -> Any:
         ],
         frozen=True,
     )
-    return tyro.cli(run, prog=f"train {arguments[0]}", args=arguments[1:], config=(tyro.conf.AvoidSubcommands,))
+    return read_flags(run, f"train {arguments[0]}", arguments[1:], config=(tyro.conf.AvoidSubcommands,))
 
 
 def _makes_clips(experiment: Any) -> bool:

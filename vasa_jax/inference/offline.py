@@ -81,8 +81,8 @@ class Model:
             seed: 0 to 2^32 - 1; the same seed gives the same frames.
             steps: of the sampler, 1 or more.
             guidance_audio, guidance_gaze: scales, 0 or more.
-            crop: x, y and side of a square in the picture, in pixels; None is the upper square of a tall picture and the
-                central one of a wide picture.
+            crop: x, y and side of a square in the picture, in pixels; None is the upper square of a tall picture and
+                the central one of a wide picture.
             motion: raw motion, or a file of it, to replay instead of generating (then audio and controls do nothing).
 
         Returns:
