@@ -7,6 +7,8 @@ from typing import Any, cast
 import av
 import numpy as np
 import soundfile
+from av.container import OutputContainer
+from av.stream import Disposition
 
 
 class Pipe(io.RawIOBase):
@@ -52,6 +54,7 @@ def encode(
     layout: str | None = None,
     starts: tuple[tuple[float, int, int], ...] = (),
     picture: bool = False,
+    beside: tuple[str, np.ndarray] | None = None,
 ) -> bytes:
     """A file as FFmpeg writes it.
 
@@ -60,6 +63,7 @@ def encode(
         piped: whether the writer can go back to fill in lengths.
         starts: (seconds, first, last): samples first to last begin at that time; all at 0 if empty.
         picture: whether a second of video comes with it, from time 0.
+        beside: codec and samples (n,) of a second stream of sound, which is the default.
     """
     samples = samples if samples.ndim == 2 else samples[None]
     layout = layout or {1: "mono", 2: "stereo", 6: "5.1"}[len(samples)]
@@ -75,13 +79,23 @@ def encode(
             for _ in range(25):
                 container.mux(video.encode(av.VideoFrame(64, 64, "yuv420p")))
             container.mux(video.encode(None))
+        other = container.add_stream(beside[0], rate=rate, layout="mono") if beside else None
+        if other is not None:
+            stream.disposition, other.disposition = Disposition(0), Disposition.default
         for seconds, first, last in starts or ((0.0, 0, samples.shape[1]),):
-            part = np.ascontiguousarray(samples[:, first:last].T).reshape(1, -1)
-            frame = av.AudioFrame.from_ndarray(part, format="flt", layout=layout)
-            frame.sample_rate, frame.pts = rate, round(seconds * rate)
-            container.mux(stream.encode(frame))
+            _mux(container, stream, samples[:, first:last], layout, round(seconds * rate))
         container.mux(stream.encode(None))
+        if beside and isinstance(other, av.AudioStream):
+            _mux(container, other, beside[1][None], "mono", 0)
+            container.mux(other.encode(None))
     return bytes(buffer.data) if isinstance(buffer, Pipe) else buffer.getvalue()
+
+
+def _mux(container: OutputContainer, stream: av.AudioStream, samples: np.ndarray, layout: str, start: int) -> None:
+    packed = np.ascontiguousarray(samples.T).reshape(1, -1)  # PyAV counts the planes of eight channels wrongly
+    frame = av.AudioFrame.from_ndarray(packed, format="flt", layout=layout)
+    frame.sample_rate, frame.pts = stream.rate, start
+    container.mux(stream.encode(frame))
 
 
 def patched(data: bytes, offset: int, form: str, value: int) -> bytes:

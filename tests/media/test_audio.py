@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from tests.media.sounds import encode, loudest, plain, tone
+from tests.media.sounds import encode, loudest, patched, plain, tone
 from vasa_jax.errors import UserError
 from vasa_jax.media import audio, sound_file
 from vasa_jax.media.audio import AudioReader, load_audio, open_sound
@@ -191,6 +191,32 @@ def test_a_codec_that_nobody_knows(tmp_path):
     (tmp_path / "a.wav").write_bytes(data)
     with pytest.raises(UserError, match="a.wav has its sound in a codec that cannot be decoded; convert it"):
         open_sound(tmp_path / "a.wav")
+
+
+def test_the_stream_that_players_choose(tmp_path):
+    data = encode(tone(1.0, 48000, 300), 48000, "aac", "matroska", beside=("libopus", tone(1.0, 48000, 600)))
+    (tmp_path / "a.mka").write_bytes(data)
+    assert abs(loudest(load_audio(tmp_path / "a.mka")) - 600) < 3  # which is marked as the default
+    (tmp_path / "a.mka").write_bytes(data.replace(b"A_OPUS", b"A_NONE"))
+    assert abs(loudest(load_audio(tmp_path / "a.mka")) - 300) < 3  # the other one has no decoder
+    (tmp_path / "a.mka").write_bytes(data.replace(b"A_OPUS", b"A_NONE").replace(b"A_AAC", b"A_XXX"))
+    with pytest.raises(UserError, match="codec that cannot be decoded"):
+        open_sound(tmp_path / "a.mka")
+
+
+def test_surround_sound_in_the_clothes_of_samples(tmp_path):
+    burst = encode(np.stack([tone(1.0, 48000, 300)] * 2), 48000, "ac3", "spdif")
+    (tmp_path / "a.wav").write_bytes(plain(np.frombuffer(burst, "<i2").reshape(-1, 2), 48000))
+    assert abs(loudest(load_audio(tmp_path / "a.wav")) - 300) < 3
+
+
+def test_rates_at_which_nobody_speaks(tmp_path):
+    for rate in (1, 999, 2_000_000, 2**31 - 1):
+        (tmp_path / "a.wav").write_bytes(patched(plain(tone(0.1, 16000), 16000), 24, "<I", rate))
+        with pytest.raises(UserError, match=f"a.wav has a rate of {rate} samples a second"):
+            open_sound(tmp_path / "a.wav")
+    with pytest.raises(UserError, match="shorter than a single sample"):
+        load_audio((np.ones(1, np.float32), 48000))
 
 
 def test_samples_without_a_header_are_refused(tmp_path):

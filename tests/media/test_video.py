@@ -20,7 +20,7 @@ def flash_and_click(rate: int, channels: int) -> np.ndarray:
     return sound
 
 
-@pytest.mark.parametrize("rate, channels", [(16000, 1), (44100, 2), (48000, 6), (11111, 1), (96000, 2)])
+@pytest.mark.parametrize("rate, channels", [(16000, 1), (44100, 2), (48000, 8), (11111, 1), (96000, 2)])
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
 def test_picture_and_sound_are_in_sync(tmp_path, rate, channels, suffix):
     path = tmp_path / f"a{suffix}"
@@ -167,3 +167,12 @@ def test_real_videos(assets: Path):
     for path in sorted((assets / "video").iterdir())[:3]:
         frames = list(itertools.islice(read_video(path), 3))
         assert len(frames) == 3 and frames[0].ndim == 3, path
+
+
+def test_a_name_is_a_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("12:30.mp4", "http:a.mkv"):
+        with VideoWriter(name, 25, 64, audio=np.zeros(640, np.float32)) as writer:
+            writer.write(WHITE)
+        assert len(list(read_video(name))) == 1
+        assert open_sound(name).rate == 16000

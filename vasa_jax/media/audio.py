@@ -27,7 +27,7 @@ LOUDEST = 16.0
 """Larger samples are on another scale than [-1, 1]."""
 NARROW = 2.0**-15
 """Integers of 32 or 64 bits that reach no more of full scale hold samples of fewer bits."""
-FASTEST = 1_000_000  # samples a second
+SLOWEST, FASTEST = 1000, 1_000_000  # samples a second
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,6 +88,8 @@ def open_sound(source: AudioSource) -> Sound:
         sound = _open_array(*source)
     else:
         sound = _open_array(source, SAMPLE_RATE)
+    if not SLOWEST <= sound.rate <= FASTEST:
+        raise UserError(f"{sound.name} has a rate of {sound.rate} samples a second; a voice has {SLOWEST} to {FASTEST}")
     if next(sound.blocks(), None) is None:
         raise UserError(f"{sound.name} has zero length: it holds no samples, or was cut off before them")
     return sound
@@ -115,8 +117,8 @@ def _open_array(samples: np.ndarray, rate: int | float) -> Sound:
     name = "the audio array"
     if samples.ndim not in (1, 2):
         raise UserError(f"{name} has shape {samples.shape}; give (samples,) or (samples, channels)")
-    if not math.isfinite(rate) or rate != int(rate) or not 1 <= rate <= FASTEST:
-        raise UserError(f"{name} has {rate=}; give a whole number of samples a second, at most {FASTEST}")
+    if not math.isfinite(rate) or rate != int(rate) or rate < 1:
+        raise UserError(f"{name} has {rate=}; give a whole number of samples a second")
     samples = samples[:, None] if samples.ndim == 1 else samples
     channels = samples.shape[1]
     if not 1 <= channels <= MAX_CHANNELS:
@@ -172,8 +174,12 @@ class AudioReader:
         Raises:
             UserError: what `Sound.blocks` raises.
         """
-        sound = self.sound
-        yield from resampled(mono(sound.blocks(), sound.rate, sound.layout), sound.rate, SAMPLE_RATE, 1)
+        sound, empty = self.sound, True
+        for block in resampled(mono(sound.blocks(), sound.rate, sound.layout), sound.rate, SAMPLE_RATE, 1):
+            empty = False
+            yield block
+        if empty:
+            raise UserError(f"{sound.name} is shorter than a single sample at 16 kHz")
 
 
 def load_audio(source: AudioSource) -> np.ndarray:

@@ -51,16 +51,17 @@ def open_container(part: Part) -> Iterator[tuple[InputContainer, PartFile]]:
         yield container, file
 
 
-def audio_streams(part: Part) -> list[int]:
-    """The indices of a part's streams of sound, those first that players choose. Raises Refused."""
-    with (
-        _refusals("is not a sound that libsndfile or FFmpeg can read; convert it if a player plays it"),
-        open_container(part) as (container, _),
-    ):
+def audio_streams(part: Part) -> list[tuple[int, str]]:
+    """Index and codec ("" for an unknown one) of each of a part's streams of sound, those first that players choose.
+
+    Raises Refused.
+    """
+    complaint = "is not a sound that libsndfile or FFmpeg can read; convert it if a player plays it"
+    with _refusals(complaint), open_container(part) as (container, _):
         streams = sorted(container.streams.audio, key=lambda stream: not stream.disposition & Disposition.default)
         if not streams:
             raise Refused("is not a sound: neither libsndfile nor FFmpeg finds audio in it")
-        return [stream.index for stream in streams]
+        return [(stream.index, stream.codec_context.name if stream.codec_context else "") for stream in streams]
 
 
 def open_with_ffmpeg(part: Part, index: int) -> Reader:

@@ -22,7 +22,9 @@ from vasa_jax.media.parts import Part, parts
 from vasa_jax.media.reader import Piece, Reader, Refused, standard_layout
 
 _PLAIN = (b"RIFF", b"RIFX", b"RF64", b"BW64", b"riff", b"FORM", b"caff", b".snd")
-_HEADERLESS = (".raw", ".pcm", ".sw", ".s16", ".s16le", ".f32", ".ulaw", ".alaw", ".bin")
+_DISGUISED = ("ac3", "eac3", "dca")
+"""Codecs that hide in a WAV file as if they were samples."""
+_HEADERLESS = (".raw", ".pcm", ".sw", ".s16", ".s16le", ".f32", ".ul", ".ulaw", ".al", ".alaw", ".g726", ".bin")
 
 
 def open_sound_file(path: Path) -> Reader:
@@ -65,21 +67,22 @@ def _alike(pieces: Iterable[Piece], rate: int, channels: int) -> Iterator[np.nda
 
 def _advice(path: Path) -> str:
     if path.suffix.lower() in _HEADERLESS:
-        return "; samples without a header need one: ffmpeg -f s16le -ar RATE -ac CHANNELS -i IN OUT.wav"
+        return "; samples without a header need one: ffmpeg -f s16le -ar RATE -ac CHANNELS -i IN OUT.wav, for 16 bits"
     return ""
 
 
 def _open_part(part: Part) -> Reader:
     """The first reader that finds samples in a part; else the first that opens it. Raises Refused."""
-    plain = _is_plain(part)
-    attempts = [functools.partial(_open_with_libsndfile, part)]
+    streams, complaints = [], []
     try:
-        streams = [functools.partial(open_with_ffmpeg, part, index) for index in audio_streams(part)]
-        complaints = []
+        streams = audio_streams(part)
     except Refused as error:
-        streams, complaints = [], [error]
+        complaints.append(error)
+    attempts = [functools.partial(open_with_ffmpeg, part, index) for index, _ in streams]
+    plain = _is_plain(part) and not any(codec in _DISGUISED for _, codec in streams)
+    attempts.insert(0 if plain else len(attempts), functools.partial(_open_with_libsndfile, part))
     empty: Reader | None = None
-    for attempt in attempts + streams if plain else streams + attempts:
+    for attempt in attempts:
         try:
             reader = attempt()
             if next(reader.pieces(), None) is not None:
