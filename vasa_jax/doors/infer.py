@@ -16,7 +16,6 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from vasa_jax.command import run
@@ -153,9 +152,11 @@ def _write(frames, writer, total: int | None, size: int) -> float:
 
 def _prepare_jax(platform: str) -> None:
     """Tells JAX where to run and where to keep compiled programs for the next run; it must happen before JAX starts."""
-    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path.home() / ".cache" / "vasa-jax" / "compiled"))
     if platform != "auto":
         os.environ["JAX_PLATFORMS"] = {"gpu": "cuda"}.get(platform, platform)
+    from vasa_jax.compile_cache import keep_compiled
+
+    keep_compiled("~/.cache/vasa-jax/compiled")
 
 
 def _check_platform(platform: str) -> None:

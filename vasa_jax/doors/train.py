@@ -116,8 +116,7 @@ def work(arguments: list[str]) -> Iterator[str]:
         raise UserError(f"time_limit={run.time_limit} must be above 0 seconds")
     if run.processes < 0 or run.process < -1:
         raise UserError(f"{run.processes=} and {run.process=} must be 0 or more")
-    import jax
-
+    from vasa_jax.compile_cache import keep_compiled
     from vasa_jax.training import cluster
     from vasa_jax.training.logs import NonFiniteError
     from vasa_jax.training.loop import train
@@ -126,9 +125,7 @@ def work(arguments: list[str]) -> Iterator[str]:
 
     if run.distributed or run.coordinator or run.processes or run.process >= 0:
         cluster.join(run.coordinator, run.processes, run.process)
-    cache = jax.config.jax_compilation_cache_dir  # pyright: ignore[reportAttributeAccessIssue]
-    if cache is None:  # a run that goes on need not compile again
-        jax.config.update("jax_compilation_cache_dir", str(Path(run.workdir).absolute() / "compiled"))
+    keep_compiled(Path(run.workdir) / "compiled")  # a run that goes on need not compile again
     experiment = with_stage_1(run.experiment, run.start)
     try:
         result = train(experiment, make_task(experiment), run.workdir, run.start, run.time_limit, wandb=run.wandb)
