@@ -60,3 +60,24 @@ def device_memory(advice: str) -> Iterator[None]:
             raise
         kind = jax.local_devices()[0].device_kind
         raise UserError(f"{kind} ran out of memory: {reason(error)[:200]}; {advice}") from error
+
+
+def check_devices(flag: str = "") -> None:
+    """Start JAX, and see whether the machine has what was asked for.
+
+    Args:
+        flag: how it was asked for, as "--platform gpu"; empty where only the environment can say.
+
+    Raises:
+        UserError: the machine has no such device, or JAX no such platform.
+    """
+    import jax
+
+    try:
+        jax.devices()
+    except (RuntimeError, AssertionError) as error:  # JAX asserts where CUDA's plug-in is not installed
+        asked = flag or f"JAX_PLATFORMS={os.environ.get('JAX_PLATFORMS', '')}"
+        extra = "tpu" if "tpu" in asked else "cuda"
+        raise UserError(
+            f"{asked}: JAX finds no such device; install vasa-jax[{extra}] on a machine that has one, or leave it out"
+        ) from error

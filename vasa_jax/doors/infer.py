@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Literal
 
 from vasa_jax.command import run
 from vasa_jax.doors.flags import read_flags
-from vasa_jax.errors import UserError
+from vasa_jax.errors import UserError, check_devices
 
 if TYPE_CHECKING:
     from vasa_jax.inference import Model
@@ -87,7 +87,7 @@ def work(options: Options) -> Iterator[str]:
     reader = AudioReader(options.audio) if options.audio else None
     if options.save_motion:
         check_motion_target(options.save_motion)
-    _check_platform(options.platform)
+    check_devices("" if options.platform == "auto" else f"--platform {options.platform}")
     model = vasa_jax.load(options.model, None if options.dtype == "auto" else options.dtype)
     size = options.size or model.size
     if is_frame_folder(options.out):
@@ -157,19 +157,6 @@ def _prepare_jax(platform: str) -> None:
     from vasa_jax.compile_cache import keep_compiled
 
     keep_compiled("~/.cache/vasa-jax/compiled")
-
-
-def _check_platform(platform: str) -> None:
-    import jax
-
-    try:
-        jax.devices()
-    except RuntimeError as error:
-        extra = {"gpu": "cuda", "tpu": "tpu"}.get(platform, "cuda")
-        raise UserError(
-            f"--platform {platform}: JAX finds no such device; where there is one, install the extra {extra} "
-            f"(pip install '.[{extra}]' in a checkout), or leave the flag out"
-        ) from error
 
 
 def _parse_crop(crop: str) -> tuple[int, int, int] | None:

@@ -19,7 +19,7 @@ import tyro
 from vasa_jax import command
 from vasa_jax.config import load, names
 from vasa_jax.doors.flags import read_flags
-from vasa_jax.errors import UserError
+from vasa_jax.errors import UserError, check_devices
 
 USAGE = "usage: train CONFIG --workdir DIR [--steps N] [--seed S] [--dry-run]; CONFIG --help lists every flag"
 
@@ -125,6 +125,7 @@ def work(arguments: list[str]) -> Iterator[str]:
 
     if run.distributed or run.coordinator or run.processes or run.process >= 0:
         cluster.join(run.coordinator, run.processes, run.process)
+    check_devices()
     keep_compiled(Path(run.workdir) / "compiled")  # a run that goes on need not compile again
     experiment = with_stage_1(run.experiment, run.start)
     try:
