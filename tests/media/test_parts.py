@@ -147,3 +147,13 @@ def test_files_that_were_cut_off_end_there(tmp_path):
     m4a = encode(LOW, RATE, "aac", "ipod")
     with pytest.raises(UserError, match="a.m4a.*is not a sound.*convert it"):  # what it holds is listed at its end
         heard(tmp_path, "a.m4a", m4a[: len(m4a) // 2])
+
+
+def test_a_transport_stream_that_goes_on_elsewhere_is_refused(tmp_path):
+    first, second = (
+        encode(tone(1.0, 48000), 48000, "aac", "mpegts", options={"mpegts_start_pid": pid}) for pid in ("256", "512")
+    )
+    for data in (first + second, first * 40 + second):
+        with pytest.raises(UserError, match="a.ts goes on with another stream"):
+            heard(tmp_path, "a.ts", data)
+    assert abs(len(heard(tmp_path, "a.ts", first * 2)) - 2 * RATE) < 0.1 * RATE

@@ -26,6 +26,8 @@ GAP = 0.1
 """Seconds by which time stamps may stray before silence fills the gap."""
 LEAP = 10.0
 """Seconds of a gap that a stream whose clock may start anew fills at most."""
+TAIL = 8192
+"""Bytes of tables that may follow the last packet of sound in a transport stream without pictures."""
 MOST_PLANES = 7
 """Channels in planes of their own that PyAV counts rightly; it reads wild memory beyond."""
 LONGEST_GAP = 3600.0
@@ -119,6 +121,8 @@ def _frames(
             if packet is None:
                 break
             reached = packet.pos + packet.size if packet.pos is not None else reached
+        except IndexError:  # PyAV does not know a stream that begins on the way
+            raise Refused("goes on with another stream; cut it there and join the pieces as WAV") from None
         except FFmpegError:
             if file.tell() < file.size:
                 raise
@@ -149,6 +153,7 @@ class _Clock:
         self._claimed = (container.duration or 0) / av.time_base
         form = container.format.name.split(",")[0]
         self._follows, self._restarts = form in _TIMED, form in _RESTARTING
+        self._pictures = bool(container.streams.video)
         self._start: float | None = None
         self._others = [
             float(other.start_time * other.time_base)
@@ -178,11 +183,14 @@ class _Clock:
         return ahead
 
     def check_end(self, reached: int, size: int) -> None:
-        """Refuse a file of sound alone that ends early, `reached` bytes on, while more bytes follow. Raises Refused."""
-        if self._follows and not self._others and 0 < reached < 0.9 * size and self._claimed - self.seconds > 1.0:
-            raise Refused(
-                f"is damaged near {self.seconds:.1f} s: what follows, up to {self._claimed:.1f} s, cannot be read"
-            )
+        """Refuse a file that goes on where its sound ends, `reached` bytes on. Raises Refused."""
+        if not self._follows or self._pictures or not reached:
+            return
+        place = f"{self.seconds:.1f} s"
+        if self._restarts and size - reached > TAIL:
+            raise Refused(f"goes on with another stream after {place}; cut it there and join the pieces as WAV")
+        if not self._others and reached < 0.9 * size and self._claimed - self.seconds > 1.0:
+            raise Refused(f"is damaged near {place}: what follows, up to {self._claimed:.1f} s, cannot be read")
 
 
 def _samples(frame: AudioFrame) -> np.ndarray:

@@ -93,8 +93,11 @@ class PartFile(io.RawIOBase):
 
     def readinto(self, buffer) -> int:
         """Fill a buffer, less of it at the end. Raises OSError."""
+        count = min(len(buffer), self.size - self._position)
+        if count <= 0:  # damaged files send readers beyond all bounds
+            return 0
         self._file.seek(self._part.start + self._position)
-        data = bytearray(self._file.read(max(0, min(len(buffer), self.size - self._position))))
+        data = bytearray(self._file.read(count))
         for offset, patch in self._part.patches:
             begin, end = max(offset, self._position), min(offset + len(patch), self._position + len(data))
             if begin < end:
@@ -224,7 +227,7 @@ def _corrections(file: BinaryIO, start: int, end: int) -> tuple[tuple[int, bytes
         return ()
     wide = 0  # where RF64 keeps the real length of the samples
     at = start + layout.first
-    while (chunk := _chunk(file, at, layout)) is not None:
+    while at < end and (chunk := _chunk(file, at, layout)) is not None:
         name, size = chunk
         if name == b"ds64":
             wide = at + 8 + 8
