@@ -104,7 +104,14 @@ lock: $(BIN)/uv
 	held="--constraints requirements/dev.txt"; \
 	resolve dev "--group editable --extra dev --extra faces"; \
 	resolve core "--group editable $$held"; \
-	for extra in faces parity cuda tpu plan; do resolve $$extra "--extra $$extra $$held"; done
+	for extra in faces parity cuda tpu plan; do resolve $$extra "--extra $$extra $$held"; done; \
+	for python in 3.11 3.12 3.13 3.14; do \
+		for platform in x86_64-manylinux_2_28 aarch64-manylinux_2_28 aarch64-apple-darwin; do \
+			MACOSX_DEPLOYMENT_TARGET=15.0 $(BIN)/uv pip install --quiet --dry-run --target $(VENV)/none --only-binary :all: \
+				--require-hashes --python-version $$python --python-platform $$platform -r requirements/dev.txt || exit; \
+			echo "Python $$python, $$platform: a wheel of everything"; \
+		done; \
+	done
 
 clean:
 	rm -rf $(VENV) .cache .pytest_cache .ruff_cache build talk.mp4

@@ -46,16 +46,16 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "bin"
 
 
+def start(folder: Path, *line: str) -> subprocess.CompletedProcess:
+    """Run a command in a folder as a shell outside of any checkout would."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "VIRTUAL_ENV"))}
+    return subprocess.run(line, cwd=folder, env=kept, check=False, capture_output=True, text=True)
+
+
 @pytest.fixture
 def command(installed: Path, tmp_path: Path):
-    """Run an installed command in an empty folder, as a shell outside of any checkout would."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "VIRTUAL_ENV"))}
-
-    def run(name: str, *arguments: str) -> subprocess.CompletedProcess:
-        line = [str(installed / name), *arguments]
-        return subprocess.run(line, cwd=tmp_path, env=kept, check=False, capture_output=True, text=True)
-
-    return run
+    """Run an installed command in an empty folder."""
+    return lambda name, *arguments: start(tmp_path, str(installed / name), *arguments)
 
 
 def test_the_sdist_is_the_checkout(sdist: Path) -> None:
@@ -100,3 +100,11 @@ def test_configs_are_found_by_name(command) -> None:
 def test_bad_input_ends_in_one_line(command) -> None:
     done = command("vasa-convert", "liveportrait.spade_generator", "missing.pth", "out.safetensors")
     assert done.returncode == 2 and done.stderr.count("\n") == 1 and "missing.pth" in done.stderr
+
+
+def test_the_environment_of_make_has_the_checkout_in_place(tmp_path: Path) -> None:
+    done = start(tmp_path, sys.executable, "-c", "import vasa_jax; print(vasa_jax.__file__)")
+    assert done.returncode == 0, f"run make setup: {done.stderr}"
+    assert Path(done.stdout.strip()).parent == ROOT / "vasa_jax"
+    help_text = start(tmp_path, str(Path(sys.executable).with_name("vasa-infer")), "--help")
+    assert help_text.returncode == 0 and "--image" in help_text.stdout
