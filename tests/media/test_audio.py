@@ -90,6 +90,14 @@ def test_what_ffmpeg_writes(tmp_path, codec, form, rate, layout):
     assert np.abs(heard[3000:-3000]).max() == pytest.approx(0.5, abs=0.2)
 
 
+def test_metadata_in_any_encoding(tmp_path):
+    path = tmp_path / "a.mkv"
+    data = encode(tone(1.0, 16000, 300), 16000, "libopus", "matroska")
+    assert b"Lavf" in data
+    path.write_bytes(data.replace(b"Lavf", b"\xe9\xff\xfe\xc3"))  # the name of the writer
+    assert abs(loudest(load_audio(path)) - 300) <= 3
+
+
 def test_integer_arrays_are_scaled():
     levels = np.array([-1.0, 0.0, 0.5])
     for kind in (np.int8, np.int16, np.int32, np.int64, ">i2", "<i4"):

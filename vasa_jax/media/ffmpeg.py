@@ -7,6 +7,7 @@ a decoder, samples without a header (their rate would be a guess), and a stream 
 
 import contextlib
 from collections.abc import Generator, Iterator
+from typing import Any
 
 import av
 import numpy as np
@@ -33,6 +34,8 @@ MOST_PLANES = 7
 LONGEST_GAP = 3600.0
 """Seconds of a gap that any file fills at most."""
 
+_ANY_TEXT: dict[str, Any] = {"metadata_errors": "replace"} if int(av.__version__.partition(".")[0]) < 19 else {}
+"""Makes PyAV take metadata in any encoding, as it does by itself from 19 on."""
 _TIMED = {"mov", "matroska", "mpegts", "mpeg", "flv", "asf", "ogg", "flac"}
 """Containers (as FFmpeg calls them) whose time stamps are written and not counted."""
 _RESTARTING = {"mpegts", "mpeg"}
@@ -48,7 +51,7 @@ def open_container(part: Part) -> Iterator[tuple[InputContainer, PartFile]]:
     """
     with (
         part.open() as file,
-        av.open(file, "r", metadata_errors="replace", options={"protocol_whitelist": ""}) as container,
+        av.open(file, "r", options={"protocol_whitelist": ""}, **_ANY_TEXT) as container,
     ):
         yield container, file
 
