@@ -72,19 +72,33 @@ def test_what_libsndfile_writes(tmp_path, form, subtype, rate):
 
 @pytest.mark.parametrize(
     "codec, form, rate, layout",
-    [("g722", "g722", 16000, "mono"), ("g726", "wav", 8000, "mono"), ("libopencore_amrnb", "amr", 8000, "mono")]
+    [("g722", "g722", 16000, "mono"), ("g726", "wav", 8000, "mono")]
     + [("mp2", "mp2", 48000, "mono"), ("alac", "ipod", 16000, "mono"), ("wavpack", "wv", 16000, "mono")]
     + [("pcm_mulaw", "mov", 8000, "mono"), ("flac", "ogg", 16000, "mono"), ("tta", "tta", 16000, "mono")]
     + [("libopus", "mpegts", 48000, "mono"), ("pcm_s64le", "nut", 16000, "mono"), ("eac3", "eac3", 48000, "5.1")]
-    + [("aac", "adts", 44100, "7.1"), ("flac", "flac", 48000, "5.1"), ("pcm_s24le", "wav", 48000, "quad")],
+    + [
+        ("aac", "adts", 44100, "5.1"),
+        ("aac", "mov", 44100, "7.1"),
+        ("flac", "flac", 48000, "5.1"),
+        ("pcm_s24le", "wav", 48000, "quad"),
+    ],
 )
 def test_what_ffmpeg_writes(tmp_path, codec, form, rate, layout):
     channels = {"mono": 1, "5.1": 6, "7.1": 8, "quad": 4}[layout]
     path = tmp_path / f"a.{form}"
     sound = np.stack([tone(1.0, rate, 300)] * channels)
     path.write_bytes(encode(sound, rate, codec, form, layout=layout))
-    heard = load_audio(path)
     assert open_sound(path).channels == channels
+    check_tone(path)
+
+
+def test_what_phones_record():
+    """tone.amr is a second of 300 Hz, written by an encoder that PyAV has up to 18 only."""
+    check_tone(Path(__file__).with_name("tone.amr"))
+
+
+def check_tone(path: Path) -> None:
+    heard = load_audio(path)
     assert 15900 <= len(heard) <= 18200
     assert abs(loudest(heard) - 300) <= 3
     assert np.abs(heard[3000:-3000]).max() == pytest.approx(0.5, abs=0.2)
