@@ -5,7 +5,8 @@
 #   make setup       install all tools               make lint        ruff and basedpyright alone
 #   make parity      compare with torch itself       make format      let ruff rewrite the files
 #   make train-demo  train both demo models again    make lock        resolve requirements/ again
-#   make installed   try wheel and sdist elsewhere    make clean      remove what the targets made, $(VENV) included
+#   make compiled    some tests as users compile     make installed   try wheel and sdist elsewhere
+#   make clean       remove what the targets made, $(VENV) included
 #
 # Variables: PYTHON (an interpreter to use), VENV (default .venv), RUNS (where train-demo writes), UPGRADE=--upgrade (for lock).
 
@@ -19,7 +20,7 @@ WORKERS := --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-r
 TORCH := torch==2.13.0
 PACKAGING := pyproject.toml setup.py
 
-.PHONY: demo test setup lint types tests installed parity format train-demo lock clean
+.PHONY: demo test setup lint types tests compiled installed parity format train-demo lock clean
 
 demo: $(VENV)/.core
 	@mkdir -p build; began=$$(date +%s); \
@@ -43,6 +44,10 @@ types: $(VENV)/.dev
 
 tests: $(VENV)/.dev
 	$(BIN)/python -m pytest --durations=10 --ignore tests/parity/against_torch --ignore tests/installed $(WORKERS)
+
+# The session of tests compiles in a hurry (tests/compiling.py); here XLA keeps its own options.
+compiled: $(VENV)/.dev
+	XLA_FLAGS= $(BIN)/python -m pytest --durations=5 -m users_compiler --ignore tests/installed --ignore tests/parity/against_torch $(WORKERS)
 
 installed: $(VENV)/.dev
 	$(BIN)/python -m pytest --durations=5 tests/installed

@@ -22,7 +22,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from vasa_jax.errors import UserError, reason, refusals
-from vasa_jax.files import check_folder, whole_file, whole_folder, write_text
+from vasa_jax.files import check_folder, disguise, whole_file, whole_folder, write_text
 
 DTYPES = {"bfloat16": jnp.bfloat16, "float32": jnp.float32}
 """What floating-point tensors of a release may be stored as."""
@@ -30,8 +30,6 @@ BUNDLED = Path(__file__).parent / "models"
 """Where the releases that come with the package are."""
 FORMAT = 2
 """Of the releases that this version writes and reads."""
-LFS_POINTER = b"version https://git-lfs"
-"""How the text begins that a clone without Git LFS has in place of a large file."""
 
 
 class Release(NamedTuple):
@@ -89,13 +87,7 @@ def read_tensor_file(path: Path) -> dict[str, np.ndarray]:
     try:
         return load_file(path)
     except (SafetensorError, OSError) as error:
-        with refusals("read", path), path.open("rb") as file:
-            pointer = file.read(len(LFS_POINTER)) == LFS_POINTER
-        advice = (
-            "it is a pointer of Git LFS: run `git lfs pull` where it came from"
-            if pointer
-            else f"it is damaged or not whole ({reason(error)}): fetch it again"
-        )
+        advice = disguise(path) or f"it is damaged or not whole ({reason(error)}): fetch it again"
         raise UserError(f"{path} holds no weights; {advice}") from error
 
 

@@ -21,6 +21,26 @@ NAME_BYTES = 255
 """The longest name of a file on common file systems."""
 PREFIX = ".unfinished-"
 """How hidden names begin."""
+_TEXTS = (
+    ("version https://git-lfs", "it is a pointer of Git LFS: run `git lfs pull` where it came from"),
+    ("version https://hawser", "it is a pointer of Git LFS: run `git lfs pull` where it came from"),
+    ("# xet version", "it is a pointer of Xet: fetch the file itself"),
+    ("<", "it is a web page: fetch the file itself, signed in where its host asks for that"),
+    ("{", "it is JSON text: name the file that holds the numbers"),
+)
+_FORMATS = (
+    (0, b"\x1f\x8b\x08", "it is packed by gzip: unpack it"),
+    (0, b"BZh", "it is packed by bzip2: unpack it"),
+    (0, b"\xfd7zXZ", "it is packed by xz: unpack it"),
+    (0, b"\x28\xb5\x2f\xfd", "it is packed by zstd: unpack it"),
+    (0, b"7z\xbc\xaf\x27\x1c", "it is a 7z archive: unpack it"),
+    (0, b"Rar!", "it is a RAR archive: unpack it"),
+    (257, b"ustar", "it is a tar archive: unpack it"),
+    (0, b"\x89HDF\r\n", "it is an HDF5 file, which is not read here"),
+    (0, b"GGUF", "it is a GGUF file, which is not read here"),
+    (0, b"\x93NUMPY", "it is one NumPy array without a name"),
+)
+_HEAD_BYTES = 1024
 _UNSYNCABLE = (errno.EINVAL, errno.ENOTSUP, errno.EBADF)
 
 
@@ -179,6 +199,28 @@ def check_apart(outputs: Mapping[str, str | os.PathLike], inputs: Mapping[str, s
         for other, second in listed[i + 1 :]:
             if _touch(Path(path), Path(second)):
                 raise UserError(f"{name} {path} and {other} {second} get in each other's way; name different places")
+
+
+def disguise(path: str | os.PathLike) -> str:
+    """What a file is that stands where data should be, and the way out, or "" for one that may be data.
+
+    Knows what downloads and clones leave in place of a file: nothing, zeros, pointers, web pages, texts, archives.
+
+    Raises:
+        UserError: where it cannot be read.
+    """
+    with refusals("read", path), open(path, "rb") as file:
+        head = file.read(_HEAD_BYTES)
+    if not head:
+        return "it is empty: fetch it again"
+    if not any(head):
+        return "it begins with zeros alone, as a download that was cut off: fetch it again"
+    letters = head.decode("utf-8", "replace").removeprefix("\ufeff")
+    if all(c >= " " or c in "\t\n\r" for c in letters) and letters.count("\ufffd") * 10 <= len(letters):
+        text = " ".join(letters.split())
+        known = (what for mark, what in _TEXTS if text.startswith(mark))
+        return next(known, f"it is a text ({text[:60]!r}): fetch the file itself")
+    return next((what for at, mark, what in _FORMATS if head[at:].startswith(mark)), "")
 
 
 def _touch(a: Path, b: Path) -> bool:

@@ -77,7 +77,7 @@ def test_transforms_invert(transform):
     np.testing.assert_array_equal(transform.to_torch(transform.to_flax(x)), x)
 
 
-def test_one_error_lists_every_offender():
+def test_one_error_names_offenders_of_every_kind():
     source = tensors()
     source["stem.weight.extra"] = numbers(1)  # names match whole
     source["layers.3.fc.weight"] = numbers(7, 5)  # does not stack with the others
@@ -96,6 +96,16 @@ def test_one_error_lists_every_offender():
         "params/stem/kernel: shape (7, 5, 3, 4)",
     ):
         assert part in message, message
+
+
+def test_an_error_is_short_however_much_is_wrong():
+    source = {f"a.{i}.{'x' * 1000}": numbers(1) for i in range(1000)}
+    with pytest.raises(ValueError, match=r"1005 places: a.0.xxx.* and 997 more like it; .* and 2 more") as caught:
+        to_flax(source, RULES, IGNORED, shapes())
+    assert len(str(caught.value)) < 1000
+    with pytest.raises(ValueError, match="1000 places") as caught:
+        to_torch({"params": source}, RULES)
+    assert len(str(caught.value)) < 1000
 
 
 def test_a_missing_layer_and_two_rules_are_offenders():

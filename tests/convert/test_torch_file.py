@@ -13,8 +13,9 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from vasa_jax.convert import torch_file
+from vasa_jax.convert import torch_names
 from vasa_jax.convert.torch_file import read_torch_file
+from vasa_jax.errors import UserError
 
 
 class Name:
@@ -120,6 +121,77 @@ def test_tensors_are_views_of_shared_storages(tmp_path, write):
     assert list(got) == ["whole", "turned", "number", "half", "empty"]
 
 
+def wide(array, dtype, shape, strides, offset=0):
+    """A tensor of a number type without a storage of its own, as torch saves float8."""
+    storage = Storage(array.view(np.uint8), "UntypedStorage")
+    arguments = (storage, offset, shape, strides, False, OrderedDict(), Name("torch", dtype))
+    return Call("torch._utils", "_rebuild_tensor_v3", *arguments)
+
+
+@pytest.mark.parametrize("write", [write_zip, write_legacy])
+@pytest.mark.parametrize(
+    "kind", ["float8_e4m3fn", "float8_e5m2", "float8_e4m3fnuz", "float8_e5m2fnuz", "float8_e8m0fnu", "uint16"]
+)
+def test_numbers_that_numpy_has_no_name_for(tmp_path, write, kind):
+    numbers = np.asarray([1, 2, 4, 8, 0.5, 16], np.float32).astype(np.dtype(getattr(ml_dtypes, kind, kind)))
+    write(tmp_path / "m.pth", {"a": wide(numbers, kind, (2, 2), (1, 2), 1)})
+    got = read_torch_file(tmp_path / "m.pth")["a"]
+    assert got.dtype == numbers.dtype
+    np.testing.assert_array_equal(got.astype(np.float32), numbers[1:5].reshape(2, 2).T.astype(np.float32))
+    plain = {"b": numbers}
+    (tmp_path / "m.pkl").write_bytes(pickle.dumps(plain, protocol=2))
+    assert read_torch_file(tmp_path / "m.pkl")["b"].tobytes() == numbers.tobytes()
+
+
+def test_parameters_attributes_and_other_devices_are_the_tensor_alone(tmp_path):
+    numbers = np.arange(4, dtype=np.float32)
+    plain = tensor(Storage(numbers, "FloatStorage"), (4,), (1,))
+    array, half = numbers.astype(np.float64), Name("torch", "float16")
+    content = {
+        "parameter": Call("torch._utils", "_rebuild_parameter_with_state", plain, True, {}, {"tag": "x"}),
+        "device": Call("torch._utils", "_rebuild_device_tensor_from_numpy", array, half, "xla:0", False),
+        "copied": Call("torch._utils", "_rebuild_device_tensor_from_cpu_tensor", plain, half, "xla:0", False),
+        "tagged": Call(
+            "torch._tensor",
+            "_rebuild_from_type_v2",
+            Name("torch._utils", "_rebuild_tensor_v2"),
+            Name("torch.nn.parameter", "Parameter"),
+            (Storage(numbers, "FloatStorage"), 0, (4,), (1,), False, OrderedDict()),
+            {"tag": "x"},
+        ),
+    }
+    write_zip(tmp_path / "m.pth", content)
+    got = read_torch_file(tmp_path / "m.pth")
+    assert {name: value.dtype.name for name, value in got.items()} == {
+        "parameter": "float32",
+        "device": "float16",
+        "copied": "float16",
+        "tagged": "float32",
+    }
+    for value in got.values():
+        np.testing.assert_array_equal(value, numbers)
+
+
+@pytest.mark.parametrize(
+    "content, message",
+    [
+        (Call("torch._utils", "_rebuild_qtensor", 1), "a quantised tensor; dequantise it"),
+        (Call("torch._utils", "_rebuild_sparse_tensor", 1), "a sparse tensor; make it dense"),
+        (Call("torch._utils", "_rebuild_meta_tensor_no_storage", 1), "on the meta device"),
+        (wide(np.zeros(4, np.uint8), "float4_e2m1fn_x2", (4,), (1,)), "float4_e2m1fn_x2; save it as float32"),
+        (wide(np.zeros(4, np.uint8), "uint16", (3,), (1,)), "reaches beyond its storage of 2 numbers"),
+        (
+            Call("torch._tensor", "_rebuild_from_type_v2", Name("_codecs", "encode"), Name("torch", "Tensor"), ("x",)),
+            "not made by one of torch's own",
+        ),
+    ],
+)
+def test_tensors_without_plain_numbers_are_refused_by_what_they_are(tmp_path, content, message):
+    write_zip(tmp_path / "m.pth", {"a": content})
+    with pytest.raises(UserError, match=f"is refused: .*{message}"):
+        read_torch_file(tmp_path / "m.pth")
+
+
 def test_big_endian_files(tmp_path):
     numbers = np.arange(3, dtype=">f4")
     write_zip(tmp_path / "m.pth", [tensor(Storage(numbers, "FloatStorage"), (3,), (1,))], "big")
@@ -168,6 +240,10 @@ TRICKS = {
     "argparse.open": lambda p: Call("argparse", "_os.system", harm(p)),
     "pathlib.os": lambda p: Call("pathlib", "os.system", harm(p)),
     "pathlib.Path.touch": lambda p: Call("pathlib", "Path.touch", str(p)),
+    "torch._tensor._rebuild_from_type_v2": lambda p: Call(
+        "torch._tensor", "_rebuild_from_type_v2", Name("os", "system"), Name("torch", "Tensor"), (harm(p),), None
+    ),
+    "torch.storage._load_from_bytes": lambda p: Call("torch.storage", "_load_from_bytes", b"x"),
     "copyreg._reconstructor": lambda p: Call("copyreg", "_reconstructor", Name("argparse", "Namespace"), 1, 2),
 }
 
@@ -217,7 +293,7 @@ def test_functions_of_the_reader_are_out_of_reach(tmp_path, name):
     state = b"(N}X\x0c\x00\x00\x00__defaults__(K\x01K\x02tst"  # what BUILD sets on the function that it gets
     (tmp_path / "m.pkl").write_bytes(b"\x80\x02c" + name.encode() + b"\n" + state + b"b.")
     read_torch_file(tmp_path / "m.pkl")
-    for function in (torch_file._encode, torch_file._dtype, torch_file._array):
+    for function in (torch_names._encode, torch_names._dtype, torch_names._array):
         assert function.__defaults__ is None
 
 
@@ -237,11 +313,18 @@ def test_arrays_of_objects_and_broken_files_are_refused(tmp_path):
     with pytest.raises(ValueError, match="may hold objects"):
         read_torch_file(tmp_path / "m.pkl")
     write_zip(tmp_path / "z.pth", [tensor(Storage(np.zeros(4, np.float32), "FloatStorage"), (4,), (1,))])
-    for name, data in (("cut.pth", (tmp_path / "z.pth").read_bytes()[:-40]), ("text.pth", b"hello"), ("none.pth", b"")):
-        (tmp_path / name).write_bytes(data)
-        with pytest.raises(ValueError, match="cannot be read as a torch file"):
-            read_torch_file(tmp_path / name)
-    with pytest.raises(OSError):
+    for data, why in (
+        ((tmp_path / "z.pth").read_bytes()[:-40], "a zip file that is cut short"),
+        (b"hello", "it is a text .'hello'."),
+        (b"", "it is empty"),
+        (b"\x80\x02}q\x00X", "UnpicklingError: pickle data was truncated"),
+        (b" <!DOCTYPE html><title>Sign in</title>", "it is a web page"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 4\n", "it is a pointer of Git LFS"),
+    ):
+        (tmp_path / "odd.pth").write_bytes(data)
+        with pytest.raises(UserError, match=f"odd.pth cannot be read as a torch file: {why}"):
+            read_torch_file(tmp_path / "odd.pth")
+    with pytest.raises(UserError, match="cannot read .*missing.pth: No such file"):
         read_torch_file(tmp_path / "missing.pth")
 
 

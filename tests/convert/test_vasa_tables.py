@@ -57,5 +57,5 @@ def test_configs_that_do_not_belong_are_refused():
 def test_another_size_is_an_error_that_lists_its_tensors():
     shapes = find("vasa.motion", TINY_MOTION).shapes()
     tensors = to_torch("vasa.motion", jax.tree.map(lambda leaf: np.zeros(leaf.shape), shapes))
-    with pytest.raises(ValueError, match=r"params/readout/bias: shape \(10,\) from readout.bias, not \(134,\)"):
+    with pytest.raises(ValueError, match=r"\d+ places: params/.*: shape \(.*more like it"):
         convert("vasa.motion", tensors)

@@ -8,6 +8,8 @@ import pytest
 from vasa_jax.diffusion.ddim import sample
 from vasa_jax.diffusion.schedule import cosine, signal_and_noise
 
+pytestmark = pytest.mark.users_compiler
+
 SCHEDULE = cosine(1000)
 MEAN, DEVIATION = 0.7, 0.4
 POINT = jnp.arange(6.0)[None]

@@ -55,6 +55,7 @@ def test_points_outside_are_clamped_to_the_border():
     assert_allclose(sample(volume, points), sample(volume, jnp.clip(points, -1.0, 1.0)), atol=1e-6)
 
 
+@pytest.mark.users_compiler
 def test_each_volume_serves_consecutive_grids():
     volume = normal((2, 3, 4, 5, 6))
     points = uniform((4, 2, 2, 2, 3))
@@ -92,6 +93,7 @@ def test_a_batch_that_is_split_over_devices_sends_nothing():
         assert Module(compiled.lower(*shapes).compile().as_text()).bytes_sent() == {}
 
 
+@pytest.mark.users_compiler
 def test_gradients_are_those_of_the_function():
     volume = trilinear(identity_grid(5, 5, 5))[None]
     points = 0.9 * uniform((1, 1, 1, 7, 3))

@@ -25,6 +25,7 @@ def test_one_frame_for_each_640_samples(model):
     assert (frames != frames[:1]).any()  # it moves
 
 
+@pytest.mark.users_compiler
 def test_the_same_seed_gives_the_same_frames(model):
     np.testing.assert_array_equal(animate(model, seed=7), animate(model, seed=7))
     assert (animate(model, seed=7) != animate(model, seed=8)).any()

@@ -21,6 +21,7 @@ def normal(shape):
     return jnp.asarray(np.random.default_rng(0).standard_normal(shape, dtype=np.float32))
 
 
+@pytest.mark.users_compiler
 def test_groups_become_mean_0_and_variance_1_then_scale_and_shift():
     x = 3.0 + 2.0 * normal((2, 4, 5, 6))
     normalise = jax.jit(group_normalise, static_argnums=1)
@@ -124,6 +125,7 @@ def test_resnets_have_the_published_sizes_without_classifier():
         assert features.shape == (1, 8, 8, channels)
 
 
+@pytest.mark.users_compiler
 def test_averages_and_maxima_of_blocks():
     x = jnp.arange(16.0).reshape(1, 4, 4, 1)
     assert_allclose(average_pool(x, (2, 2))[0, :, :, 0], [[2.5, 4.5], [10.5, 12.5]])
@@ -133,6 +135,7 @@ def test_averages_and_maxima_of_blocks():
         average_pool(x, (3, 2))
 
 
+@pytest.mark.users_compiler
 def test_the_gradient_of_a_pooled_norm_is_its_slope():
     """The maximum must know its input again in the backward pass, where a compiler may have rounded it otherwise."""
     with jax.enable_x64(True):
@@ -149,6 +152,7 @@ def test_the_gradient_of_a_pooled_norm_is_its_slope():
         assert_allclose((jax.jit(jax.grad(pooled))(x) * direction).sum(), slope, rtol=1e-6)
 
 
+@pytest.mark.users_compiler
 def test_the_first_of_equals_gets_the_gradient_of_a_maximum():
     slope = jax.grad(lambda x: max_pool(x).sum())(jnp.ones((1, 2, 4, 1)))
     assert_allclose(slope[0, :, :, 0], [[1, 0, 1, 0], [0, 0, 0, 0]])

@@ -25,6 +25,7 @@ def normal(shape):
     return jnp.asarray(np.random.default_rng(0).standard_normal(shape, dtype=np.float32))
 
 
+@pytest.mark.users_compiler
 @pytest.mark.parametrize("depth", [1, 2, 5])
 def test_depth_split_is_the_3d_convolution_in_value_and_gradient(depth):
     x = normal((2, depth, 4, 3, 2))

@@ -37,6 +37,7 @@ def runs(tmp_path_factory):
     ]
 
 
+@pytest.mark.users_compiler
 def test_both_stages_train_two_steps_under_pmap(runs):
     folder, results = runs
     assert [result.step for result in results] == [2, 2] and results[0].digest != results[1].digest

@@ -18,18 +18,24 @@ from vasa_jax import config as configs
 from vasa_jax.checkpoint import flatten, unflatten, write_tensors
 from vasa_jax.command import Parser, run
 from vasa_jax.convert.registry import convert, default_config, find, networks, to_torch
-from vasa_jax.convert.source import read_tensors
-from vasa_jax.errors import UserError, refusals
+from vasa_jax.convert.source import read_tensors, source_files
+from vasa_jax.errors import UserError
 from vasa_jax.files import check_apart, check_target
 
 
 def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser = Parser(prog="vasa-convert", description="Convert a torch checkpoint to Flax, or back.")
     parser.add_argument("name", help=f"the network: {', '.join(networks())}")
-    parser.add_argument("source", type=Path, help="a checkpoint (.safetensors, sharded too, or any torch file)")
+    parser.add_argument(
+        "source", type=Path, help="a checkpoint: a file (.safetensors or torch's), an index of shards, a folder"
+    )
     parser.add_argument("out", type=Path, help="the file to write (.safetensors)")
     parser.add_argument("--to-torch", action="store_true", help="source holds Flax variables; write torch's tensors")
-    parser.add_argument("--config", type=Path, help="of vasa.*: a release's config.json (default: the paper's size)")
+    parser.add_argument(
+        "--config",
+        type=Path,
+        help="of vasa.*: a release's config.json (default: the paper's size, or with --to-torch any)",
+    )
     return parser.parse_args(arguments)
 
 
@@ -48,6 +54,12 @@ def _config(name: str, path: Path | None) -> Any:
     return configs.from_json(json.dumps(content), type(default))
 
 
+def _inputs(options: argparse.Namespace) -> dict[str, Path]:
+    """Every path that is read, by what a user calls it: a source is its folder and each of its files."""
+    inputs = {"SOURCE": options.source} | ({"--config": options.config} if options.config else {})
+    return inputs | {f"SOURCE's {path.name}": path for path in source_files(options.source)}
+
+
 def work(arguments: Sequence[str]) -> str:
     """Do what the flags say; returns a line for the user. Raises UserError for bad input."""
     options = _parse(arguments)
@@ -55,17 +67,17 @@ def work(arguments: Sequence[str]) -> str:
     config = _config(options.name, options.config)
     if check_target(options.out).suffix != ".safetensors":
         raise UserError(f"{str(options.out)!r} must end in .safetensors")
-    check_apart({"OUT": options.out}, {"SOURCE": options.source})
+    if options.out.is_dir():
+        raise UserError(f"cannot write {options.out}: it is a folder; name a file")
+    check_apart({"OUT": options.out}, _inputs(options))
     if options.to_torch:
-        with refusals("read", options.source):
-            leaves = read_tensors(options.source)
+        leaves = read_tensors(options.source)
         if not any(name.startswith("params/") for name in leaves):  # a release holds the parameters alone
             leaves = {f"params/{name}": leaf for name, leaf in leaves.items()}
-        tensors = to_torch(options.name, unflatten(leaves))
+        tensors = to_torch(options.name, unflatten(leaves), config)
         write_tensors(options.out, tensors)
         return f"{options.out}: {len(tensors)} tensors of torch from {len(leaves)} leaves"
-    with refusals("read", options.source):
-        tensors = read_tensors(options.source, network.inside)
+    tensors = read_tensors(options.source, network.inside)
     leaves = flatten(convert(options.name, tensors, config))
     write_tensors(options.out, leaves)
     size = sum(leaf.size for leaf in leaves.values())

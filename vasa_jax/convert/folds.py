@@ -35,7 +35,7 @@ class Fold:
 
 
 def fold(tensors: Mapping[str, np.ndarray], folds: list[Fold]) -> Tensors:
-    """A copy with every fold done."""
+    """A copy with every fold done; raises UserError where the shapes of what is folded do not fit together."""
     return _run(tensors, folds, lambda entry: entry.do)
 
 
@@ -55,7 +55,14 @@ def _run(tensors: Mapping[str, np.ndarray], folds: list[Fold], which: Callable[[
     result = dict(tensors)
     for entry in folds:
         for module in entry.modules:
-            which(entry)(result, f"{module}." if module else "")
+            try:
+                which(entry)(result, f"{module}." if module else "")
+            except (ValueError, TypeError) as error:
+                if isinstance(error, UserError):
+                    raise
+                raise UserError(
+                    f"what is stored of {module or 'the network'} does not fit together: {error}"
+                ) from error
     return result
 
 
@@ -67,7 +74,8 @@ def spectral_norm(*modules: str) -> Fold:
         if found := _take(tensors, [at + name for name in stored]):
             original, u, v = found
             sigma = u.astype(np.float64) @ original.reshape(len(u), -1).astype(np.float64) @ v.astype(np.float64)
-            tensors[f"{at}weight"] = original / sigma.astype(original.dtype)
+            exact = np.promote_types(original.dtype, np.float32)
+            tensors[f"{at}weight"] = (original / sigma.astype(exact)).astype(original.dtype)
 
     def undo(tensors: Tensors, at: str) -> None:
         if found := _take(tensors, [f"{at}weight"]):

@@ -10,7 +10,7 @@ from typing import Any
 import flax.linen as nn
 import numpy as np
 
-from vasa_jax.convert import folds, rules
+from vasa_jax.convert import folds, prefixes, rules
 from vasa_jax.convert.network import Family, Network
 from vasa_jax.convert.tables import joyvasa, liveportrait, speech, syncnet, vasa
 from vasa_jax.errors import UserError
@@ -50,16 +50,35 @@ def convert(name: str, tensors: Mapping[str, np.ndarray], config: Any = None) ->
         config: its size, as for `find`.
 
     Raises:
-        UserError: as `find`, or tensors that do not fit: one message with every offender.
+        UserError: as `find`, or tensors that do not fit: one message with the number of offenders and some of them.
     """
     network = find(name, config)
-    return rules.to_flax(folds.fold(tensors, network.folds), network.rules, network.ignored, network.shapes())
+    shapes = network.shapes()
+
+    def fit(candidate: Mapping[str, np.ndarray]) -> int:
+        return rules.known(folds.fold(candidate, network.folds), network.rules, shapes)
+
+    bare = prefixes.without_prefix(tensors, fit, (network.inside,) if network.inside else ())
+    try:
+        return rules.to_flax(folds.fold(bare, network.folds), network.rules, network.ignored, shapes)
+    except UserError as error:
+        raise UserError(f"{prefixes.hint(bare, fit)}{error}") from None
 
 
-def to_torch(name: str, variables: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    """A state dict that the original loads, but for what the table ignores. Raises UserError as `convert`."""
-    network = find(name)
-    return folds.unfold(rules.to_torch(variables, network.rules), network.folds)
+def to_torch(name: str, variables: Mapping[str, Any], config: Any = None) -> dict[str, np.ndarray]:
+    """A state dict that the original loads, but for what the table ignores.
+
+    Args:
+        name: of the network.
+        variables: its Flax variables.
+        config: its size, as for `find`; without it, variables of any size of the family are taken.
+
+    Raises:
+        UserError: as `find`, or variables that do not fit, as `convert`.
+    """
+    network = find(name, config)
+    shapes = network.shapes() if config is not None or default_config(name) is None else None
+    return folds.unfold(rules.to_torch(variables, network.rules, shapes), network.folds)
 
 
 def find(name: str, config: Any = None) -> Network:

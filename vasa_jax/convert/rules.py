@@ -7,7 +7,8 @@ A rule pairs two names with the same placeholders and says how the array changes
 A placeholder matches one part of a name (no dot, no slash). One that the Flax name lacks counts the layers of a scanned
 stack: `Rule("layers.{i}.weight", "params/layers/kernel", LINEAR)` stacks them on a leading axis, in order. Nothing is
 lost: every tensor must be used once or listed in `ignored` with a reason, every leaf filled once, every shape right;
-otherwise one error lists all offenders. Names match whole, so a rule cannot catch a key by accident.
+otherwise one error counts all offenders and names a few of each kind. Names match whole, so a rule cannot catch a key
+by accident.
 """
 
 import dataclasses
@@ -21,6 +22,11 @@ from vasa_jax.checkpoint import flatten, unflatten
 from vasa_jax.errors import UserError
 
 Tensors = dict[str, np.ndarray]
+
+NAMED = 3
+"""How many offenders of a kind a message names."""
+NAMED_CHARACTERS = 160
+"""How much it says of each."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,6 +84,42 @@ class Ignored:
     reason: str
 
 
+class Offenders:
+    """What does not fit, by kind."""
+
+    def __init__(self):
+        self._kinds: dict[str, list[str]] = {}
+
+    def add(self, name: str, kind: str, detail: str = "") -> None:
+        """Note an offender: its kind, with a place for what differs from one to the next."""
+        text = f"{name}: {kind.format(detail)}"
+        cut = text if len(text) <= NAMED_CHARACTERS else f"{text[: NAMED_CHARACTERS - 4]} ..."
+        self._kinds.setdefault(kind, []).append(cut)
+
+    def complain(self) -> None:
+        """Raise UserError where there is any."""
+        count = sum(map(len, self._kinds.values()))
+        if not count:
+            return
+        parts = []
+        for texts in self._kinds.values():
+            more = f" and {len(texts) - NAMED} more like it" if len(texts) > NAMED else ""
+            parts.append("; ".join(sorted(texts)[:NAMED]) + more)
+        raise UserError(f"the tables do not fit, {count} places: {'; '.join(parts)}")
+
+
+def known(tensors: Mapping[str, np.ndarray], rules: list[Rule], shapes: Any) -> int:
+    """How many tensors a rule leads to a leaf of the network."""
+    wanted = flatten(shapes).keys()
+    found = 0
+    for key in tensors:
+        matches = [
+            rule.flax.format(**match.groupdict()) for rule in rules if (match := _pattern(rule.torch).fullmatch(key))
+        ]
+        found += len(matches) == 1 and matches[0] in wanted
+    return found
+
+
 def to_flax(tensors: Mapping[str, np.ndarray], rules: list[Rule], ignored: list[Ignored], shapes: Any) -> Any:
     """Flax variables from a state dict.
 
@@ -91,22 +133,22 @@ def to_flax(tensors: Mapping[str, np.ndarray], rules: list[Rule], ignored: list[
         A nested dict of NumPy arrays with the dtypes of the tensors.
 
     Raises:
-        UserError: one message with every tensor that no rule or several rules match, every leaf that is missing,
-            filled twice or unknown, and every wrong shape.
+        UserError: one message of bounded length about tensors that no rule or several rules match, leaves that are
+            missing, filled twice or unknown, and wrong shapes: how many there are, and a few of each kind.
     """
     wanted = {name: tuple(leaf.shape) for name, leaf in flatten(shapes).items()}
-    wrong: list[str] = []
+    wrong = Offenders()
     found: dict[str, list[tuple[int, str, Rule]]] = {}
     for key in tensors:
         matches = [(rule, match) for rule in rules if (match := _pattern(rule.torch).fullmatch(key))]
         skipped = [entry for entry in ignored if _pattern(entry.torch).fullmatch(key)]
         if len(matches) + len(skipped) != 1:
-            wrong.append(f"{key}: " + (f"{len(matches) + len(skipped)} rules" if matches or skipped else "no rule"))
+            wrong.add(key, f"{len(matches) + len(skipped)} rules" if matches or skipped else "no rule")
         for rule, match in matches[:1]:
             counted = rule.stacked
             layer = match.group(counted) if counted else "0"
             if not layer.isdigit():
-                wrong.append(f"{key}: {layer!r} does not count a layer")
+                wrong.add(key, "{} does not count a layer", repr(layer))
                 continue
             found.setdefault(rule.flax.format(**match.groupdict()), []).append((int(layer), key, rule))
     result: Tensors = {}
@@ -115,36 +157,50 @@ def to_flax(tensors: Mapping[str, np.ndarray], rules: list[Rule], ignored: list[
         keys = [key for _, key, _ in parts]
         counted = parts[0][2].stacked
         if path not in wanted:
-            wrong.append(f"{path}: no such leaf (from {', '.join(keys)})")
+            wrong.add(path, "no such leaf (from {})", ", ".join(keys))
             continue
         if [layer for layer, _, _ in parts] != list(range(len(parts))) or (not counted and len(parts) > 1):
-            wrong.append(f"{path}: filled by {', '.join(keys)}")
+            wrong.add(path, "filled by {}", ", ".join(keys))
             continue
         try:
             arrays = [rule.transform.to_flax(np.asarray(tensors[key])) for _, key, rule in parts]
             result[path] = np.ascontiguousarray(np.stack(arrays) if counted else arrays[0])
         except ValueError as error:
-            wrong.append(f"{path}: {', '.join(keys)}: {error}")
+            wrong.add(path, "{}", f"{', '.join(keys)}: {error}")
             continue
         if result[path].shape != wanted[path]:
-            wrong.append(f"{path}: shape {result[path].shape} from {', '.join(keys)}, not {wanted[path]}")
-    wrong += [f"{path}: no tensor fills it" for path in wanted if path not in found]
-    _complain(wrong)
+            wrong.add(path, "shape {}", f"{result[path].shape} from {', '.join(keys)}, not {wanted[path]}")
+    for path in wanted.keys() - found.keys():
+        wrong.add(path, "no tensor fills it")
+    wrong.complain()
     return unflatten(result)
 
 
-def to_torch(variables: Any, rules: list[Rule]) -> Tensors:
+def to_torch(variables: Any, rules: list[Rule], shapes: Any = None) -> Tensors:
     """A state dict from Flax variables; what `to_flax` ignored is not in it.
 
+    Args:
+        variables: the tree of arrays.
+        rules: the network's table.
+        shapes: the tree that the variables must match; None takes them as they are.
+
     Raises:
-        UserError: one message with every leaf that no rule or several rules match.
+        UserError: one message of bounded length about leaves that no rule or several rules match, or that are missing
+            or of the wrong shape where `shapes` says what they must be.
     """
-    wrong: list[str] = []
+    wrong = Offenders()
     result: Tensors = {}
-    for path, leaf in flatten(variables).items():
+    leaves = flatten(variables)
+    wanted = {} if shapes is None else {path: tuple(leaf.shape) for path, leaf in flatten(shapes).items()}
+    for path, shape in wanted.items():
+        if path not in leaves:
+            wrong.add(path, "is missing")
+        elif (there := tuple(np.shape(leaves[path]))) != shape:
+            wrong.add(path, "shape {}", f"{there}, not {shape}")
+    for path, leaf in leaves.items():
         matches = [(rule, match) for rule in rules if (match := _pattern(rule.flax).fullmatch(path))]
         if len(matches) != 1:
-            wrong.append(f"{path}: " + (f"{len(matches)} rules" if matches else "no rule"))
+            wrong.add(path, f"{len(matches)} rules" if matches else "no rule")
             continue
         rule, match = matches[0]
         leaf, counted = np.asarray(leaf), rule.stacked
@@ -152,9 +208,9 @@ def to_torch(variables: Any, rules: list[Rule]) -> Tensors:
             names = match.groupdict() | ({counted: str(layer)} if counted else {})
             key = rule.torch.format(**names)
             if key in result:
-                wrong.append(f"{key}: written twice")
+                wrong.add(key, "written twice")
             result[key] = np.ascontiguousarray(rule.transform.to_torch(part))
-    _complain(wrong)
+    wrong.complain()
     return result
 
 
@@ -174,8 +230,3 @@ def _pattern(name: str) -> re.Pattern:
             seen.add(placeholder)
             parts.append(rf"(?P<{placeholder}>[^./]+)")
     return re.compile("".join(parts))
-
-
-def _complain(wrong: list[str]) -> None:
-    if wrong:
-        raise UserError(f"the tables do not fit, {len(wrong)} places: " + "; ".join(sorted(wrong)))
