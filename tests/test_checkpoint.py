@@ -67,7 +67,8 @@ def test_a_folder_with_anything_else_in_it_is_never_replaced(tmp_path):
     [
         ("a.safetensors", b"version https://git-lfs.github.com/spec/v1\noid sha256:1\n", "a pointer of Git LFS"),
         ("a.safetensors", None, "damaged or not whole"),
-        ("a.safetensors", b"", "damaged or not whole"),
+        ("a.safetensors", b"", "a.safetensors holds no weights; it is empty"),
+        ("a.safetensors", b"<!DOCTYPE html><p>Sign in", "a.safetensors holds no weights; it is a web page"),
         ("config.json", b"{", "config.json is no JSON"),
         ("config.json", b"[]", "not of a release of format 2"),
         ("config.json", b'{"format": 1}', "not of a release of format 2"),
