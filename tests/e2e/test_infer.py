@@ -24,7 +24,7 @@ SOUND = np.random.default_rng(1).uniform(-0.3, 0.3, (22050, 2))  # 1 s in stereo
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A working folder with a portrait and a sound."""
     monkeypatch.chdir(tmp_path)
-    Image.fromarray(np.random.default_rng(0).integers(0, 256, (50, 60, 3), np.uint8)).save("face.png")
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (50, 50, 3), np.uint8)).save("face.png")
     soundfile.write("speech.wav", SOUND, 22050)
     return tmp_path
 
@@ -34,7 +34,14 @@ def command(folder, release, capsys):
     """Runs infer.py in this process; returns exit code, stdout and stderr."""
 
     def run(**flags) -> tuple[int, str, str]:
-        flags = {"image": "face.png", "audio": "speech.wav", "out": "talk.mp4", "model": release, "steps": 2} | flags
+        steps = None if flags.get("motion") else 2
+        flags = {
+            "image": "face.png",
+            "audio": "speech.wav",
+            "out": "talk.mp4",
+            "model": release,
+            "steps": steps,
+        } | flags
         arguments = [(f"--{name.replace('_', '-')}", str(value)) for name, value in flags.items() if value is not None]
         code = door.main(list(itertools.chain(*arguments)))
         return code, *capsys.readouterr()
@@ -71,6 +78,29 @@ def test_a_folder_of_pictures_is_the_same_for_the_same_seed(command):
     assert (a != c).any()
 
 
+@pytest.mark.parametrize(
+    "size, said",
+    [((40, 80), "upper square is used, as by --crop 0,0,40;"), ((80, 40), "central square"), ((50, 51), "")],
+)
+def test_what_is_cut_off_is_said(command, size, said):
+    Image.new("RGB", size, "red").save("other.png")
+    code, _, err = command(image="other.png", size=16)
+    lines = [line for line in err.splitlines() if "other.png" in line]
+    assert code == 0 and len(lines) == bool(said) and said in "".join(lines)
+    if said:
+        assert f"infer: other.png is {size[0]}x{size[1]} pixels" in lines[0]
+        assert "other.png" not in command(image="other.png", size=16, crop="0,0,20")[2]
+
+
+@pytest.mark.parametrize("name", ["12:30", "http:", "ü" * 120, "a" * 251, "%d"])
+def test_names_that_libraries_take_for_something_else(command, name):
+    assert command(out=f"{name}.mp4", save_motion=f"{name}.npz")[0] == 0
+    Path("face.png").rename(f"{name}.png")
+    Path("speech.wav").rename(f"{name}.wav")
+    assert command(image=f"{name}.png", audio=f"{name}.wav", out=name + "/", motion=f"./{name}.npz")[0] == 0
+    assert len(list(Path(name).iterdir())) == 25
+
+
 def test_motion_is_stored_and_replayed(command):
     assert command(out="a", save_motion="m.npz")[0] == 0
     assert command(out="b", motion="m.npz", audio=None)[0] == 0
@@ -105,7 +135,20 @@ BAD = {
     "platform": ({"platform": "abacus"}, "abacus"),
     "dtype": ({"dtype": "int4"}, "int4"),
     "odd size": ({"size": 33}, "even"),
-    "negative size": ({"size": -4}, "too small"),
+    "negative size": ({"size": -4}, "give 16 to 4096"),
+    "size for a badge": ({"size": 8, "out": "a/"}, "--size 8 cannot be written; give 16 to 4096"),
+    "size for a wall": ({"size": 16384}, "--size 16384 cannot be written; give 16 to 4096"),
+    "size for a wall of pictures": ({"size": 100000, "out": "a/"}, "give 16 to 4096"),
+    "size 0": ({"size": 0}, "--size 0"),
+    "out is the image": ({"out": "a.mp4", "image": "a.mp4"}, "--out a.mp4 would overwrite --image a.mp4"),
+    "motion is the motion": ({"motion": "m.npz", "save_motion": "./m.npz"}, "would overwrite --motion m.npz"),
+    "motion among the frames": ({"out": "a/", "save_motion": "a/m.npz"}, "get in each other's way"),
+    "motion among old frames": ({"out": "empty", "save_motion": "empty/m.npz"}, "get in each other's way"),
+    "options of a generator": (
+        {"motion": "m.npz", "gaze": "left", "guidance_audio": 0.5, "seed": 0},
+        "--gaze, --guidance-audio, --seed has no effect",
+    ),
+    "long name": ({"out": "a" * 252 + ".mp4"}, "shorten it"),
     "crop text": ({"crop": "1,2"}, "--crop '1,2'"),
     "crop outside": ({"crop": "30,30,40"}, "leaves the picture"),
     "motion": ({"motion": "letter.txt"}, "letter.txt is not a motion file"),
@@ -126,6 +169,7 @@ def test_bad_input_ends_in_one_line(command, folder, flags, message):
     Path("empty.wav").touch()
     soundfile.write("zero.wav", np.zeros(0), 16000)
     soundfile.write("nan.wav", np.append(np.zeros(40000), np.nan), 16000, subtype="FLOAT")
+    Path("empty").mkdir()
     Path("full").mkdir()
     Path("full/note").touch()
     before = sorted(folder.rglob("*"))

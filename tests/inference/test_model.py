@@ -28,7 +28,8 @@ def test_frames_are_rounded_pictures(model):
     portrait = model.portrait(np.full((32, 32, 3), 0.5))
     motion = model.face.motion(jnp.full((8, 32, 32, 3), 0.5))
     assert motion.pose.shape == (8, 6) and motion.dynamics.shape == (8, 5)
-    frames = model.face.render(portrait, motion)
+    frames, finite = model.face.render(portrait, motion)
+    assert finite.shape == (8,) and finite.all()
     assert frames.shape == (8, 32, 32, 3) and frames.dtype == jnp.uint8
 
 

@@ -1,10 +1,12 @@
 import itertools
 
+import jax
 import numpy as np
 import pytest
 import soundfile
 
 from vasa_jax.arrays import Motion
+from vasa_jax.errors import UserError
 from vasa_jax.inference.offline import Model, batches
 from vasa_jax.media import audio
 from vasa_jax.media.audio import AudioReader
@@ -85,7 +87,9 @@ def test_a_crop_is_used(model):
         ({"guidance_audio": float("nan")}, "guidance_audio"),
         ({"guidance_gaze": -1.0}, "guidance_gaze"),
         ({"crop": (20, 20, 32)}, "crop"),
-        ({"motion": "none.npz"}, "no such motion file"),
+        ({"motion": "none.npz", "sound": None}, "no such motion file"),
+        ({"motion": "none.npz"}, "audio would do nothing"),
+        ({"motion": "none.npz", "sound": None, "seed": 0, "gaze": "left"}, "gaze, seed would do nothing"),
         ({"sound": "none.wav"}, "no such sound file"),
         ({"sound": None}, "neither audio nor motion"),
         ({"sound": np.zeros(0, np.float32)}, "zero length"),
@@ -112,6 +116,26 @@ def test_motion_that_is_not_finite_is_refused(model, monkeypatch):
     monkeypatch.setattr(model.motion, "step", broken)
     with pytest.raises(ValueError, match="NaN"):
         next(model.animate(FACE, SOUND))
+
+
+def test_pictures_that_are_not_finite_are_refused(model, monkeypatch):
+    params = jax.tree.map(lambda leaf: leaf * np.nan, model.face.params)
+    portrait = model.portrait(FACE)
+    monkeypatch.setattr(model.face, "params", params)
+    motion = Motion(np.zeros((3, 6), np.float32), np.zeros((3, 5), np.float32))  # pyright: ignore[reportArgumentType]
+    with pytest.raises(UserError, match="rendered NaN; its weights are damaged"):
+        next(model.frames(portrait, [motion]))
+
+
+@pytest.mark.parametrize("part", ["encode", "render"])
+def test_a_device_with_too_little_memory_says_what_to_do(model, monkeypatch, part):
+    def full(*arguments):
+        raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory while trying to allocate 9 bytes.\nlong")
+
+    monkeypatch.setattr(model.face, part, full)
+    with pytest.raises(UserError, match="ran out of memory: .*9 bytes.*--platform cpu") as error:
+        next(model.animate(FACE, SOUND, steps=2))
+    assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize("lengths", [(8, 8, 3), (1, 1, 1), (20,), (16,), (5, 0, 4)])

@@ -16,40 +16,46 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Literal
+from pathlib import Path
+from typing import Any, Literal
 
 from vasa_jax.command import run
 from vasa_jax.doors.flags import read_flags
 from vasa_jax.errors import UserError, check_devices
 
-if TYPE_CHECKING:
-    from vasa_jax.inference import Model
-
 STOPPED: list[int] = []
 """Signals that asked this process to end."""
+SMALLEST = 16
+"""Pixels of the side of the smallest output."""
+WORTH_SAYING = 0.02
+"""Part of a picture that may be left out without a word."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Options:
     """Animate a portrait with a sound: H.264 and AAC at 25 frames a second, with the original sound."""
 
-    image: str  # the portrait: PNG, JPEG, WebP and others
+    image: str  # the portrait: PNG, JPEG, WebP, HEIC, AVIF and others
     out: str  # the video to write (.mp4, .m4v, .mov, .mkv), or a folder for PNG pictures (frames/)
-    audio: str = ""  # the sound: anything that soundfile or PyAV can read; may be left out with --motion
+    audio: str | None = None  # the sound: anything that libsndfile or FFmpeg reads; with --motion only the sound track
     model: str = "demo"  # a bundled model, or a folder with config.json and safetensors
-    gaze: str = "forward"  # left, right, up, down, forward, or theta,phi in degrees (right and up are positive)
-    distance: float = 1.0  # of the head, 0.25 to 4; 1 is the training mean
-    emotion: str = ""  # a class or its adjective with a weight from 0 to 1, as happiness:0.6; empty is no request
-    steps: int = 50  # of the sampler, 1 or more
-    guidance_audio: float = 0.5  # how strongly motion follows the sound, 0 or more
-    guidance_gaze: float = 1.0  # how strongly eyes follow --gaze, 0 or more
-    seed: int = 0  # the same seed gives the same frames
+    gaze: str | None = None  # left, right, up, down, forward (default), or theta,phi in degrees to the right and up
+    distance: float | None = None  # of the head, 0.25 to 4; 1, the default, is the training mean
+    emotion: str | None = None  # a class or its adjective with a weight from 0 to 1, as happiness:0.6
+    steps: int | None = None  # of the sampler, 1 or more; default 50
+    guidance_audio: float | None = None  # how strongly motion follows the sound, 0 or more; default 0.5
+    guidance_gaze: float | None = None  # how strongly eyes follow --gaze, 0 or more; default 1
+    seed: int | None = None  # the same seed gives the same frames; default 0
     platform: Literal["auto", "cpu", "gpu", "tpu"] = "auto"  # where to compute
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"  # auto is bfloat16 on accelerators, float32 on a CPU
-    size: int = 0  # side of the output in pixels; 0 is the model's own
-    crop: str = ""  # x,y,size of the square of the portrait to use, in pixels; empty is the central square
-    save_motion: str = ""  # also store the motion in this .npz file
-    motion: str = ""  # replay the motion of this .npz file instead of generating
+    size: int | None = None  # side of the output in pixels, 16 to 4096, even for a video; default: the model's own
+    crop: str | None = None  # x,y,size in pixels of a square of the portrait; default: the upper or central square
+    save_motion: str | None = None  # also store the motion in this .npz file
+    motion: str | None = None  # replay the motion of this .npz file instead of generating
+
+
+WISHES = ("gaze", "distance", "emotion", "steps", "guidance_audio", "guidance_gaze", "seed")
+"""Options of the generator, whose defaults are those of `Model.motions`."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -74,19 +80,17 @@ def work(options: Options) -> Iterator[str]:
     _prepare_jax(options.platform)
     import vasa_jax
     from vasa_jax.arrays import FPS
-    from vasa_jax.inference.controls import make_controls
-    from vasa_jax.inference.motion_file import check_motion_target, record, save_motion
+    from vasa_jax.inference.motion_file import record, save_motion
     from vasa_jax.media.audio import AudioReader
-    from vasa_jax.media.image import load_image
+    from vasa_jax.media.image import choose_square, load_image, open_image
     from vasa_jax.media.video import FrameWriter, VideoWriter, is_frame_folder
 
-    make_controls(options.gaze, options.distance, options.emotion or None)  # complain before the slow parts
-    crop = _parse_crop(options.crop)
-    if not options.audio and not options.motion:
-        raise UserError("there is neither --audio nor --motion; give one of them")
+    wishes = _wishes(options)
+    _check_paths(options)
+    _check_size(options)
+    upright = open_image(options.image)
+    crop = choose_square(upright, _parse_crop(options.crop), options.image)
     reader = AudioReader(options.audio) if options.audio else None
-    if options.save_motion:
-        check_motion_target(options.save_motion)
     check_devices("" if options.platform == "auto" else f"--platform {options.platform}")
     model = vasa_jax.load(options.model, None if options.dtype == "auto" else options.dtype)
     size = options.size or model.size
@@ -95,18 +99,21 @@ def work(options: Options) -> Iterator[str]:
     else:
         writer = VideoWriter(options.out, FPS, size, reader.sound if reader else None)
 
-    picture = load_image(options.image, model.size, crop)
-    model.prepare(options.steps, options.guidance_audio, options.guidance_gaze, generate=not options.motion)
+    picture = load_image(upright, model.size, crop)
+    compiled = {name: wishes[name] for name in ("steps", "guidance_audio", "guidance_gaze") if name in wishes}
+    model.prepare(**compiled, generate=not options.motion)
     portrait = model.portrait(picture)
     if options.motion:
         replayed = model.replay(options.motion)
         motions, total = iter([replayed]), len(replayed.pose)
     else:
         assert reader is not None
-        motions, total = _generate(options, model, portrait, reader), reader.frames
+        motions, total = model.motions(portrait, reader, **wishes), reader.frames
     kept = []
     frames = model.frames(portrait, record(motions, kept) if options.save_motion else motions)
     with writer:
+        if not options.crop:
+            _say_what_is_shown(options.image, upright.size, crop)
         encoding = _write(frames, writer, total, size)
         if options.save_motion:
             save_motion(options.save_motion, kept)
@@ -120,18 +127,59 @@ def work(options: Options) -> Iterator[str]:
     yield f"{options.out}: {count} frames of {size}x{size}, {count / FPS:.2f} s of video in {elapsed:.1f} s ({took})"
 
 
-def _generate(options: Options, model: "Model", portrait, reader) -> Iterator:
-    return model.motions(
-        portrait,
-        reader,
-        gaze=options.gaze,
-        distance=options.distance,
-        emotion=options.emotion or None,
-        seed=options.seed,
-        steps=options.steps,
-        guidance_audio=options.guidance_audio,
-        guidance_gaze=options.guidance_gaze,
-    )
+def _wishes(options: Options) -> dict[str, Any]:
+    """What was asked of the generator, checked as far as it can be without a model."""
+    from vasa_jax.inference.controls import make_controls
+
+    if not options.audio and not options.motion:
+        raise UserError("there is neither --audio nor --motion; give one of them")
+    wishes = {name: value for name in WISHES if (value := getattr(options, name)) is not None}
+    if options.motion and wishes:
+        flags = ", ".join(f"--{name.replace('_', '-')}" for name in wishes)
+        raise UserError(f"--motion replays what is stored, on which {flags} has no effect; leave out one or the other")
+    make_controls(**{name: wishes[name] for name in ("gaze", "distance", "emotion") if name in wishes})
+    return wishes
+
+
+def _check_paths(options: Options) -> None:
+    """Refuses targets that cannot be written, or that would destroy an input or each other."""
+    from vasa_jax.checkpoint import bundled_releases
+    from vasa_jax.files import check_apart
+    from vasa_jax.inference.motion_file import check_motion_target
+    from vasa_jax.media.video import VIDEO_SUFFIXES, check_frame_folder, check_video_target, is_frame_folder
+
+    outputs = {"--out": options.out}
+    if is_frame_folder(options.out):
+        check_frame_folder(options.out)
+    elif Path(options.out).suffix.lower() not in VIDEO_SUFFIXES:
+        suffixes = ", ".join(VIDEO_SUFFIXES)
+        raise UserError(f"{options.out} must end in one of {suffixes} (or be a folder, ending in /, for PNG pictures)")
+    else:
+        check_video_target(options.out)
+    if options.save_motion:
+        outputs["--save-motion"] = str(check_motion_target(options.save_motion))
+    model = bundled_releases().get(options.model, options.model)
+    inputs = {"--image": options.image, "--audio": options.audio, "--motion": options.motion, "--model": model}
+    check_apart(outputs, {name: path for name, path in inputs.items() if path})
+
+
+def _check_size(options: Options) -> None:
+    from vasa_jax.media.video import LARGEST, is_frame_folder
+
+    even = "" if is_frame_folder(options.out) else ", even, since H.264 needs even sizes"
+    if options.size is not None and (not SMALLEST <= options.size <= LARGEST or (even and options.size % 2)):
+        raise UserError(f"--size {options.size} cannot be written; give {SMALLEST} to {LARGEST} pixels{even}")
+
+
+def _say_what_is_shown(image: str, size: tuple[int, int], crop: tuple[int, int, int]) -> None:
+    """Tells on stderr which square of a picture is used that is not square itself."""
+    (width, height), (x, y, side) = size, crop
+    if 1 - side / max(width, height) > WORTH_SAYING:
+        part = "upper" if height > width else "central"
+        sys.stderr.write(
+            f"infer: {image} is {width}x{height} pixels; its {part} square is used, as by --crop {x},{y},{side}; "
+            "choose another with --crop x,y,size\n"
+        )
 
 
 def _write(frames, writer, total: int | None, size: int) -> float:
@@ -159,7 +207,7 @@ def _prepare_jax(platform: str) -> None:
     keep_compiled("~/.cache/vasa-jax/compiled")
 
 
-def _parse_crop(crop: str) -> tuple[int, int, int] | None:
+def _parse_crop(crop: str | None) -> tuple[int, int, int] | None:
     if not crop:
         return None
     try:

@@ -16,7 +16,7 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Key, UInt8
+from jaxtyping import Array, Bool, Float, Key, UInt8
 
 from vasa_jax import config as configs
 from vasa_jax.arrays import POSE_DIM, Motion, Portrait
@@ -35,6 +35,7 @@ from vasa_jax.motion.sampling import GUIDANCE
 from vasa_jax.motion.statistics import Statistics
 
 Dtype = Literal["float32", "bfloat16"]
+Rendered = tuple[UInt8[Array, "n h w 3"], Bool[Array, " n"]]
 
 
 class FaceModel:
@@ -51,9 +52,9 @@ class FaceModel:
         self.params = jax.device_put(params)
         network = Autoencoder(config)
 
-        def picture(params: dict[str, Any], portrait: Portrait, motion: Motion) -> UInt8[Array, "n h w 3"]:
+        def picture(params: dict[str, Any], portrait: Portrait, motion: Motion) -> Rendered:
             levels = jnp.asarray(network.apply({"params": params}, portrait, motion, method="render"), jnp.float32)
-            return jnp.round(jnp.clip(levels, 0, 1) * 255).astype(jnp.uint8)
+            return jnp.round(jnp.clip(levels, 0, 1) * 255).astype(jnp.uint8), jnp.isfinite(levels).all((1, 2, 3))
 
         def encode(params: dict[str, Any], image: Float[Array, "b h w 3"]) -> Portrait:
             return Portrait(*network.apply({"params": params}, image, method="encode"))
@@ -89,8 +90,11 @@ class FaceModel:
         """Raw motion, (b, 6) and (b, z), of pictures in [0, 1]."""
         return self.programs["motion"](self.params, frames)
 
-    def render(self, portrait: Portrait, motion: Motion) -> UInt8[Array, "n h w 3"]:
-        """Pictures, 0 to 255, of one portrait in n raw motions, (n, 6) and (n, z); the pose is absolute."""
+    def render(self, portrait: Portrait, motion: Motion) -> Rendered:
+        """Pictures, 0 to 255, of one portrait in n raw motions, (n, 6) and (n, z); the pose is absolute.
+
+        Beside them which of them are finite: NaN is black as a picture.
+        """
         return self.programs["render"](self.params, portrait, motion)
 
 

@@ -25,7 +25,7 @@ import numpy as np
 
 from vasa_jax.arrays import FPS, SAMPLES_PER_FRAME, Motion, Portrait
 from vasa_jax.checkpoint import bundled_releases
-from vasa_jax.errors import UserError
+from vasa_jax.errors import UserError, device_memory
 from vasa_jax.inference.controls import Gaze, make_controls
 from vasa_jax.inference.model import Dtype, FaceModel, MotionModel, load_pair
 from vasa_jax.inference.motion_file import check_motion, load_motion
@@ -36,6 +36,8 @@ from vasa_jax.motion.sampling import GUIDANCE
 
 RENDER_BATCH = 8
 """Frames that are rendered by one call."""
+LESS_MEMORY = "end what else runs there, or choose --dtype bfloat16 or --platform cpu"
+"""What to do where a device has too little memory."""
 
 
 class Model:
@@ -61,13 +63,13 @@ class Model:
         image: ImageSource,
         audio: AudioSource | AudioReader | None = None,
         *,
-        gaze: Gaze = "forward",
-        distance: float = 1.0,
+        gaze: Gaze | None = None,
+        distance: float | None = None,
         emotion: str | None = None,
-        seed: int = 0,
-        steps: int = 50,
-        guidance_audio: float = GUIDANCE["audio"],
-        guidance_gaze: float = GUIDANCE["gaze"],
+        seed: int | None = None,
+        steps: int | None = None,
+        guidance_audio: float | None = None,
+        guidance_gaze: float | None = None,
         crop: Crop | None = None,
         motion: Motion | str | os.PathLike | None = None,
     ) -> Iterator[np.ndarray]:
@@ -78,40 +80,38 @@ class Model:
             audio: a path, samples at 16 kHz, or (samples, rate); see `media.audio.open_sound`. It may be left out where
                 `motion` is given.
             gaze, distance, emotion: see `controls.make_controls`.
-            seed: 0 to 2^32 - 1; the same seed gives the same frames.
-            steps: of the sampler, 1 or more.
-            guidance_audio, guidance_gaze: scales, 0 or more.
+            seed: 0 (the default) to 2^32 - 1; the same seed gives the same frames.
+            steps: of the sampler, 1 or more; default 50.
+            guidance_audio, guidance_gaze: scales, 0 or more; defaults 0.5 and 1.
             crop: x, y and side of a square in the picture, in pixels; None is the upper square of a tall picture and
                 the central one of a wide picture.
-            motion: raw motion, or a file of it, to replay instead of generating (then audio and controls do nothing).
+            motion: raw motion, or a file of it, to replay instead of generating; nothing else but the picture and its
+                crop may then be given.
 
         Returns:
             An iterator of uint8 frames (size, size, 3).
 
         Raises:
-            UserError: any argument that cannot be used; while iterating, a sound that turns out to be damaged.
+            UserError: any argument that cannot be used; while iterating, a sound that turns out to be damaged, or
+                weights that make NaN.
         """
+        wishes = {"gaze": gaze, "distance": distance, "emotion": emotion, "seed": seed, "steps": steps}
+        wishes |= {"guidance_audio": guidance_audio, "guidance_gaze": guidance_gaze}
+        asked: dict[str, Any] = {name: value for name, value in wishes.items() if value is not None}
         picture = load_image(image, self.size, crop)
-        replayed = None if motion is None else self.replay(motion)
-        if replayed is None and audio is None:
+        if motion is not None:
+            if without := (["audio"] if audio is not None else []) + list(asked):
+                raise UserError(
+                    f"motion is replayed as it is, without {', '.join(without)}; leave out one or the other"
+                )
+            replayed = self.replay(motion)
+            self.prepare(generate=False)
+            return self.frames(self.portrait(picture), iter([replayed]))
+        if audio is None:
             raise UserError("there is neither audio nor motion; give one of them")
-        self.prepare(steps, guidance_audio, guidance_gaze, generate=replayed is None)
+        self.prepare(**{name: asked[name] for name in ("steps", "guidance_audio", "guidance_gaze") if name in asked})
         portrait = self.portrait(picture)
-        if replayed is not None:
-            return self.frames(portrait, iter([replayed]))
-        assert audio is not None
-        motions = self.motions(
-            portrait,
-            audio,
-            gaze=gaze,
-            distance=distance,
-            emotion=emotion,
-            seed=seed,
-            steps=steps,
-            guidance_audio=guidance_audio,
-            guidance_gaze=guidance_gaze,
-        )
-        return self.frames(portrait, motions)
+        return self.frames(portrait, self.motions(portrait, audio, **asked))
 
     def prepare(
         self,
@@ -196,7 +196,7 @@ class Model:
 
         The next batch is under way while one is read.
         """
-        waiting: tuple[jax.Array, int] | None = None
+        waiting: tuple[tuple[jax.Array, jax.Array], int] | None = None
         for batch, count in batches(motions, RENDER_BATCH):
             with self._timed("render"):
                 started = self.face.render(portrait, batch)
@@ -206,16 +206,25 @@ class Model:
         if waiting is not None:
             yield from self._read(*waiting)
 
-    def _read(self, frames: jax.Array, count: int) -> np.ndarray:
+    def _read(self, rendered: tuple[jax.Array, jax.Array], count: int) -> np.ndarray:
         with self._timed("render"):
-            return np.asarray(frames)[:count]
+            frames, finite = (np.asarray(part)[:count] for part in rendered)
+        if not finite.all():
+            raise UserError(
+                "the face model rendered NaN; its weights are damaged, or too coarse in bfloat16: try --dtype float32"
+            )
+        return frames
 
     @contextlib.contextmanager
     def _timed(self, part: str) -> Iterator[None]:
-        """Adds the time inside to a part, but what was spent on waiting for compilers to "compile"."""
+        """Adds the time inside to a part, but what was spent on waiting for compilers to "compile".
+
+        Everything inside computes: raises UserError where the device has too little memory.
+        """
         start, before = time.perf_counter(), self._compiling()
         try:
-            yield
+            with device_memory(LESS_MEMORY):
+                yield
         finally:
             compiling = self._compiling() - before
             self.seconds["compile"] += compiling
@@ -246,7 +255,8 @@ def load(model: str | os.PathLike = "demo", dtype: str | None = None) -> Model:
     known[None] = "float32" if jax.default_backend() == "cpu" else "bfloat16"
     if dtype not in known:
         raise UserError(f"dtype {dtype!r} is unknown; choose float32 or bfloat16")
-    loaded = Model(*load_pair(folder, known[dtype]))
+    with device_memory(LESS_MEMORY):
+        loaded = Model(*load_pair(folder, known[dtype]))
     loaded.seconds["load"] = time.perf_counter() - start
     return loaded
 
