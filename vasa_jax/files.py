@@ -228,7 +228,7 @@ def _touch(a: Path, b: Path) -> bool:
     a, b = a.resolve(), b.resolve()
     if a.is_relative_to(b) or b.is_relative_to(a):
         return True
-    return a.exists() and b.exists() and a.samefile(b)
+    return os.path.exists(a) and os.path.exists(b) and a.samefile(b)
 
 
 def _hidden(path: Path) -> Path:

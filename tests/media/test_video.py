@@ -1,5 +1,7 @@
 import itertools
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import av
@@ -10,6 +12,7 @@ from PIL import Image
 from vasa_jax.media.audio import open_sound
 from vasa_jax.media.video import COMMENT, TITLE, FrameWriter, VideoWriter, is_frame_folder, read_video
 
+ROOT = Path(__file__).parents[2]
 BLACK, WHITE = (np.full((64, 64, 3), level, np.uint8) for level in (0, 255))
 
 
@@ -126,11 +129,43 @@ def test_nan_in_a_sound_removes_the_file(tmp_path):
 
 @pytest.mark.parametrize(
     "name, size, message",
-    [("a.gif", 64, "must end in"), ("a.mp4", 63, "even"), ("none/a.mp4", 64, "no folder"), ("a.mp4", 0, "too small")],
+    [
+        ("a.gif", 64, "must end in"),
+        ("a.mp4", 63, "even"),
+        ("none/a.mp4", 64, "no folder"),
+        ("a.mp4", 0, "too small"),
+        ("a.mp4", 4098, "at most 4096"),
+    ],
 )
 def test_targets_that_cannot_be_written(tmp_path, name, size, message):
     with pytest.raises(ValueError, match=message):
         VideoWriter(tmp_path / name, 25, size)
+
+
+@pytest.mark.parametrize("kind, name", [("VideoWriter", "a.mp4"), ("VideoWriter", "a.mkv"), ("FrameWriter", "frames")])
+def test_a_full_disk_is_named_and_nothing_is_left(tmp_path, kind, name):
+    """A limit on the size of files stands for the end of the disk; the file itself is too large in the end."""
+    script = (
+        "import resource, signal, sys\nimport numpy as np\n"
+        f"from vasa_jax.media.video import {kind}\nfrom vasa_jax.errors import UserError\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))\n"
+        "try:\n"
+        f"    with {kind}({name!r}, size=128) as writer:\n"
+        "        for _ in range(60):\n"
+        "            writer.write(np.random.randint(0, 256, (128, 128, 3), np.uint8))\n"
+        "except UserError as error:\n"
+        "    sys.exit(str(error))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 1 and done.stderr == f"cannot write {name}: File too large\n"
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_folder_of_pictures(tmp_path):

@@ -148,19 +148,19 @@ def _check_paths(options: Options) -> None:
     from vasa_jax.inference.motion_file import check_motion_target
     from vasa_jax.media.video import VIDEO_SUFFIXES, check_frame_folder, check_video_target, is_frame_folder
 
-    outputs = {"--out": options.out}
+    model = bundled_releases().get(options.model, options.model)
+    outputs = {"--out": options.out, "--save-motion": options.save_motion}
+    inputs = {"--image": options.image, "--audio": options.audio, "--motion": options.motion, "--model": model}
+    check_apart(*({name: path for name, path in paths.items() if path} for paths in (outputs, inputs)))
     if is_frame_folder(options.out):
         check_frame_folder(options.out)
-    elif Path(options.out).suffix.lower() not in VIDEO_SUFFIXES:
+    elif Path(options.out).suffix.lower() in VIDEO_SUFFIXES:
+        check_video_target(options.out)
+    else:
         suffixes = ", ".join(VIDEO_SUFFIXES)
         raise UserError(f"{options.out} must end in one of {suffixes} (or be a folder, ending in /, for PNG pictures)")
-    else:
-        check_video_target(options.out)
     if options.save_motion:
-        outputs["--save-motion"] = str(check_motion_target(options.save_motion))
-    model = bundled_releases().get(options.model, options.model)
-    inputs = {"--image": options.image, "--audio": options.audio, "--motion": options.motion, "--model": model}
-    check_apart(outputs, {name: path for name, path in inputs.items() if path})
+        check_motion_target(options.save_motion)
 
 
 def _check_size(options: Options) -> None:

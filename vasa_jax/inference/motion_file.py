@@ -44,7 +44,7 @@ def load_motion(path: str | os.PathLike, dynamics_dim: int) -> Motion:
     Raises:
         UserError: no such file, not a motion file, another size, another frame rate, or NaN in it.
     """
-    if not Path(path).is_file():
+    if not os.path.isfile(path):
         raise UserError(f"{path}: no such motion file")
     try:
         opened = np.load(path, allow_pickle=False)

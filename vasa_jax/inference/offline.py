@@ -101,9 +101,8 @@ class Model:
         picture = load_image(image, self.size, crop)
         if motion is not None:
             if without := (["audio"] if audio is not None else []) + list(asked):
-                raise UserError(
-                    f"motion is replayed as it is, without {', '.join(without)}; leave out one or the other"
-                )
+                names = ", ".join(without)
+                raise UserError(f"motion is replayed as it is: {names} would do nothing; leave out one or the other")
             replayed = self.replay(motion)
             self.prepare(generate=False)
             return self.frames(self.portrait(picture), iter([replayed]))
@@ -248,7 +247,7 @@ def load(model: str | os.PathLike = "demo", dtype: str | None = None) -> Model:
     start = time.perf_counter()
     bundled = bundled_releases()
     folder = bundled.get(str(model), Path(model))
-    if not folder.is_dir():
+    if not os.path.isdir(folder):
         names = ", ".join(bundled) or "(none in this installation)"
         raise UserError(f"there is no model {str(model)!r}; name a folder, or one that is bundled: {names}")
     known: dict[str | None, Dtype] = {"float32": "float32", "bfloat16": "bfloat16"}

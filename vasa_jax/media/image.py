@@ -96,7 +96,7 @@ def open_image(source: ImageSource) -> Image.Image:
     if isinstance(source, np.ndarray):
         return to_rgb(_from_array(source))
     path = Path(source)
-    if not path.exists():
+    if not os.path.exists(path):  # False, too, for names that no file can have
         raise UserError(f"{path}: no such image file")
     if not path.is_file():
         raise UserError(f"{path} is not a file; name an image file")

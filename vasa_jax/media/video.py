@@ -252,7 +252,7 @@ def check_video_target(path: str | os.PathLike) -> Path:
 def check_frame_folder(path: str | os.PathLike) -> Path:
     """The path itself, after checks before any work. Raises UserError as `FrameWriter`."""
     target = check_target(path)
-    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+    if os.path.exists(target) and (not target.is_dir() or any(target.iterdir())):
         raise UserError(f"{target} exists and is not an empty folder; remove it or name another")
     return target
 
@@ -260,7 +260,7 @@ def check_frame_folder(path: str | os.PathLike) -> Path:
 def is_frame_folder(path: str | os.PathLike) -> bool:
     """Whether an output path means a folder of PNG pictures: it ends in a slash, is a folder, or has no suffix."""
     text = os.fspath(path)
-    return text.endswith(("/", os.sep)) or Path(text).is_dir() or not Path(text).suffix
+    return text.endswith(("/", os.sep)) or os.path.isdir(text) or not Path(text).suffix
 
 
 def read_video(path: str | os.PathLike) -> Iterator[np.ndarray]:
