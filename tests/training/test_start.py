@@ -43,6 +43,19 @@ def test_resume_goes_on_with_another_run_in_a_new_workdir(tmp_path, other):
             run(tmp_path / "bad", Start(resume=str(bad)))
 
 
+def test_a_source_that_is_not_there_is_refused_before_data_is_made(tmp_path):
+    def prepare(workdir):
+        raise AssertionError("data is made for nothing")
+
+    task = dataclasses.replace(make_toy(), prepare=prepare)
+    for start, match in (
+        (Start(resume="nothing"), "resume='nothing' holds no complete checkpoint"),
+        (Start(init_from="nothing"), "'nothing' is not a release folder"),
+    ):
+        with pytest.raises(ValueError, match=match):
+            train(EXPERIMENT, task, tmp_path, start, progress=False)
+
+
 def test_init_from_takes_the_averages_and_nothing_else(tmp_path, other):
     run(tmp_path, Start(init_from=str(other[0])), stop=stop_after(1), seed=3)
     step, _, state = read_bundle(tmp_path)

@@ -35,10 +35,10 @@ def main(workdir, parallel, steps, stop, port, processes, process, delay=None):
     experiment = dataclasses.replace(
         EXPERIMENT, parallel=parallel, steps=steps, log_every=1, save_every=1000 if delay is None else 4
     )
-    task, seen = make_toy(), []
+    toy, seen = make_toy(), []
 
     def dataset(*arguments):
-        batches = task.dataset(*arguments)
+        batches = toy.dataset(*arguments)
         take = type(batches).__next__
         noted = type("Noted", (type(batches),), {"__next__": lambda self: note(take(self))})
         batches.__class__ = noted
@@ -55,7 +55,12 @@ def main(workdir, parallel, steps, stop, port, processes, process, delay=None):
             time.sleep(0.1)  # the toy's steps are faster than the news of a signal
         return ""
 
-    result = train(experiment, dataclasses.replace(task, dataset=dataset), workdir, stop=ask, progress=False)
+    def measure(workdir, kept):
+        assert process == 0  # the others get what the first one measured
+        return toy.measure(workdir, kept)
+
+    task = dataclasses.replace(toy, dataset=dataset, measure=measure)
+    result = train(experiment, task, workdir, stop=ask, progress=False)
     mine = {"step": result.step, "stopped": result.stopped, "digest": result.digest, "seen": seen}
     cluster.leave()
     sys.stdout.write(json.dumps(mine) + "\n")

@@ -28,7 +28,7 @@ from vasa_jax.training.lock import locked
 from vasa_jax.training.logs import Logs, Watch
 from vasa_jax.training.parallel import Strategy, make_strategy
 from vasa_jax.training.program import TrainProgram, make_program
-from vasa_jax.training.start import Initial, Start, check_config, checkpoint_of, initial
+from vasa_jax.training.start import Initial, Start, check_config, check_sources, checkpoint_of, initial
 from vasa_jax.training.state import TrainState, digest
 from vasa_jax.training.task import Task
 
@@ -85,6 +85,8 @@ def train(
         if first_process:
             workdir.mkdir(parents=True, exist_ok=True)
             stack.enter_context(locked(workdir))
+        if not any(workdir.glob("checkpoints/[0-9]*")):
+            check_sources(start)
         cluster.meet("workdir")
         strategy = make_strategy(experiment.parallel, experiment.batch_size, experiment.fsdp, experiment.accumulate)
         if first_process:

@@ -53,7 +53,9 @@ def performances(data: PerformanceWorld | Records, workdir: str | Path, model: M
 def _clips(data: PortraitWorld | Records, workdir: str | Path, size: int) -> Iterator[Clip]:
     """Held-out videos: somebody's own clips, or performances of the world's held-out people."""
     if isinstance(data, Records):
-        yield from (clip._replace(frames=clip.frames[:LONGEST]) for clip in _stored_clips(data, workdir))
+        for clip in _stored_clips(data, workdir):
+            sound = None if clip.audio is None else clip.audio[: LONGEST * SAMPLES_PER_FRAME]
+            yield clip._replace(frames=clip.frames[:LONGEST], audio=sound)
         return
     for seed in seeds("validation")[:COUNT]:
         clip = make_clip(seed, SECONDS, size)

@@ -59,6 +59,18 @@ def checkpoint_of(path: str) -> tuple[Path, int | None]:
     return folder, None
 
 
+def check_sources(start: Start) -> None:
+    """Refuse sources that are not there, before any data is made for a run that starts from them.
+
+    Raises:
+        UserError: naming the one.
+    """
+    if start.resume and not is_run(checkpoint_of(start.resume)[0]):
+        raise UserError(f"resume={start.resume!r} holds no complete checkpoint; name a run's workdir")
+    if start.init_from and not is_run(start.init_from):
+        load_release(start.init_from)
+
+
 def check_config(saved: Mapping[str, Any], experiment: Experiment, allowed: tuple[str, ...]) -> dict[str, str]:
     """Compare a checkpoint's config with the run's.
 
