@@ -1,3 +1,5 @@
+import resource
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -60,6 +62,17 @@ def test_a_folder_with_anything_else_in_it_is_never_replaced(tmp_path):
         with pytest.raises(UserError, match="is not a release"):
             save_release(folder, "vasa", {}, {"a": TREE}, "float32", "")
         assert sorted(folder.rglob("*")) == before
+
+
+def test_a_full_disk_is_told_by_the_names_that_the_user_knows(tmp_path):
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))  # writes stop as on a full disk
+    try:
+        with pytest.raises(UserError, match=f"^cannot write {tmp_path}/r/a.safetensors: .*File too large"):
+            save_release(tmp_path / "r", "vasa", {}, {"a": {"b": np.zeros(1000)}}, "float32", "")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(

@@ -106,6 +106,10 @@ def whole_folder(path: str | os.PathLike, *kinds: type[BaseException]) -> Iterat
                     aside.rename(final)
                 raise
             _flush(final.parent)
+    except UserError as error:  # of a writer inside, which knows the hidden name alone
+        if os.fspath(hidden) not in str(error):
+            raise
+        raise UserError(str(error).replace(os.fspath(hidden), os.fspath(path))) from error
     finally:
         shutil.rmtree(hidden, ignore_errors=True)
         if final.exists():

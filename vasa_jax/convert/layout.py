@@ -30,7 +30,7 @@ USUAL = (
 )
 """What a folder is searched for first, in order."""
 _INDEX = re.compile(r".+\.(safetensors|bin)\.index(\.\w+)?\.json")
-_NUMBERED = re.compile(r"(.+)-(\d+)-of-(\d+)(\.\w+)")
+_NUMBERED = re.compile(r"(.+)-(\d{1,6})-of-(\d{1,6})(\.\w+)")
 _SHOWN = 5
 
 
