@@ -204,7 +204,7 @@ def _prepare(path: Path) -> None:
         raise UserError(f"{path} is not a usable image: it is {known[0]}; save the picture as PNG or JPEG")
     if head[4:8] == b"ftyp" and head[8:12] in HEIC and b"avif" not in head[12:64]:
         try:
-            from pillow_heif import register_heif_opener  # pyright: ignore[reportMissingImports]
+            from pillow_heif import register_heif_opener
         except ImportError as error:
             raise UserError(
                 f"{path} is a HEIC picture and pillow-heif, which reads those, is not installed; "

@@ -8,6 +8,7 @@ that person says, the two inputs of VASA-1. Bad input ends with one line on stde
 """
 
 import argparse
+import io
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -17,9 +18,9 @@ from PIL import Image
 
 from vasa_jax.arrays import FPS, SAMPLE_RATE
 from vasa_jax.command import Parser, run
-from vasa_jax.errors import UserError
+from vasa_jax.errors import UserError, check_devices
 from vasa_jax.files import check_apart, check_target, whole_file
-from vasa_jax.media.video import VideoWriter
+from vasa_jax.media.video import VideoWriter, check_video_target
 from vasa_jax.synthetic.clip import shoot
 from vasa_jax.synthetic.identity import identity_from_seed
 from vasa_jax.synthetic.performance import perform, read_emotion
@@ -27,6 +28,8 @@ from vasa_jax.synthetic.state import neutral_state
 
 PORTRAIT_SIZE = 256
 LONGEST = 3600.0
+SECONDS, SIZE = 6.0, 256
+"""What is filmed where nothing else is said."""
 
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
@@ -36,27 +39,45 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--portrait", type=Path, help=f"a neutral frontal picture of {PORTRAIT_SIZE} pixels (.png)")
     parser.add_argument("--speech", type=Path, help="what the person says (.wav)")
     parser.add_argument("--seed", type=int, default=0, help="decides person, voice, words and acting (default 0)")
-    parser.add_argument("--seconds", type=float, default=6.0, help="length of video and speech (default 6)")
-    parser.add_argument("--size", type=int, default=256, help="side of the video in pixels, even (default 256)")
+    parser.add_argument("--seconds", type=float, help=f"length of video and speech (default {SECONDS:g})")
+    parser.add_argument("--size", type=int, help=f"side of the video in pixels, even (default {SIZE})")
     parser.add_argument("--emotion", help="a class and its intensity, as happiness:0.8 (default: the seed's own)")
     options = parser.parse_args(arguments)
-    if options.out is None and options.portrait is None and options.speech is None:
+    given = {"--out": options.out, "--portrait": options.portrait, "--speech": options.speech}
+    targets = {name: path for name, path in given.items() if path is not None}
+    if not targets:
         raise UserError("nothing to write; give --out, --portrait or --speech")
+    _refuse_idle(options)
+    check_apart(targets, {})
+    if options.out is not None:
+        check_video_target(options.out)
+    for path, suffix in ((options.portrait, ".png"), (options.speech, ".wav")):
+        if path is not None and check_target(path).suffix.lower() != suffix:
+            raise UserError(f"{path} must end in {suffix}")
+    if not 0 <= options.seed < 2**32:
+        raise UserError(f"--seed {options.seed} is out of range; give 0 to {2**32 - 1}")
+    options.seconds = SECONDS if options.seconds is None else options.seconds
+    options.size = SIZE if options.size is None else options.size
     if not 1 / FPS <= options.seconds <= LONGEST:
         raise UserError(f"--seconds {options.seconds:g} is out of range; give {1 / FPS:g} to {LONGEST:g}")
     if not 16 <= options.size <= 1024 or options.size % 2:
         raise UserError(f"--size {options.size} must be even and within 16 to 1024")
-    for path, suffix in ((options.portrait, ".png"), (options.speech, ".wav")):
-        if path is not None and check_target(path).suffix.lower() != suffix:
-            raise UserError(f"{path} must end in {suffix}")
-    given = {"--out": options.out, "--portrait": options.portrait, "--speech": options.speech}
-    check_apart({name: path for name, path in given.items() if path is not None}, {})
     options.emotion = None if options.emotion is None else read_emotion(options.emotion)
     return options
 
 
+def _refuse_idle(options: argparse.Namespace) -> None:
+    """Refuse flags that say nothing about what is to be written."""
+    if options.size is not None and options.out is None:
+        raise UserError("--size is that of the video; give --out, or leave it out")
+    for name in ("seconds", "emotion"):
+        if getattr(options, name) is not None and options.out is None and options.speech is None:
+            raise UserError(f"--{name} is that of video and speech; give --out or --speech, or leave it out")
+
+
 def work(options: argparse.Namespace) -> Iterator[str]:
     """Write what the options ask for, with a line for the user after each file."""
+    check_devices()
     identity = identity_from_seed(options.seed)
     performance = perform(options.seed, options.seconds, options.emotion)
     if options.out is not None:
@@ -71,8 +92,10 @@ def work(options: argparse.Namespace) -> Iterator[str]:
             Image.fromarray(frames[0]).save(hidden)
         yield f"wrote {options.portrait}"
     if options.speech is not None:
-        with whole_file(options.speech, soundfile.LibsndfileError) as hidden:
-            soundfile.write(hidden, performance.audio, SAMPLE_RATE, subtype="PCM_16")
+        sound = io.BytesIO()  # libsndfile calls whatever the system refuses "System error."
+        soundfile.write(sound, performance.audio, SAMPLE_RATE, subtype="PCM_16", format="WAV")
+        with whole_file(options.speech) as hidden:
+            hidden.write_bytes(sound.getbuffer())
         yield f"wrote {options.speech}"
 
 
