@@ -1,11 +1,21 @@
 """Files and folders appear whole or not at all; outputs never destroy an input."""
 
 import os
+from pathlib import Path
 
 import pytest
 
 from vasa_jax.errors import UserError, device_memory, refusals
-from vasa_jax.files import check_apart, check_target, remove_unfinished, whole_file, whole_folder, write_text
+from vasa_jax.files import (
+    Growing,
+    check_apart,
+    check_target,
+    make_folder,
+    remove_unfinished,
+    whole_file,
+    whole_folder,
+    write_text,
+)
 
 
 def names(folder):
@@ -127,3 +137,44 @@ def test_a_device_without_memory_is_told_in_one_line():
         raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 1 bytes")
     with pytest.raises(jax.errors.JaxRuntimeError), device_memory("take a smaller batch"):
         raise jax.errors.JaxRuntimeError("INTERNAL: something else")
+
+
+def test_a_file_that_grows_has_every_piece_at_once_and_none_in_part(tmp_path):
+    file = Growing(tmp_path / "log")
+    for piece in (b"one\n", b"two\n"):
+        file.append(piece)
+    assert (tmp_path / "log").read_bytes() == b"one\ntwo\n"
+    file.close()
+    full = Growing("/dev/full")
+    with pytest.raises(UserError, match="cannot write /dev/full: No space left"):
+        full.append(b"three")
+    full.close()
+    with pytest.raises(UserError, match="cannot open .*missing/log: No such file"):
+        Growing(tmp_path / "missing" / "log")
+
+
+@pytest.mark.parametrize(
+    "path, message",
+    [
+        ("", "workdir is empty; name a folder"),
+        ("{}/f", "workdir {}/f is a file; name a folder"),
+        ("{}/f/run", "cannot make the folder {}/f/run: Not a directory; name another workdir"),
+        ("/proc/x", "cannot make the folder /proc/x: .*; name another workdir"),
+        ("/proc", "cannot write into /proc: .*; name another workdir"),
+        ("{}/" + "x" * 300, "cannot make the folder .*: File name too long; name another workdir"),
+        ("gs://bucket/run", "workdir gs://bucket/run is a URL, .*; mount the store"),
+        (Path("s3://bucket/run"), "workdir s3:/bucket/run is a URL"),
+        ("memory://run", "workdir memory://run is a URL"),
+    ],
+)
+def test_a_folder_that_cannot_take_files_is_refused_before_work(tmp_path, monkeypatch, path, message):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "f").touch()
+    with pytest.raises(UserError, match=message.format(tmp_path)):
+        make_folder("workdir", path.format(tmp_path) if isinstance(path, str) else path)
+    assert [one.name for one in tmp_path.iterdir()] == ["f"]
+
+
+def test_a_folder_is_made_with_its_parents_and_left_empty(tmp_path):
+    assert make_folder("workdir", tmp_path / "a:b" / "run") == tmp_path / "a:b" / "run"
+    assert not any(make_folder("workdir", tmp_path / "a:b" / "run").iterdir())

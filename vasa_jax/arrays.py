@@ -26,6 +26,17 @@ EMOTIONS = ("anger", "contempt", "disgust", "fear", "happiness", "neutral", "sad
 """The eight HSEmotion classes, in the order of every 8-vector of emotion."""
 
 
+class Average(NamedTuple):
+    """A mean over the samples that have what it measures, as two scalars that parts of a batch may add up.
+
+    total: the sum over those samples.
+    count: how many they are; 0 leaves the mean undefined.
+    """
+
+    total: Any
+    count: Any
+
+
 class Motion(NamedTuple):
     """What moves in one frame, in raw units (VASA-1 section 3.1: z_pose and z_dyn).
 

@@ -1,12 +1,9 @@
-"""Two formats on disk: the bundle a run resumes from, and the release that anyone loads.
+"""A release: a model on disk that anyone loads.
 
-* A **bundle** is one Orbax step folder with two items, the train state and the config as JSON; the number of its step
-  is also the position in the data. It is written asynchronously to a temporary folder and renamed when complete, so a
-  half-written bundle is never seen; the last `keep` stay.
-* A **release** is a folder that needs no Orbax: `config.json`, one `NAME.safetensors` per named tree of tensors (keys
-  of the tree joined by "/"), and `model_card.md`. `config.json` says the `kind` of model, the `format`, and name and
-  shape of every tensor, so that loading traces no network. Nothing in it is executed. It is the format of the weights
-  that come with the package.
+It is a folder that needs no Orbax: `config.json`, one `NAME.safetensors` per named tree of tensors (keys of the tree
+joined by "/"), and `model_card.md`. `config.json` says the `kind` of model, the `format`, and name and shape of every
+tensor, so that loading traces no network. Nothing in it is executed. It is the format of the weights that come with the
+package. What a run resumes from is another format, see `vasa_jax.training.bundles`.
 """
 
 import json
@@ -22,7 +19,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from vasa_jax.errors import UserError, reason, refusals
-from vasa_jax.files import check_folder, disguise, whole_file, whole_folder, write_text
+from vasa_jax.files import check_folder, check_local, disguise, whole_file, whole_folder, write_text
 
 DTYPES = {"bfloat16": jnp.bfloat16, "float32": jnp.float32}
 """What floating-point tensors of a release may be stored as."""
@@ -102,6 +99,11 @@ def is_release(folder: str | Path) -> bool:
     return isinstance(config, dict) and "format" in config and names <= {"config.json", "model_card.md"}
 
 
+def is_run(folder: str | Path) -> bool:
+    """Whether a folder is the workdir of a run."""
+    return (Path(folder) / "checkpoints").is_dir()
+
+
 def check_release_target(folder: str | Path) -> None:
     """Refuse a target that is there and may not be replaced, before any work.
 
@@ -109,7 +111,7 @@ def check_release_target(folder: str | Path) -> None:
         UserError: where the folder exists, holds something, and is no release; where it lies in a training run; or
             where it could not be made.
     """
-    folder = Path(folder)
+    folder = check_local("the release", folder)
     check_folder(folder.absolute().parent)
     for above in folder.resolve().parents:
         if is_run(above):
@@ -174,7 +176,7 @@ def load_release(folder: str | os.PathLike) -> Release:
         UserError: where it is none, of another format, damaged, or where its files hold other tensors than its
             config.json lists.
     """
-    folder = bundled_releases().get(str(folder), Path(folder))
+    folder = bundled_releases().get(str(folder), check_local("the release", folder))
     written = folder / "config.json"
     if not written.is_file():
         raise UserError(
@@ -217,96 +219,3 @@ def _storable(leaf: Any, dtype: Any) -> np.ndarray:
 
 def _loaded(leaf: np.ndarray) -> np.ndarray:
     return leaf.astype(np.float32) if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf
-
-
-class Bundles:
-    """The bundles of one run, under `WORKDIR/checkpoints`; a context manager that waits for writes on leaving."""
-
-    def __init__(self, workdir: str | Path, keep: int = 2, read_only: bool = False):
-        """Open (and make) the folder; `keep` bundles stay. Left-overs of an interrupted write are removed, unless the
-        folder is only read."""
-        import orbax.checkpoint as ocp  # as long to import as Flax, and only runs need it
-
-        options = ocp.CheckpointManagerOptions(
-            max_to_keep=None if read_only else keep,
-            cleanup_tmp_directories=not read_only,
-            create=not read_only,
-            read_only=read_only,
-        )
-        handlers = {"state": ocp.StandardCheckpointHandler(), "config": ocp.JsonCheckpointHandler()}
-        folder = Path(workdir).absolute() / "checkpoints"
-        self._manager = ocp.CheckpointManager(folder, item_handlers=handlers, options=options)
-        self._args = ocp.args
-
-    def __enter__(self) -> "Bundles":
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self._manager.close()
-
-    def latest(self) -> int | None:
-        """The step of the newest complete bundle, or None."""
-        return self._manager.latest_step()
-
-    def has(self, step: int) -> bool:
-        """Whether there is a complete bundle of this step."""
-        return step in self._manager.all_steps()
-
-    def save(self, step: int, state: Any, config: Mapping[str, Any]) -> None:
-        """Start writing a bundle; the arrays are copied before this returns, so that the next step may reuse them. All
-        processes call this together."""
-        items = self._args.Composite(state=self._args.StandardSave(state), config=self._args.JsonSave(dict(config)))
-        self._manager.save(step, args=items, force=True)
-
-    def config(self, step: int) -> dict[str, Any]:
-        """The config saved with the bundle of `step`."""
-        return self._manager.restore(step, args=self._args.Composite(config=self._args.JsonRestore()))["config"]
-
-    def restore(self, step: int, state: Any = None) -> Any:
-        """The state of the bundle of `step`.
-
-        Args:
-            step: of a bundle that is there.
-            state: gives structure, shapes and shardings; None restores nested dictionaries by field name.
-
-        Raises:
-            UserError: where the bundle holds arrays of other names or shapes, naming one.
-        """
-        if state is None:
-            return self._manager.restore(step, args=self._args.Composite(state=self._args.StandardRestore()))["state"]
-        there = flatten(self._manager.item_metadata(step)["state"])
-        saved = {name: tuple(leaf.shape) for name, leaf in there.items()}
-        wanted = {name: tuple(leaf.shape) for name, leaf in flatten(state).items()}
-        for name in sorted(saved.keys() | wanted.keys()):
-            if saved.get(name) != wanted.get(name):
-                raise UserError(
-                    f"the checkpoint of step {step} has {name} {saved.get(name, 'missing')}, this run "
-                    f"{wanted.get(name, 'missing')}; choose another --workdir"
-                )
-        return self._manager.restore(step, args=self._args.Composite(state=self._args.StandardRestore(state)))["state"]
-
-
-def is_run(folder: str | Path) -> bool:
-    """Whether a folder is the workdir of a run."""
-    return (Path(folder) / "checkpoints").is_dir()
-
-
-def read_bundle(workdir: str | Path) -> tuple[int, dict[str, Any], dict[str, Any]]:
-    """Read a run's newest bundle as NumPy arrays, whatever wrote it.
-
-    Returns:
-        (step, config, state), the state as nested dictionaries by field name (`params`, `ema`, `constants`, ...).
-
-    Raises:
-        UserError: where the folder holds no complete bundle.
-    """
-    folder = Path(workdir).absolute() / "checkpoints"
-    if not folder.is_dir():
-        raise UserError(
-            f"{str(workdir)!r} holds no run: it has no checkpoints; train it first with vasa-train --workdir"
-        )
-    with Bundles(workdir, read_only=True) as bundles:
-        step = bundles.latest()
-        if step is None:
-            raise UserError(f"{str(workdir)!r} holds no complete checkpoint yet; wait for the first or train longer")
-        return step, bundles.config(step), jax.tree.map(np.asarray, bundles.restore(step))

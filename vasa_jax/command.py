@@ -6,6 +6,7 @@ with what a command is for, so a stream that is missing or broken swallows what 
 
 import argparse
 import contextlib
+import logging
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
@@ -36,7 +37,7 @@ def run(name: str, work: Callable[[], Iterable[str]]) -> int:
     Returns:
         The exit code: 0; 2 after one line on stderr; 130 where it was interrupted.
     """
-    with patient_streams():
+    with patient_streams(), _remarks(name):
         try:
             for line in work():
                 sys.stdout.write(f"{line}\n")
@@ -48,6 +49,28 @@ def run(name: str, work: Callable[[], Iterable[str]]) -> int:
             sys.stderr.write(f"{name}: interrupted; nothing half-written was left\n")
             return INTERRUPTED
     return 0
+
+
+@contextlib.contextmanager
+def _remarks(name: str) -> Iterator[None]:
+    """Let what the package has to remark inside reach standard error, a line each."""
+    logger, handler = logging.getLogger("vasa_jax"), _Remarks()
+    handler.setFormatter(logging.Formatter(f"{name}: %(message)s"))
+    before, logger.propagate = logger.propagate, False
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.propagate = before
+
+
+class _Remarks(logging.Handler):
+    """Writes to what standard error is at the time."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write a line."""
+        sys.stderr.write(f"{self.format(record)}\n")
 
 
 @contextlib.contextmanager

@@ -9,6 +9,7 @@ import contextlib
 import errno
 import json
 import os
+import re
 import secrets
 import shutil
 from collections.abc import Iterator, Mapping
@@ -21,6 +22,8 @@ NAME_BYTES = 255
 """The longest name of a file on common file systems."""
 PREFIX = ".unfinished-"
 """How hidden names begin."""
+STORES = ("gs", "s3", "http", "https", "hdfs", "abfs", "abfss", "az")
+"""Schemes of URLs that `pathlib` has taken a slash from."""
 _TEXTS = (
     ("version https://git-lfs", "it is a pointer of Git LFS: run `git lfs pull` where it came from"),
     ("version https://hawser", "it is a pointer of Git LFS: run `git lfs pull` where it came from"),
@@ -125,6 +128,33 @@ def remove_unfinished(folder: str | os.PathLike) -> None:
             left.unlink(missing_ok=True)
 
 
+class Growing:
+    """A file that grows by whole pieces: no buffer keeps one back, and what cannot be written whole is taken back."""
+
+    def __init__(self, path: str | os.PathLike):
+        """Open the file to append to it. Raises UserError where the system refuses."""
+        self._path = path
+        with refusals("open", path):
+            self._file = open(path, "ab", buffering=0)  # noqa: SIM115 (it stays open)
+
+    def append(self, piece: bytes) -> None:
+        """Write a piece at the end, or nothing. Raises UserError where the system refuses."""
+        before = self._file.tell()
+        try:
+            with refusals("write", self._path):
+                rest = memoryview(piece)
+                while rest:
+                    rest = rest[self._file.write(rest) :]
+        except UserError:
+            with contextlib.suppress(OSError):
+                self._file.truncate(before)
+            raise
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+
 def write_text(path: str | os.PathLike, text: str) -> None:
     """Write a UTF-8 text file, whole or not at all. Raises UserError where the system refuses."""
     with whole_file(path) as hidden:
@@ -144,13 +174,56 @@ def read_json(path: str | os.PathLike) -> dict[str, Any]:
     return value
 
 
+def check_local(name: str, path: str | os.PathLike) -> Path:
+    """The path of a file or folder on this machine's file systems.
+
+    Args:
+        name: what the user knows it under (a flag).
+        path: to check.
+
+    Raises:
+        UserError: for a URL of an object store or the web, which would become a folder of that name here.
+    """
+    scheme = re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", os.fspath(path))
+    if scheme and ("://" in os.fspath(path) or scheme[0][:-2] in STORES):
+        raise UserError(
+            f"{name} {os.fspath(path)} is a URL, and only paths of this machine are read and written; mount the store "
+            "(gcsfuse, s3fs, rclone mount) and name the mounted folder"
+        )
+    return Path(path)
+
+
+def make_folder(name: str, path: str | os.PathLike) -> Path:
+    """Make sure that a folder is there and takes new files, before any work.
+
+    Args:
+        name: what the user knows it under (a flag).
+        path: of the folder; its parents are made.
+
+    Raises:
+        UserError: for an empty path, a URL, a file, a folder that cannot be made or not be written to.
+    """
+    if not os.fspath(path):
+        raise UserError(f"{name} is empty; name a folder")
+    folder = check_local(name, path)
+    if os.path.exists(folder) and not os.path.isdir(folder):  # unlike those of pathlib, they take any name
+        raise UserError(f"{name} {folder} is a file; name a folder")
+    with refusals("make the folder", folder, advice=f"name another {name}"):
+        folder.mkdir(parents=True, exist_ok=True)
+    with refusals("write into", folder, advice=f"name another {name}"):
+        trial = _hidden(folder / "trial")
+        trial.touch(exist_ok=False)
+        trial.unlink()
+    return folder
+
+
 def check_target(path: str | os.PathLike) -> Path:
     """The path of a file or folder to write, after the cheap checks that can be made before any work.
 
     Raises:
         UserError: its folder is not there or not writable, or its name is longer than a file system takes.
     """
-    target = Path(path)
+    target = check_local("the output", path)
     parent = target.absolute().parent
     if len(os.fsencode(target.name)) > NAME_BYTES:
         raise UserError(f"cannot write {target}: its name is longer than {NAME_BYTES} bytes; shorten it")
@@ -169,7 +242,7 @@ def check_folder(path: str | os.PathLike) -> Path:
     Raises:
         UserError: something on the way is a file or not writable, or a name is longer than a file system takes.
     """
-    target = Path(path).absolute()
+    target = check_local("the folder", path).absolute()
     for name in target.parts:
         if len(os.fsencode(name)) > NAME_BYTES:
             raise UserError(

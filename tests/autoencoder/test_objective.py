@@ -12,6 +12,7 @@ from vasa_jax.autoencoder import objective
 from vasa_jax.autoencoder.config import AutoencoderConfig, demo_model
 from vasa_jax.autoencoder.objective import ObjectiveConfig
 
+LABELS = ("pose", "gaze", "mouth", "lids", "regions")
 WITHOUT_GRADIENT: dict[str, str] = {}
 """Leaves of the demo network that get no gradient after the first step, with the reason."""
 
@@ -54,7 +55,12 @@ def test_every_leaf_of_the_demo_network_learns():
         jax.tree_util.keystr(path, simple=True, separator="/") for path, leaf in leaves if np.abs(leaf).max() < rounding
     }
     assert silent == set(WITHOUT_GRADIENT)
-    assert all(np.isfinite(value) for value in metrics.values())
+    assert all(np.isfinite(value) for value in means(metrics).values())
+
+
+def means(parts):
+    """Of the terms that some sample has."""
+    return {name: part.total / part.count for name, part in parts.items() if part.count}
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +78,12 @@ def learning(params):
         return objective.loss(AUTOENCODER, ObjectiveConfig(), params, batch, keys)
 
     compiled = jax.jit(jax.value_and_grad(total, has_aux=True))
-    return lambda batch: compiled(params, batch)
+
+    def evaluated(batch):
+        (value, parts), gradient = compiled(params, batch)
+        return (value, means(parts)), gradient
+
+    return evaluated
 
 
 @pytest.fixture(scope="module")
@@ -86,18 +97,7 @@ def test_all_terms_are_there_and_add_up(loss):
     total, parts = loss(make_batch(32, 2, 3))
     weights = ObjectiveConfig()
     names = set(parts) - {"psnr"}
-    assert {
-        "l1",
-        "gradient",
-        "square",
-        "change",
-        "pose",
-        "labels",
-        "rendered_labels",
-        "contrastive",
-        "consistency",
-        "canonical",
-    } == names
+    assert set(objective.TERMS) == names
     np.testing.assert_allclose(total, sum(getattr(weights, name) * parts[name] for name in names), rtol=1e-5)
 
 
@@ -109,12 +109,43 @@ def test_change_is_blind_to_what_is_wrong_with_the_person(loss):
 
 
 def test_missing_labels_are_left_out(loss):
-    """A record without labels has no label terms, and everything stays finite."""
+    """A batch without labels has no label terms, and everything stays finite."""
     batch = make_batch(32, 2, 3)
     bare = batch | {name: jnp.full_like(batch[name], jnp.nan) for name in ("pose", "gaze", "mouth", "lids", "regions")}
     total, parts = loss(bare)
-    assert np.isfinite(total)
-    assert parts["pose"] == parts["labels"] == parts["rendered_labels"] == 0.0
+    assert np.isfinite(total) and set(objective.TERMS) - set(parts) == {"pose", "labels", "rendered_labels"}
+
+
+def test_a_sample_without_labels_does_not_dilute_the_means_of_the_others(loss):
+    """The label terms of two clips of which one has labels are those of that one; the total has half of them."""
+    batch, weights = make_batch(32, 2, 3), ObjectiveConfig()
+    ends = [loss({k: x.at[i].set(jnp.nan) if k in LABELS else x for k, x in batch.items()}) for i in range(2)]
+    np.testing.assert_allclose(np.mean([parts["pose"] for _, parts in ends]), loss(batch)[1]["pose"], rtol=1e-5)
+    total, parts = ends[0]
+    shared = sum(
+        getattr(weights, name) * part * (0.5 if name in ("pose", "labels", "rendered_labels") else 1.0)
+        for name, part in parts.items()
+        if name != "psnr"
+    )
+    np.testing.assert_allclose(total, shared, rtol=1e-5)
+
+
+def test_a_term_of_weight_0_is_not_traced_and_cannot_poison_the_total(params):
+    """Whatever it would be: the rest of the objective is computed as if it were not there."""
+    broken = {"rendered_labels", "contrastive", "consistency", "canonical", "change", "pose", "labels", "gradient"}
+    weights = dataclasses.replace(ObjectiveConfig(), **dict.fromkeys(broken, 0.0))
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("contrastive", "labelled_square_error"):
+            patch.setattr(objective.losses, name, lambda *_: pytest.fail("it was computed"))
+        _, parts = jax.eval_shape(
+            lambda p, batch, keys: objective.loss(AUTOENCODER, weights, p, batch, keys),
+            params,
+            make_batch(32, 2, 3),
+            jax.random.split(jax.random.key(1), 2),
+        )
+    assert set(parts) == set(objective.TERMS) - broken | {"psnr"}
+    with pytest.raises(ValueError, match="the weights of all terms are 0"):
+        ObjectiveConfig(**dict.fromkeys(objective.TERMS, 0.0))
 
 
 def hidden(batch, *names):
@@ -127,7 +158,7 @@ def test_each_missing_label_leaves_out_its_term_alone(learning, name):
     (total, parts), gradient = learning(hidden(make_batch(32, 2, 3), name))
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves((total, parts, gradient)))
     others = set(parts) - {"psnr", name}
-    assert name != "pose" or parts["pose"] == 0.0
+    assert (name == "pose") == ("pose" not in parts)
     np.testing.assert_allclose(total, sum(getattr(ObjectiveConfig(), term) * parts[term] for term in others), rtol=1e-5)
 
 
@@ -136,7 +167,7 @@ def test_the_label_term_is_the_mean_over_the_labels_that_are_there(learning):
     batch, numbers = make_batch(32, 2, 3), {"mouth": 1, "lids": 2, "gaze": 2}
 
     def labels_term(*missing):
-        return float(learning(hidden(batch, *missing))[0][1]["labels"])
+        return float(learning(hidden(batch, *missing))[0][1].get("labels", 0.0))
 
     square = {name: count * labels_term(*(set(numbers) - {name})) for name, count in numbers.items()}
     np.testing.assert_allclose(labels_term(), sum(square.values()) / 5, rtol=1e-5)
@@ -165,6 +196,7 @@ def test_consistency_of_a_still_clip_is_zero(params):
     calm = ObjectiveConfig(augmentation=objective.AugmentationConfig(crop=0.0, warp=0.0, colour=0.0))
     keys = jax.random.split(jax.random.key(0), 1)
     _, parts = jax.jit(lambda p, batch: objective.loss(AUTOENCODER, calm, p, batch, keys))(params, batch)
+    parts = means(parts)
     np.testing.assert_allclose(parts["consistency"], 0.0, atol=1e-6)
     np.testing.assert_allclose(parts["canonical"], 0.0, atol=1e-5)
 

@@ -1,16 +1,20 @@
 """Several real processes on this machine, with the CPU's collectives."""
 
+import contextlib
 import dataclasses
+import itertools
 import json
 import os
 import socket
 import subprocess
 import sys
 
+import jax
 import numpy as np
 import pytest
 
 from tests.training.toy import EXPERIMENT, make_toy
+from vasa_jax.errors import UserError
 from vasa_jax.training import cluster
 from vasa_jax.training.loop import train
 
@@ -95,6 +99,58 @@ def test_half_a_cluster_is_refused(arguments, message):
         cluster.join(*arguments)
 
 
+class Service:
+    """What JAX's coordination service does with keys, in one process; `late` waits end in vain before each answer."""
+
+    def __init__(self, late=0):
+        self.told, self.late = {}, late
+
+    def key_value_set(self, key, value):
+        self.told[key] = value
+
+    def blocking_key_value_get(self, key, milliseconds):
+        assert milliseconds > 0
+        if self.late or key not in self.told:
+            self.late -= 1
+            raise jax.errors.JaxRuntimeError("DEADLINE_EXCEEDED: GetKeyValue() timed out")
+        return self.told[key]
+
+
+@pytest.fixture
+def ask(monkeypatch):
+    """A function of work and patience: what process 1 is told after process 0 has asked the same."""
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+
+    def answer(work, patience=1e6, late=0):
+        service = Service(late)
+        monkeypatch.setattr(cluster, "_service", lambda: service)
+        for process in range(2):
+            monkeypatch.setattr(cluster, "_NUMBERS", itertools.count())
+            monkeypatch.setattr(jax, "process_index", lambda process=process: process)
+            if process:
+                return cluster.told_by_first("make the data", lambda: pytest.fail("not here"), patience)
+            with contextlib.suppress(OSError):
+                cluster.told_by_first("make the data", work, patience)
+        return None
+
+    return answer
+
+
+def test_others_wait_for_the_first_and_hear_what_it_says(ask, caplog):
+    assert ask(lambda: "4", late=2) == "4"
+    assert len(caplog.messages) == 2 and caplog.messages[0].endswith("for process 0 to make the data")
+
+
+def test_a_wait_in_vain_ends_and_says_for_what(ask):
+    def full():
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(UserError, match="process 0 could not make the data: No space left on device"):
+        ask(full)
+    with pytest.raises(UserError, match="waited 0 s in vain for process 0 to make the data"):
+        ask(lambda: "4", patience=0.001, late=9)
+
+
 def test_a_run_of_one_process_agrees_with_itself():
-    cluster.meet("here")
+    assert cluster.told_by_first("count", lambda: "3", 1.0) == "3"
     assert cluster.is_first() and cluster.agree(True) and not cluster.agree(False) and not cluster.asked_to_stop(3)

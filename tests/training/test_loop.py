@@ -2,17 +2,26 @@ import dataclasses
 import json
 import os
 import signal
+import struct
 import sys
 
+import jax
 import numpy as np
 import pytest
+from tensorboardX.proto.event_pb2 import Event
+from tensorboardX.record_writer import masked_crc32c
 
 from tests.training.toy import EXPERIMENT, ToyExperiment, make_toy
-from vasa_jax.checkpoint import read_bundle
+from vasa_jax.arrays import Average
+from vasa_jax.doors import train as door
+from vasa_jax.errors import UserError
 from vasa_jax.media.video import read_video
+from vasa_jax.training import tasks
+from vasa_jax.training.bundles import read_bundle
 from vasa_jax.training.config import OptimiserConfig
 from vasa_jax.training.lock import locked
-from vasa_jax.training.logs import NonFiniteError
+from vasa_jax.training.logs import Logs, NonFiniteError
+from vasa_jax.training.logs import _means as logs_means
 from vasa_jax.training.loop import train
 from vasa_jax.training.start import Start
 
@@ -131,6 +140,71 @@ def test_a_change_that_is_named_is_allowed_and_logged(tmp_path):
     result = train(longer, make_toy(), tmp_path, Start(allow_config_change=("steps", "optimiser")), progress=False)
     assert result.step == 6 and "0.01 -> 0.5" in (tmp_path / "log.jsonl").read_text()
     assert train(longer, make_toy(), tmp_path, progress=False).digest == result.digest  # allowed once, then saved
+
+
+def broken_toy(error):
+    def loss(*arguments):
+        raise error
+
+    return dataclasses.replace(make_toy(), loss=loss)
+
+
+def test_a_device_without_memory_ends_in_a_line_with_the_ways_out(tmp_path):
+    error = jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory while trying to allocate 99 bytes.")
+    with pytest.raises(UserError) as refused:
+        train(EXPERIMENT, broken_toy(error), tmp_path, progress=False)
+    for word in ("ran out of memory", "batch_size=8", "--accumulate N", "--remat", "--dtype", "--parallel sharded"):
+        assert word in str(refused.value)
+
+
+def test_a_mistake_of_a_fork_keeps_its_traceback_through_the_door(tmp_path, monkeypatch):
+    """JAX raises ValueErrors for shapes that do not fit, too."""
+    monkeypatch.setattr(tasks, "make_task", lambda _: broken_toy(ValueError("conv_general_dilated lhs feature dim")))
+    with pytest.raises(ValueError, match="conv_general_dilated") as raised:
+        door.main(["demo_autoencoder", "--workdir", str(tmp_path), "--batch-size", "8"])
+    assert not isinstance(raised.value, UserError)
+
+
+@pytest.mark.parametrize(
+    "flags, message",
+    [
+        (["--workdir", "{}/f"], "--workdir {}/f is a file; name a folder"),
+        (["--workdir", "/proc/x"], "cannot make the folder /proc/x"),
+        (["--workdir", "gs://bucket/run"], "--workdir gs://bucket/run is a URL"),
+        (["--workdir", "{}/run", "--resume", "s3://bucket/run"], "--resume s3://bucket/run is a URL"),
+        (["--workdir", "{}/run", "--init-from", "https://a.b/c"], "--init-from https://a.b/c is a URL"),
+        (["--workdir", "{}/run", "--data.path", "hdfs://a/b"], "--data.path hdfs://a/b is a URL"),
+    ],
+)
+def test_places_that_cannot_be_used_are_refused_before_work(tmp_path, capsys, flags, message):
+    (tmp_path / "f").touch()
+    assert door.main(["demo_autoencoder", *(flag.format(tmp_path) for flag in flags)]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert message.format(tmp_path) in line and [path.name for path in tmp_path.iterdir()] == ["f"]
+
+
+def test_numbers_that_are_not_finite_are_null_in_the_log_and_in_tensorboard_what_they_are(tmp_path):
+    with Logs(tmp_path, 3, {}) as logs:
+        logs.scalars(4, {"eval/a": float("nan"), "eval/b": 1.5})
+    log = json.loads((tmp_path / "log.jsonl").read_text(), parse_constant=pytest.fail)
+    assert log["eval/a"] is None and log["eval/b"] == 1.5
+    (file,) = (tmp_path / "events").iterdir()
+    content, events = file.read_bytes(), []
+    while content:  # TensorFlow's records: length, its checksum, the event, its checksum
+        (length,) = struct.unpack("<Q", content[:8])
+        checksums = [struct.unpack("<I", content[i : i + 4])[0] for i in (8, 12 + length)]
+        assert checksums == [masked_crc32c(content[:8]), masked_crc32c(content[12 : 12 + length])]
+        events.append(Event.FromString(content[12 : 12 + length]))
+        content = content[16 + length :]
+    assert events[0].file_version == "brain.Event:2" and events[1].step == 4 and events[1].HasField("session_log")
+    assert [(event.step, event.summary.value[0].tag) for event in events[2:]] == [(4, "eval/a"), (4, "eval/b")]
+    assert np.isnan(events[2].summary.value[0].simple_value) and events[3].summary.value[0].simple_value == 1.5
+
+
+def test_means_of_labels_count_the_samples_that_have_them():
+    first = {"loss": 1.0, "pose": Average(3.0, 1.0), "mouth": Average(0.0, 0.0)}
+    second = {"loss": 2.0, "pose": Average(1.0, 3.0), "mouth": Average(0.0, 0.0)}
+    assert logs_means([first, second]) == {"loss": 1.5, "pose": 1.0}
 
 
 def test_two_runs_in_one_workdir_are_refused(tmp_path):

@@ -6,7 +6,8 @@ import pytest
 
 from tests.training.tiny import STAGE_1, STAGE_2
 from tests.training.toy import EXPERIMENT, ToyExperiment, make_toy
-from vasa_jax.checkpoint import flatten, read_bundle, save_release
+from vasa_jax.checkpoint import flatten, save_release
+from vasa_jax.training.bundles import read_bundle
 from vasa_jax.training.config import Experiment
 from vasa_jax.training.loop import train
 from vasa_jax.training.start import Start, initial, read_source, take_parameters, with_stage_1

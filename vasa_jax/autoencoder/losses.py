@@ -10,7 +10,10 @@ one number per sample, and a weight in `ObjectiveConfig`.
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
+
+from vasa_jax.arrays import Average
+from vasa_jax.geometry.grid import identity_axis
 
 
 def halve(picture: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 c"]:
@@ -69,7 +72,7 @@ def region_weight(regions: Float[Array, "b r 4"], size: int, extra: float) -> Fl
     Returns:
         Per-pixel weights (b, size, size, 1), 1..1 + extra.
     """
-    side = (jnp.arange(size) + 0.5) / size * 2 - 1
+    side = identity_axis(size)
     labelled = jnp.isfinite(regions).all(-1)[:, :, None, None]
     centre_x, centre_y, radius_x, radius_y = (
         part[:, :, None, None] for part in jnp.moveaxis(jnp.nan_to_num(regions), -1, 0)
@@ -103,6 +106,17 @@ def contrastive(
     pull = scale * (cosine(anchor, positive) - margin)
     push = scale * cosine(jnp.broadcast_to(anchor[:, None], negatives.shape), negatives)
     return jax.nn.logsumexp(jnp.concatenate([pull[:, None], push], 1), axis=1) - pull
+
+
+def average(term: Float[Array, " b"], has: Bool[Array, " b"] | None = None) -> Average:
+    """The mean of a term over the samples that have what it measures; None is all."""
+    has = jnp.ones(term.shape, bool) if has is None else has
+    return Average(jnp.where(has, term, 0.0).sum(), has.sum(dtype=term.dtype))
+
+
+def has_label(label: Float[Array, "b k"]) -> Bool[Array, " b"]:
+    """Which samples have at least one number of a label."""
+    return jnp.isfinite(label).any(-1)
 
 
 def labelled_square_error(

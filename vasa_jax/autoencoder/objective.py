@@ -30,7 +30,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from vasa_jax.arrays import Motion
+from vasa_jax.arrays import Average, Motion
 from vasa_jax.autoencoder import augmentation, losses
 from vasa_jax.autoencoder.augmentation import AugmentationConfig
 from vasa_jax.autoencoder.config import AutoencoderConfig
@@ -47,9 +47,24 @@ LABEL_UNIT = (0.25, 0.25, 0.25, 0.35, 0.35)
 in radians)."""
 
 
+TERMS = (
+    "l1",
+    "gradient",
+    "square",
+    "change",
+    "pose",
+    "labels",
+    "rendered_labels",
+    "contrastive",
+    "consistency",
+    "canonical",
+)
+"""The terms of the objective, each with a weight of its name."""
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ObjectiveConfig:
-    """Weights of the terms of the stage-1 objective; 0 leaves a term out."""
+    """Weights of the terms of the stage-1 objective; one of weight 0 is neither computed nor logged."""
 
     l1: float = 1.0  # multi-scale L1
     gradient: float = 1.0  # multi-scale L1 of finite differences
@@ -69,6 +84,8 @@ class ObjectiveConfig:
         for name in (field.name for field in dataclasses.fields(self) if field.type is float):
             if not 0.0 <= getattr(self, name) < float("inf"):
                 raise UserError(f"objective.{name}={getattr(self, name)} must be a finite number, 0 or more")
+        if not any(getattr(self, name) for name in TERMS):
+            raise UserError(f"objective: the weights of all terms are 0; raise one of {', '.join(TERMS)}")
         if self.scales < 1:
             raise UserError(f"objective: {self.scales=} must be 1 or more")
 
@@ -92,7 +109,7 @@ def loss(
     params: dict[str, Any],
     batch: dict[str, Array],
     keys: Array,
-) -> tuple[Float[Array, ""], dict[str, Array]]:
+) -> tuple[Float[Array, ""], dict[str, Average]]:
     """The objective of a batch of clips, and its parts.
 
     Args:
@@ -105,7 +122,8 @@ def loss(
         keys: one random key per sample, (b,) or (b, 2).
 
     Returns:
-        The mean over samples, and scalar metrics (means too): every term unweighted, and `psnr` in dB.
+        The mean over samples, to which one without a label adds 0; and metrics: every term that has a weight,
+        unweighted, over the samples that have its label, and `psnr` in dB.
     """
     apply: Any = partial(Autoencoder(model_config).apply, {"params": params["autoencoder"]})
     frames = _real(batch["frames"]) / 255.0
@@ -122,49 +140,67 @@ def loss(
     # One call encodes all portraits and one renders all pictures: those of l_consist ride along.
     drivers = n - 1
     sources, owners, poses, codes = [0], [0] * drivers, [*range(1, n)], [*range(1, n)]
-    if compared := bool(config.consistency or config.canonical):
-        sources, owners, poses, codes = [0, n - 1], [*owners, 0, 1], [*poses, 0, 0], [*codes, n - 1, n - 1]
+    if config.consistency or config.canonical:
+        sources = [0, n - 1]
+    if config.consistency:
+        owners, poses, codes = [*owners, 0, 1], [*poses, 0, 0], [*codes, n - 1, n - 1]
     shown = Motion(_pick(warp_pose, sources), _pick(warp_dynamics, sources))
     portraits = apply(_pick(frames, sources), shown, method="encode")
     driving = Motion(_pick(warp_pose, poses), _pick(warp_dynamics, codes))
     rendered = apply(portraits, driving, owners, method="render")
     rendered = _real(rendered).reshape(b, len(owners), size, size, 3)
-    picture, target = _merge(rendered[:, :drivers]), _merge(frames[:, 1:])
-    weight = losses.region_weight(_merge(batch["regions"][:, 1:]), size, config.region_weight)
-    l1, gradient = losses.multi_scale_l1(picture, target, weight, config.scales)
-    error = picture - target
-    following = lambda x: _merge(jnp.roll(x.reshape(b, drivers, *x.shape[1:]), -1, 1))  # noqa: E731
-    change = losses.weighted_square(error - following(error), jnp.maximum(weight, following(weight)))
 
-    pose_error = losses.labelled_square_error(_merge(motion.pose), _merge(batch["pose"]), _real(POSE_UNIT))
-    unit = jnp.ones(count)
-    label_error = losses.labelled_square_error(_merge(motion.dynamics[..., :count]), _merge(labels), unit)
-
-    fixed: Any = partial(Autoencoder(model_config).apply, {"params": jax.lax.stop_gradient(params["autoencoder"])})
-    rendered_code = _dynamics(fixed, model_config, rendered[:, 0], warp_pose[:, 1])
-    rendered_error = losses.labelled_square_error(rendered_code[:, :count], labels[:, 1], unit)
-    others = jnp.concatenate([motion.dynamics[:, :1], motion.dynamics[:, 2:]], 1)
-    contrast = losses.contrastive(motion.dynamics[:, 1], rendered_code, others)
-
-    terms = {
-        "l1": l1,
-        "gradient": gradient,
-        "square": losses.weighted_square(error, weight),
-        "change": change,
-        "pose": pose_error,
-        "labels": label_error,
-        "rendered_labels": rendered_error,
-        "contrastive": contrast,
-    }
-    if compared:
+    terms = _picture_terms(config, rendered[:, :drivers], frames[:, 1:], batch["regions"][:, 1:])
+    has = {}
+    if config.pose:
+        label = _merge(batch["pose"])
+        terms["pose"] = losses.labelled_square_error(_merge(motion.pose), label, _real(POSE_UNIT))
+        has["pose"] = losses.has_label(label)
+    if config.labels:
+        label, unit = _merge(labels), jnp.ones(count)
+        terms["labels"] = losses.labelled_square_error(_merge(motion.dynamics[..., :count]), label, unit)
+        has["labels"] = losses.has_label(label)
+    if config.rendered_labels or config.contrastive:
+        fixed: Any = partial(Autoencoder(model_config).apply, {"params": jax.lax.stop_gradient(params["autoencoder"])})
+        code = _dynamics(fixed, model_config, rendered[:, 0], warp_pose[:, 1])
+    if config.rendered_labels:
+        terms["rendered_labels"] = losses.labelled_square_error(code[:, :count], labels[:, 1], jnp.ones(count))
+        has["rendered_labels"] = losses.has_label(labels[:, 1])
+    if config.contrastive:
+        others = jnp.concatenate([motion.dynamics[:, :1], motion.dynamics[:, 2:]], 1)
+        terms["contrastive"] = losses.contrastive(motion.dynamics[:, 1], code, others)
+    if config.consistency:
         terms["consistency"] = jnp.abs(rendered[:, -2] - rendered[:, -1]).mean((1, 2, 3))
+    if config.canonical:
         volumes = portraits.volume.reshape(b, len(sources), *portraits.volume.shape[1:])
         terms["canonical"] = jnp.abs(_real(volumes[:, 0] - volumes[:, 1])).mean((1, 2, 3, 4))
-    metrics = {name: term.mean() for name, term in terms.items()}
-    total = jnp.stack([getattr(config, name) * value for name, value in metrics.items()]).sum()
-    squared = jnp.square(error).mean((1, 2, 3))
-    metrics["psnr"] = (-10.0 * jnp.log10(squared + 1e-10)).mean()
-    return total, metrics
+    total = jnp.stack([getattr(config, name) * term.mean() for name, term in terms.items()]).sum()
+    metrics = {name: losses.average(term, has.get(name)) for name, term in terms.items()}
+    squared = jnp.square(rendered[:, :drivers] - frames[:, 1:]).mean((2, 3, 4))
+    return total, metrics | {"psnr": losses.average(-10.0 * jnp.log10(_merge(squared) + 1e-10))}
+
+
+def _picture_terms(
+    config: ObjectiveConfig,
+    rendered: Float[Array, "b n h w 3"],
+    frames: Float[Array, "b n h w 3"],
+    regions: Float[Array, "b n r 4"],
+) -> dict[str, Float[Array, " bn"]]:
+    """The terms of reconstruction that have a weight, of n drivers a clip."""
+    b, drivers, size = rendered.shape[:3]
+    picture, target = _merge(rendered), _merge(frames)
+    weight = losses.region_weight(_merge(regions), size, config.region_weight)
+    error = picture - target
+    terms = {}
+    if config.l1 or config.gradient:
+        l1, gradient = losses.multi_scale_l1(picture, target, weight, config.scales)
+        terms = {name: term for name, term in (("l1", l1), ("gradient", gradient)) if getattr(config, name)}
+    if config.square:
+        terms["square"] = losses.weighted_square(error, weight)
+    if config.change:
+        following = lambda x: _merge(jnp.roll(x.reshape(b, drivers, *x.shape[1:]), -1, 1))  # noqa: E731
+        terms["change"] = losses.weighted_square(error - following(error), jnp.maximum(weight, following(weight)))
+    return terms
 
 
 def pictures(

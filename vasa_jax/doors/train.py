@@ -20,6 +20,7 @@ from vasa_jax import command
 from vasa_jax.config import load, names
 from vasa_jax.doors.flags import read_flags
 from vasa_jax.errors import UserError, check_devices
+from vasa_jax.files import check_local, make_folder
 
 USAGE = "usage: train CONFIG --workdir DIR [--steps N] [--seed S] [--dry-run]; CONFIG --help lists every flag"
 
@@ -123,6 +124,7 @@ def work(arguments: list[str]) -> Iterator[str]:
     from vasa_jax.training.start import with_stage_1
     from vasa_jax.training.tasks import make_task
 
+    check_places(run)
     if run.distributed or run.coordinator or run.processes or run.process >= 0:
         cluster.join(run.coordinator, run.processes, run.process)
     check_devices()
@@ -141,6 +143,19 @@ def work(arguments: list[str]) -> Iterator[str]:
         f"step {result.step}, {result.seconds:.1f} s, {result.samples_per_second:.2f} samples/s, "
         f"parameters sha256 {result.digest}"
     )
+
+
+def check_places(run: Any) -> None:
+    """Refuse, before any work, a workdir that takes no files and URLs in place of paths."""
+    for name, path in (
+        ("--resume", run.start.resume),
+        ("--init-from", run.start.init_from),
+        ("--autoencoder", getattr(run.experiment, "autoencoder", "")),
+        ("--data.path", getattr(run.experiment.data, "path", "")),
+        ("--data.make-in", getattr(run.experiment.data, "make_in", "")),
+    ):
+        check_local(name, path)
+    make_folder("--workdir", run.workdir)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -4,13 +4,24 @@ Every process runs the same program on its own devices; what they must agree on 
 was measured on it) goes through the functions here, which do nothing in a run of one process.
 """
 
+import itertools
+import logging
+import time
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-from vasa_jax.errors import UserError
+from vasa_jax.errors import UserError, reason
+
+LOGGER = logging.getLogger(__name__)
+REMINDER = 600.0
+"""Seconds after which a process that waits says so."""
+_NUMBERS = itertools.count()
+DONE, FAILED = "done:", "failed:"
+"""How what process 0 says begins."""
 
 
 def join(coordinator: str = "", processes: int = 0, process: int = -1) -> None:
@@ -40,8 +51,9 @@ def join(coordinator: str = "", processes: int = 0, process: int = -1) -> None:
         else:
             jax.distributed.initialize()
     except (ValueError, RuntimeError) as error:
-        reason = " ".join(str(error).split())
-        raise UserError(f"cannot join a cluster: {reason}; name --coordinator, --processes and --process") from error
+        raise UserError(
+            f"cannot join a cluster: {reason(error)}; name --coordinator, --processes and --process"
+        ) from error
 
 
 def leave() -> None:
@@ -55,10 +67,55 @@ def is_first() -> bool:
     return jax.process_index() == 0
 
 
-def meet(name: str) -> None:
-    """Wait until all processes are here; `name` appears in the error of one that waits in vain."""
-    if jax.process_count() > 1:
-        multihost_utils.sync_global_devices(name)
+def told_by_first(name: str, work: Callable[[], str], patience: float) -> str:
+    """What process 0 says once it has done something that the others wait for; all must ask at the same point.
+
+    They wait through JAX's coordination service and not in a collective of devices, which give up after minutes; the
+    service ends them where process 0 dies. Every `REMINDER` seconds they say what they wait for.
+
+    Args:
+        name: of the work, for messages.
+        work: done by process 0 alone; what it returns, every process gets.
+        patience: seconds that the others wait.
+
+    Raises:
+        UserError: on the others, where process 0 failed, or said nothing for that long.
+    """
+    if jax.process_count() == 1:
+        return work()
+    service, key = _service(), f"vasa_jax/{next(_NUMBERS)}/{name}"
+    if is_first():
+        try:
+            answer = work()
+        except BaseException as error:
+            service.key_value_set(key, f"{FAILED}{reason(error)}")
+            raise
+        service.key_value_set(key, f"{DONE}{answer}")
+        return answer
+    since = time.monotonic()
+    while True:
+        try:
+            answer = service.blocking_key_value_get(key, round(1000 * min(REMINDER, patience)))
+            break
+        except jax.errors.JaxRuntimeError as error:
+            if "DEADLINE_EXCEEDED" not in str(error):
+                raise UserError(
+                    f"process 0 is gone, which was to {name} ({reason(error)[:200]}); see its log"
+                ) from error
+            waited = time.monotonic() - since
+            if waited >= patience:
+                raise UserError(f"waited {waited:.0f} s in vain for process 0 to {name}; see its log") from error
+            LOGGER.warning("process %d has waited %.0f s for process 0 to %s", jax.process_index(), waited, name)
+    if answer.startswith(FAILED):
+        raise UserError(f"process 0 could not {name}: {answer.removeprefix(FAILED)}")
+    return answer.removeprefix(DONE)
+
+
+def _service() -> Any:
+    """The client of the coordination service that `join` has connected to."""
+    from jax._src import distributed  # no public module gives it; Orbax takes it from here too
+
+    return distributed.global_state.client
 
 
 def agree(flag: bool) -> bool:

@@ -10,10 +10,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from vasa_jax.checkpoint import check_release_target, read_bundle, save_release
+from vasa_jax.checkpoint import check_release_target, save_release
 from vasa_jax.command import Parser, run
 from vasa_jax.errors import UserError, refusals
 from vasa_jax.files import check_apart
+from vasa_jax.training.bundles import read_bundle
 from vasa_jax.training.config import from_saved, to_saved
 from vasa_jax.training.state import count, digest
 

@@ -1,13 +1,12 @@
 """One run a workdir: a lock that the system gives back when its holder ends, however it ends."""
 
-import fcntl
 import os
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from vasa_jax.errors import UserError
+from vasa_jax.errors import UserError, reason, refusals
 
 
 @contextmanager
@@ -17,15 +16,24 @@ def locked(workdir: str | Path, advice: str = "stop it or choose another --workd
     Raises:
         UserError: where another process holds it, naming it.
     """
+    import fcntl  # of POSIX systems
+
     path = Path(workdir) / "lock"
-    with path.open("a+") as file:
+    with ExitStack() as stack:
+        with refusals("open", path):
+            file = stack.enter_context(path.open("a+"))
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
+        except BlockingIOError as error:
             file.seek(0)
             holder = " ".join(file.read().split()) or "another run"
             raise UserError(f"{str(workdir)!r} is in use by {holder}; {advice}") from error
-        file.truncate(0)
-        file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
-        file.flush()
+        except OSError as error:
+            raise UserError(
+                f"cannot lock {path} ({reason(error)}): its file system has no locks, so two runs could write there at "
+                "once; mount it with them (flock), or choose a --workdir on another"
+            ) from error
+        with refusals("write", path):
+            os.ftruncate(file.fileno(), 0)
+            os.write(file.fileno(), f"process {os.getpid()} on {socket.gethostname()}\n".encode())
         yield

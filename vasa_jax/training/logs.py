@@ -3,7 +3,10 @@
 import hashlib
 import importlib
 import json
+import math
 import resource
+import socket
+import struct
 import sys
 import time
 from collections import deque
@@ -12,11 +15,13 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from tensorboardX import SummaryWriter
+from tensorboardX import summary
+from tensorboardX.proto.event_pb2 import Event, SessionLog  # pyright: ignore[reportAttributeAccessIssue]
+from tensorboardX.record_writer import masked_crc32c
 
-from vasa_jax.arrays import FPS
-from vasa_jax.errors import UserError
-from vasa_jax.files import write_text
+from vasa_jax.arrays import FPS, Average
+from vasa_jax.errors import UserError, refusals
+from vasa_jax.files import Growing, write_text
 from vasa_jax.media.video import VideoWriter
 from vasa_jax.training.config import Experiment
 from vasa_jax.training.optimiser import learning_rate
@@ -65,10 +70,11 @@ class Logs:
                 project=wandb, name=workdir.name, id=identity, resume="allow", dir=str(workdir), config=config
             )
         path = workdir / "log.jsonl"
-        kept = [line for line in path.read_text().splitlines() if _step_of(line) <= first] if path.exists() else []
-        write_text(path, "".join(f"{line}\n" for line in kept))
-        self._lines = path.open("a")
-        self._writer = SummaryWriter(str(workdir / "events"), purge_step=first + 1 if first else None)
+        with refusals("read", path):
+            lines = path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else []
+        write_text(path, "".join(f"{line}\n" for line in lines if _step_of(line) <= first))
+        self._lines = Growing(path)
+        self._events = _Events(workdir / "events", first)
 
     def __enter__(self) -> "Logs":
         return self
@@ -76,7 +82,7 @@ class Logs:
     def __exit__(self, *exception: object) -> None:
         if self._silent:
             return
-        self._writer.close()
+        self._events.close()
         self._lines.close()
         if self._wandb:
             self._wandb.finish(exit_code=0 if exception[0] is None else 1)
@@ -85,11 +91,11 @@ class Logs:
         """Log named numbers of a step."""
         if self._silent:
             return
-        for name, value in values.items():
-            self._writer.add_scalar(name, float(value), step)
+        numbers = {name: float(value) for name, value in values.items()}
+        self._events.add(step, *(summary.scalar(name, value) for name, value in numbers.items()))
         if self._wandb:
-            self._wandb.log({name: float(value) for name, value in values.items()}, step=step)
-        self.note(step, {name: float(f"{float(value):.6g}") for name, value in values.items()})
+            self._wandb.log(numbers, step=step)
+        self.note(step, {name: float(f"{value:.6g}") for name, value in numbers.items()})
 
     def pictures(self, step: int, pictures: dict[str, Any]) -> None:
         """Log named pictures (h, w, 3), 0..1."""
@@ -97,10 +103,9 @@ class Logs:
             return
         for name, picture in pictures.items():
             picture = np.asarray(picture, np.float32)
-            self._writer.add_image(name, picture, step, dataformats="HWC")
+            self._events.add(step, summary.image(name, picture, dataformats="HWC"))
             if self._wandb:
                 self._wandb.log({name: self._library.Image(picture)}, step=step)
-        self._writer.flush()
 
     def videos(self, step: int, videos: dict[str, Video]) -> None:
         """Write named videos to `WORKDIR/samples/NAME-STEP.mp4`."""
@@ -108,7 +113,8 @@ class Logs:
             return
         for name, video in videos.items():
             path = self._workdir / "samples" / f"{name}-{step:08d}.mp4"
-            path.parent.mkdir(exist_ok=True)
+            with refusals("make", path.parent):
+                path.parent.mkdir(exist_ok=True)
             with VideoWriter(path, FPS, video.frames.shape[1:3], audio=video.audio) as writer:
                 for frame in video.frames:
                     writer.write(frame)
@@ -116,11 +122,49 @@ class Logs:
                 self._wandb.log({name: self._library.Video(str(path))}, step=step)
 
     def note(self, step: int, values: dict[str, Any]) -> None:
-        """Write one line of JSON values, to `log.jsonl` alone."""
+        """Write one line of JSON values, to `log.jsonl` alone; numbers that are not finite become null."""
         if self._silent:
             return
-        self._lines.write(json.dumps({"step": step, "time": round(time.time(), 1)} | values) + "\n")
-        self._lines.flush()
+        told = {
+            name: None if isinstance(value, float) and not math.isfinite(value) else value
+            for name, value in values.items()
+        }
+        line = json.dumps({"step": step, "time": round(time.time(), 1)} | told, allow_nan=False)
+        self._lines.append(f"{line}\n".encode())
+
+
+class _Events:
+    """TensorBoard's file of events: records of length, checksum, bytes, checksum (TensorFlow's TFRecord).
+
+    Written at once and not behind the run's back, so that a disk that takes no more is known where it can be told.
+    """
+
+    def __init__(self, folder: Path, first: int):
+        """Open a file of this start; what earlier files say of steps after `first` is hidden."""
+        with refusals("make", folder):
+            folder.mkdir(exist_ok=True)
+        self._file = Growing(folder / f"events.out.tfevents.{time.time_ns()}.{socket.gethostname()}")
+        self._append(Event(wall_time=time.time(), file_version="brain.Event:2"))
+        if first:
+            restart = SessionLog(status=SessionLog.START)
+            self._append(Event(wall_time=time.time(), step=first + 1, session_log=restart))
+
+    def add(self, step: int, *summaries: Any) -> None:
+        """Add summaries of a step."""
+        self._append(*(Event(wall_time=time.time(), step=step, summary=one) for one in summaries))
+
+    def _append(self, *events: Any) -> None:
+        records = []
+        for event in events:
+            content = event.SerializeToString()
+            length = struct.pack("<Q", len(content))
+            records += [length, struct.pack("<I", masked_crc32c(length))]
+            records += [content, struct.pack("<I", masked_crc32c(content))]
+        self._file.append(b"".join(records))
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
 
 
 def _step_of(line: str) -> float:
@@ -170,7 +214,7 @@ class Watch:
         for step, row in rows:
             bad = [name for name in ("loss", "gradient_norm") if not np.isfinite(row[name])]
             if bad:
-                values = ", ".join(f"{name}={float(value):.4g}" for name, value in sorted(row.items()))
+                values = ", ".join(f"{name}={value:.4g}" for name, value in sorted(_means([row]).items()))
                 raise NonFiniteError(
                     f"not finite at step {step}: {', '.join(bad)} ({values}); the last checkpoint is from before it: "
                     "lower optimiser.learning_rate or mend the data"
@@ -178,7 +222,7 @@ class Watch:
         if not rows:
             return ""
         elapsed = max(time.monotonic() - self._since, 1e-9)
-        means = {name: float(np.mean([row[name] for _, row in rows])) for name in rows[0][1]}
+        means = _means([row for _, row in rows])
         speed = len(rows) / elapsed
         values = means | {
             "learning_rate": float(learning_rate(self._experiment.optimiser, self._experiment.steps, done - 1)),
@@ -194,6 +238,18 @@ class Watch:
         self._pending.clear()
         self._since, self._waited = time.monotonic(), waited
         return f"loss={means['loss']:.4f}"
+
+
+def _means(rows: list[dict[str, Any]]) -> dict[str, float]:
+    """The means of the metrics of some steps; what none of their samples has is left out."""
+    means = {}
+    for name, first in rows[0].items():
+        values = [row[name] for row in rows]
+        if not isinstance(first, Average):
+            means[name] = float(np.mean(values))
+        elif count := sum(float(value.count) for value in values):
+            means[name] = sum(float(value.total) for value in values) / count
+    return means
 
 
 def _utilisation(flops: float) -> dict[str, float]:

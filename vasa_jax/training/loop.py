@@ -11,26 +11,31 @@ import json
 import signal
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 from tqdm import tqdm
 
-from vasa_jax.checkpoint import Bundles
 from vasa_jax.data.pipeline import Prefetch
-from vasa_jax.errors import UserError
-from vasa_jax.files import write_text
+from vasa_jax.errors import UserError, device_memory
+from vasa_jax.files import make_folder, write_text
 from vasa_jax.training import cluster
+from vasa_jax.training.bundles import Bundles, newest_bundle
 from vasa_jax.training.config import Experiment, to_saved
 from vasa_jax.training.lock import locked
 from vasa_jax.training.logs import Logs, Watch
 from vasa_jax.training.parallel import Strategy, make_strategy
 from vasa_jax.training.program import TrainProgram, make_program
-from vasa_jax.training.start import Initial, Start, check_config, check_sources, checkpoint_of, initial
+from vasa_jax.training.start import Initial, Start, check_config, check_sources, checkpoint_of, initial, step_to_resume
 from vasa_jax.training.state import TrainState, digest
 from vasa_jax.training.task import Task
+
+TAKING = 3600.0
+"""Seconds that processes wait for the first to read a checkpoint through, which may be a terabyte."""
+MAKING = 7 * 24 * 3600.0
+"""Seconds that they wait for it to make the data: 100,000 clips of 512 pixels take a day or two."""
 
 
 class Result(NamedTuple):
@@ -76,22 +81,29 @@ def train(
     Raises:
         NonFiniteError: at the first non-finite loss or gradient; nothing is saved after the last good checkpoint.
         UserError: for a batch that the devices cannot share, a workdir in use, a config that is not the checkpoint's,
-            or a source in `start` that does not fit.
+            a source in `start` that does not fit, what the system refuses to write, and a device without the memory
+            for a step.
     """
     started = time.monotonic()
-    workdir = Path(workdir)
+    workdir = make_folder("workdir", workdir)
     first_process = cluster.is_first()
     with ExitStack() as stack:
-        if first_process:
-            workdir.mkdir(parents=True, exist_ok=True)
+
+        def take() -> str:
             stack.enter_context(locked(workdir))
-        if not any(workdir.glob("checkpoints/[0-9]*")):
-            check_sources(start)
-        cluster.meet("workdir")
-        strategy = make_strategy(experiment.parallel, experiment.batch_size, experiment.fsdp, experiment.accumulate)
-        if first_process:
+            step, remarks = newest_bundle(workdir, put_aside=True)
+            if step is None:
+                check_sources(start)
+            return "; ".join(remarks)
+
+        def make() -> str:
             task.prepare(workdir)
-        cluster.meet("data")
+            return ""
+
+        passed_over = cluster.told_by_first("take the workdir", take, TAKING)
+        stack.enter_context(device_memory(_less_memory(experiment)))
+        strategy = make_strategy(experiment.parallel, experiment.batch_size, experiment.fsdp, experiment.accumulate)
+        cluster.told_by_first("make the data", make, MAKING)
         if not first_process:
             task.prepare(workdir)
         program = make_program(experiment, task, strategy)
@@ -99,6 +111,8 @@ def train(
         bundles = stack.enter_context(Bundles(workdir, experiment.keep))
         state, first, remark = _begin(experiment, task, strategy, program, workdir, start, bundles)
         logs = stack.enter_context(Logs(workdir, first, config, wandb, silent=not first_process))
+        if passed_over:
+            remark["damaged"] = passed_over
         if remark:
             logs.note(first, remark)
         if first_process:
@@ -113,6 +127,7 @@ def train(
         key = strategy.place(jax.device_get(jax.random.key_data(jax.random.key(experiment.seed))))
         done, stopped, begun = first, "", time.monotonic()
         bar = stack.enter_context(_bar(experiment.steps, first, progress and first_process))
+        stack.enter_context(_last_good_named(bundles))
         while done < experiment.steps and not stopped:
             batch = next(placed)
             with jax.transfer_guard("disallow"):
@@ -125,8 +140,10 @@ def train(
             last = bool(stopped) or done == experiment.steps
             if last or logged or done % experiment.save_every == 0:
                 bar.set_postfix_str(watch.flush(done, placed.waited, placed.skipped))
+                bundles.check()
             keeper.after(done, state, last)
             watch.skip_pause()
+        bundles.finish()
         seconds = time.monotonic() - begun
         samples = (done - first) * experiment.batch_size
         return Result(done, seconds, samples / seconds, digest(strategy.collect(state.params)), stopped)
@@ -147,15 +164,13 @@ def _begin(
         changed = check_config(there.config(step), experiment, start.allow_config_change)
         return strategy.adopt(there.restore(step, strategy.target(program.shapes))), step, changed
 
-    step = bundles.latest()
+    step = bundles.newest()
     if step is not None:
         return restored(bundles, step)
     if start.resume:
-        folder, number = checkpoint_of(start.resume)
-        with Bundles(folder, read_only=True) as others:
-            step = others.latest() if number is None else number
-            if step is None or not others.has(step):
-                raise UserError(f"resume={start.resume!r} holds no complete checkpoint; name a run's workdir")
+        source = start.resume
+        step = int(cluster.told_by_first("read the checkpoint", lambda: str(step_to_resume(source)), TAKING))
+        with Bundles(checkpoint_of(source)[0], read_only=True) as others:
             state, step, changed = restored(others, step)
         return state, step, changed | {"resumed": start.resume}
     source, remark = Initial({}, None), {}
@@ -166,6 +181,35 @@ def _begin(
     constants, measured = task.measure(workdir, source.constants) if cluster.is_first() else (None, {})
     constants = cluster.from_first(jax.device_get(constants), program.shapes.constants)
     return strategy.create(program.fresh, source.parameters, constants), 0, remark | measured
+
+
+def _less_memory(experiment: Experiment) -> str:
+    """What to do where a device has too little memory."""
+    ways = [
+        "--accumulate N" if experiment.accumulate == 1 else f"a larger --accumulate than {experiment.accumulate}",
+        "" if experiment.remat else "--remat",
+        "" if experiment.dtype == "bfloat16" else "--dtype bfloat16",
+        "" if experiment.parallel == "sharded" else "--parallel sharded",
+    ]
+    listed = ", ".join(way for way in ways if way)
+    return (
+        f"a step of batch_size={experiment.batch_size} needs more than it has: lower it, or save memory with {listed}"
+    )
+
+
+@contextmanager
+def _last_good_named(bundles: Bundles) -> Iterator[None]:
+    """Let what ends a run say where the same command will go on."""
+    try:
+        yield
+    except UserError as error:
+        with suppress(UserError):
+            bundles.finish()
+        step = bundles.newest()
+        there = "there is no checkpoint yet"
+        if step is not None:
+            there = f"the last good checkpoint is of step {step}, from where the same command goes on"
+        raise UserError(f"{error}; {there}") from error
 
 
 def _reason(caught: list[int], done: int, stop: Callable[[int], str], late: bool, logged: bool) -> str:
@@ -222,7 +266,7 @@ class _Keeper(NamedTuple):
         experiment, finished = self.experiment, done == self.experiment.steps
         score = finished or done % experiment.eval_every == 0
         draw = finished or done % experiment.pictures_every == 0
-        if (last or done % experiment.save_every == 0) and self.bundles.latest() != done:
+        if (last or done % experiment.save_every == 0) and self.bundles.newest() != done:
             self.bundles.save(done, self.strategy.stored(state), self.config)
         if not (score or draw):
             return

@@ -21,9 +21,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from vasa_jax import config as configs
-from vasa_jax.checkpoint import flatten, is_run, load_release, read_bundle
+from vasa_jax.checkpoint import flatten, is_run, load_release
 from vasa_jax.errors import UserError
-from vasa_jax.files import read_json
+from vasa_jax.files import check_local, read_json
+from vasa_jax.training.bundles import check_bundle, newest_bundle, read_bundle
 from vasa_jax.training.config import AutoencoderExperiment, Experiment, MotionExperiment, from_saved
 
 
@@ -69,6 +70,23 @@ def check_sources(start: Start) -> None:
         raise UserError(f"resume={start.resume!r} holds no complete checkpoint; name a run's workdir")
     if start.init_from and not is_run(start.init_from):
         load_release(start.init_from)
+
+
+def step_to_resume(path: str) -> int:
+    """The step of the checkpoint that `resume` names, read once; with DIR, of the newest that is whole.
+
+    Raises:
+        UserError: where there is none, or the one that is named is damaged.
+    """
+    folder, step = checkpoint_of(path)
+    check_local("resume", folder)
+    if step is None:
+        step, _ = newest_bundle(folder)
+    elif Path(path).is_dir():
+        check_bundle(folder, step)
+    if step is None or not Path(path).is_dir():
+        raise UserError(f"resume={path!r} holds no complete checkpoint; name a run's workdir")
+    return step
 
 
 def check_config(saved: Mapping[str, Any], experiment: Experiment, allowed: tuple[str, ...]) -> dict[str, str]:

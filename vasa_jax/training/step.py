@@ -2,7 +2,8 @@
 
 All randomness is per sample: the key of a sample is fold_in(fold_in(run key, step), position in the stream), so
 neither the batch's split over devices nor a restart changes it. With an axis name, gradients and metrics are averaged
-over it; every device has as many samples, so that is the mean over the global batch.
+over it; every device has as many samples, so that is the mean over the global batch. The total and the count of a mean
+over some of the samples are averaged each, until it is read.
 """
 
 from collections.abc import Callable
@@ -22,7 +23,8 @@ TrainStep = Callable[[TrainState, Batch, Any], tuple[TrainState, Metrics]]
 
 
 Loss = Callable[[Any, Any, Batch, Any, Any], tuple[Any, Metrics]]
-"""(params, constants, batch, keys (b,), step ()) to (mean over the samples, metrics: means too)."""
+"""(params, constants, batch, keys (b,), step ()) to (mean over the samples, metrics: means too, or `Average`s over the
+samples that have what is measured)."""
 
 
 def sample_keys(key: UInt32[Array, " 2"], step: Int[Array, ""], index: UInt32[Array, " b"]) -> Any:

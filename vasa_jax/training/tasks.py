@@ -23,7 +23,7 @@ from vasa_jax.autoencoder import cost as autoencoder_cost
 from vasa_jax.autoencoder import objective as autoencoder_objective
 from vasa_jax.autoencoder.config import AutoencoderConfig
 from vasa_jax.autoencoder.model import Autoencoder
-from vasa_jax.checkpoint import is_run, load_release, read_bundle
+from vasa_jax.checkpoint import is_run, load_release
 from vasa_jax.config import from_json
 from vasa_jax.data.pipeline import Batches, Sample, make_dataset, readable
 from vasa_jax.data.records import Clip, CorruptRecordError, count_frames, read_clip
@@ -40,6 +40,7 @@ from vasa_jax.motion.sampling import sample_window
 from vasa_jax.motion.statistics import Statistics
 from vasa_jax.nn import cost
 from vasa_jax.training import samples, transfer, world_data
+from vasa_jax.training.bundles import read_bundle
 from vasa_jax.training.config import (
     AutoencoderExperiment,
     Experiment,

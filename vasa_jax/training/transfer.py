@@ -32,6 +32,8 @@ from vasa_jax.synthetic.state import State, random_state, with_head_pose
 
 BATCH = 16
 """People in one call of the network: counts that are multiples of it compile each function once."""
+KEPT_SIZE = 256
+"""Side of the largest pictures that are rendered once for all evaluations of a run: at 512 a chunk takes 600 MB."""
 CONTROLS = {
     "jaw": (0.05, 0.8),
     "gaze_x": (-0.4, 0.4),
@@ -247,7 +249,18 @@ def picture_psnr(
     return psnr
 
 
-@functools.lru_cache(maxsize=32)
+def _kept(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The same function of (seeds, size, ...), which keeps its last results, but not those of large pictures."""
+    cached = functools.lru_cache(maxsize=8)(function)
+
+    @functools.wraps(function)
+    def either(seeds: tuple[int, ...], size: int, *more: Any) -> Any:
+        return (cached if size <= KEPT_SIZE else function)(seeds, size, *more)
+
+    return either
+
+
+@_kept
 def driven_frames(seeds: tuple[int, ...], size: int, controls: tuple[str, ...]) -> DrivenFrames:
     """World frames behind `transfer_gain` for a chunk of people; rendered once and kept.
 
@@ -261,7 +274,7 @@ def driven_frames(seeds: tuple[int, ...], size: int, controls: tuple[str, ...]) 
     return DrivenFrames(photograph(people, source, size), photograph(people, base, size), changed)
 
 
-@functools.lru_cache(maxsize=32)
+@_kept
 def world_pairs(seeds: tuple[int, ...], size: int) -> Pairs:
     """World frames behind `held_out_psnr` for a chunk of people; rendered once and kept."""
     people = people_of(seeds)
