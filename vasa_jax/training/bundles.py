@@ -13,7 +13,8 @@ import os
 import re
 import shutil
 import sys
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,8 @@ LIBRARY = "absl"
 """The logger under which Orbax prints the traceback of every thread that a full disk stops."""
 LATE = "Event loop is closed"
 """What writers in the background find who are late."""
+LATEST = 20
+"""Tenths of a second that they are waited for."""
 STATUS = re.compile(r"[A-Z_]{5,}: ")
 """How the messages of TensorStore's errors begin, which are ValueErrors."""
 
@@ -50,7 +53,7 @@ class Bundles:
         handlers = {"state": ocp.StandardCheckpointHandler(), "config": ocp.JsonCheckpointHandler()}
         with ExitStack() as stack:
             stack.callback(self._give_room_back)
-            stack.enter_context(_quiet())
+            stack.enter_context(_quiet(lambda: self._failed))
             options = ocp.CheckpointManagerOptions(
                 max_to_keep=None if read_only else keep,
                 cleanup_tmp_directories=not read_only,
@@ -77,10 +80,14 @@ class Bundles:
                     raise
 
     def _give_room_back(self) -> None:
-        """Remove what a failed write has left, once nobody writes there."""
-        if self._failed:
-            for unfinished in self._folder.glob("*.orbax-checkpoint-tmp*"):
-                shutil.rmtree(unfinished, ignore_errors=True)
+        """Remove what a failed write has left; late writers may make it again for a moment."""
+        for _ in range(LATEST if self._failed else 0):
+            unfinished = list(self._folder.glob("*.orbax-checkpoint-tmp*"))
+            for folder in unfinished:
+                shutil.rmtree(folder, ignore_errors=True)
+            if not unfinished:
+                return
+            time.sleep(0.1)
 
     def newest(self) -> int | None:
         """The step of the newest bundle, or None; one that is being written counts."""
@@ -147,19 +154,17 @@ class Bundles:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep the tracebacks off standard error that a failed write leaves inside; it is raised, and told in one line.
+def _quiet(failed: Callable[[], bool]) -> Iterator[None]:
+    """Keep the tracebacks off standard error that a failed write leaves; it is raised, and told in one line.
 
-    Orbax prints one for each of its threads. TensorStore's writers find the loop gone that they report to; where one
-    has, others may follow after the end.
+    Orbax prints one for each of its threads. TensorStore's writers find the loop gone that they report to; where a
+    write has failed, they may do so long after the end.
     """
     logger, shown = logging.getLogger(LIBRARY), sys.unraisablehook
-    level, late = logger.level, []
+    level = logger.level
 
     def hook(told: Any) -> None:
-        if str(told.exc_value) == LATE:
-            late.append(LATE)
-        else:
+        if str(told.exc_value) != LATE:
             shown(told)
 
     logger.setLevel(logging.CRITICAL)
@@ -168,7 +173,7 @@ def _quiet() -> Iterator[None]:
         yield
     finally:
         logger.setLevel(level)
-        if sys.unraisablehook is hook and not late:
+        if sys.unraisablehook is hook and not failed():
             sys.unraisablehook = shown
 
 
