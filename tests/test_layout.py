@@ -22,6 +22,7 @@ LEVEL = {
     "media": 1,
     "checkpoint": 1,
     "pretrained": 2,
+    "faces": 2,
     "synthetic": 2,
     "data": 2,
     "autoencoder": 3,

@@ -14,8 +14,8 @@ import numpy as np
 from jaxtyping import Bool, Float, UInt8
 from PIL import Image
 
-MODEL_FILE = "models/face_landmarker.task"
-"""Where an assets folder keeps the model."""
+from vasa_jax.faces.landmarks import MODEL_FILE, Face, Landmarker
+
 SIDE = 384
 """Pixels that small frames are enlarged to: the detector was made for photographs."""
 
@@ -59,44 +59,21 @@ def read(model: str | Path, frames: UInt8[np.ndarray, "t h w 3"]) -> Landmarks:
     Returns:
         Scores in the project's conventions: "left" is the viewer's left, angles as in `geometry.rotation`.
     """
-    import mediapipe
-    from mediapipe.tasks.python import vision
-    from mediapipe.tasks.python.core.base_options import BaseOptions
-
-    options = vision.FaceLandmarkerOptions(
-        base_options=BaseOptions(model_asset_path=str(model)),
-        output_face_blendshapes=True,
-        output_facial_transformation_matrixes=True,
-    )
     rows = []
-    with vision.FaceLandmarker.create_from_options(options) as landmarker:
+    with Landmarker(model) as landmarker:
         for frame in frames:
             side = max(SIDE, frame.shape[0])
             picture = np.array(Image.fromarray(frame).resize((side, side), Image.Resampling.BICUBIC))
-            result = landmarker.detect(mediapipe.Image(image_format=mediapipe.ImageFormat.SRGB, data=picture))
-            if not result.face_blendshapes:
-                rows.append(np.full(8, np.nan))
-                continue
-            shape = {category.category_name: category.score for category in result.face_blendshapes[0]}
-            # The shapes call "left" the person's left, which is the viewer's right.
-            right = (
-                shape["eyeLookOutLeft"] + shape["eyeLookInRight"] - shape["eyeLookInLeft"] - shape["eyeLookOutRight"]
-            )
-            up = shape["eyeLookUpLeft"] + shape["eyeLookUpRight"] - shape["eyeLookDownLeft"] - shape["eyeLookDownRight"]
-            eyes = (shape["eyeBlinkRight"], shape["eyeBlinkLeft"], 0.5 * right, 0.5 * up)
-            rows.append(np.array([shape["jawOpen"], *eyes, *angles(result.facial_transformation_matrixes[0])]))
+            faces = landmarker.find(picture)
+            rows.append(_row(faces[0]) if faces else np.full(8, np.nan))
     table = np.stack(rows)
     return Landmarks(np.isfinite(table[:, 0]), table[:, 0], table[:, 1:3], table[:, 3:5], table[:, 5:8])
 
 
-def angles(matrix: Float[np.ndarray, "4 4"]) -> tuple[float, float, float]:
-    """Pitch, yaw, roll [rad] of MediaPipe's transform: columns, x right, y up, z to the camera, any scale."""
-    turn = np.asarray(matrix, np.float64)[:3, :3]
-    turn = turn / np.cbrt(np.linalg.det(turn))
-    flip = np.diag([1.0, -1.0, -1.0])  # to y down, z into the picture
-    turn = flip @ turn @ flip  # Rz(roll) Ry(yaw) Rx(pitch)
-    return (
-        float(np.arctan2(turn[2, 1], turn[2, 2])),
-        float(-np.arcsin(np.clip(turn[2, 0], -1.0, 1.0))),
-        float(np.arctan2(turn[1, 0], turn[0, 0])),
-    )
+def _row(face: Face) -> Float[np.ndarray, " 8"]:
+    shape = face.shapes
+    # The shapes call "left" the person's left, which is the viewer's right.
+    right = shape["eyeLookOutLeft"] + shape["eyeLookInRight"] - shape["eyeLookInLeft"] - shape["eyeLookOutRight"]
+    up = shape["eyeLookUpLeft"] + shape["eyeLookUpRight"] - shape["eyeLookDownLeft"] - shape["eyeLookDownRight"]
+    eyes = (shape["eyeBlinkRight"], shape["eyeBlinkLeft"], 0.5 * right, 0.5 * up)
+    return np.array([shape["jawOpen"], *eyes, *face.rotation])

@@ -1,0 +1,82 @@
+"""Paste-back: the photo comes back where the frame shows it, and nothing outside of the box changes."""
+
+import numpy as np
+import pytest
+from scipy.ndimage import gaussian_filter
+
+from vasa_jax.faces.box import Box
+from vasa_jax.faces.paste import Pasting
+
+BOXES = [
+    Box(90.0, 70.0, 80.0),
+    Box(91.3, 68.7, 77.7, 25.0),
+    Box(20.0, 10.0, 100.0, -10.0),
+    Box(90.0, 70.0, 300.0),
+    Box(90.0, 70.0, 60.0, 5.0),
+]
+
+
+def photo(channels=3, blur=0.0):
+    noise = np.random.default_rng(0).uniform(0, 255, (140, 180, channels))
+    if blur:
+        noise = gaussian_filter(noise, (blur, blur, 0))
+        noise = (noise - noise.min()) / np.ptp(noise) * 200 + 20
+    return noise.astype(np.uint8)
+
+
+@pytest.mark.parametrize("size", [32, 128])
+@pytest.mark.parametrize("box", BOXES)
+def test_a_frame_that_equals_the_crop_gives_the_photo(box, size):
+    whole = photo()
+    pasting = Pasting(whole, box, size)
+    np.testing.assert_array_equal(pasting.paste(pasting.crop), whole)
+
+
+@pytest.mark.parametrize("box", BOXES)
+def test_a_frame_lands_where_it_was_cut(box):
+    """A smooth photo and a frame that differs everywhere, so that no detail of the photo helps."""
+    whole = photo(blur=12.0)
+    pasting = Pasting(whole, box, 128)
+    pasted = pasting.paste(pasting.crop // 2 + 120).astype(float)
+    middle = np.linspace(0.2, 0.8, 30) * 128
+    places = box.places(np.stack(np.meshgrid(middle, middle), -1).reshape(-1, 2), 128)
+    x, y = places.astype(int).T
+    keep = (x > 2) & (x < 177) & (y > 2) & (y < 137)
+    wanted = whole[y[keep], x[keep]] / 2.0 + 120
+    assert np.abs(pasted[y[keep], x[keep]] - wanted).mean() < 1.0
+
+
+@pytest.mark.parametrize("box", BOXES)
+def test_outside_of_the_box_nothing_is_touched(box):
+    whole = photo(channels=4)
+    pasting = Pasting(whole, box, 64)
+    pasted = pasting.paste(255 - pasting.crop)
+    y, x = np.mgrid[:140, :180]
+    seen = box.seen(np.stack([x, y], -1).reshape(-1, 2) + 0.5, 1).reshape(140, 180, 2)
+    outside = ((seen < 0) | (seen > 1)).any(-1)
+    np.testing.assert_array_equal(pasted[outside], whole[outside])
+    np.testing.assert_array_equal(pasted[..., 3], whole[..., 3])
+    assert (pasted != whole).any()
+
+
+def test_the_border_is_soft_and_the_middle_whole():
+    whole = np.full((140, 180, 3), 100, np.uint8)
+    pasting = Pasting(whole, Box(90, 70, 100), 64)
+    row = pasting.paste(np.full((64, 64, 3), 200, np.uint8))[70, :, 0].astype(int)
+    assert row[90] == 200 and row[39] == 100
+    assert np.abs(np.diff(row)).max() < 25 and (np.diff(row[40:90]) >= 0).all()
+
+
+def test_colours_of_the_model_are_matched_to_the_photos():
+    whole = photo(blur=6.0)
+    pasting = Pasting(whole, Box(90, 70, 100), 64)
+    tinted = np.clip(pasting.crop * 0.8 + np.array([20, 5, 12]), 0, 255).astype(np.uint8)
+    before = np.abs(pasting.paste(tinted).astype(int) - whole).mean()
+    pasting.match(tinted)
+    assert np.abs(pasting.paste(tinted).astype(int) - whole).mean() < 0.1 * before
+
+
+def test_a_box_that_misses_the_photo_changes_nothing():
+    whole = photo()
+    pasting = Pasting(whole, Box(-100.0, 70.0, 80.0), 32)
+    np.testing.assert_array_equal(pasting.paste(np.zeros((32, 32, 3), np.uint8)), whole)
