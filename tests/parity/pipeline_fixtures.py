@@ -7,8 +7,9 @@ What the original pipeline answered to these inputs is described in README.md.
 
 from __future__ import annotations
 
-from tests.parity import fixtures as fx
 import numpy as np
+
+from tests.parity import fixtures as fx
 
 # --------------------------------------------------------------------------------------------------------------------
 # Landmarks: which points of MediaPipe's 478 stand for the 106 of InsightFace and the 203 of LivePortrait.
