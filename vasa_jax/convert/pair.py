@@ -22,9 +22,7 @@ from vasa_jax.errors import UserError, reason, refusals
 from vasa_jax.inference.public import KIND
 from vasa_jax.joyvasa.template import SIZES
 
-LICENCES = (
-    "LivePortrait (Kuaishou, MIT) and JoyVASA (JD Health, MIT); HuBERT inside JoyVASA's file (TencentGameMate, MIT)"
-)
+LICENCES = "LivePortrait (Kuaishou, MIT), JoyVASA (JD Health, MIT), and the HuBERT in its file (TencentGameMate, MIT)"
 
 
 class Part(NamedTuple):
@@ -49,7 +47,7 @@ TEMPLATE = "motion_template.pkl"
 
 
 class Repository(NamedTuple):
-    """Where the Hub keeps a model. names: the first that answers. avoid: parts of paths that belong to another model."""
+    """Where the Hub keeps a model. names: the first that answers. avoid: parts of paths of other models."""
 
     names: tuple[str, ...]
     revision: str
@@ -142,9 +140,8 @@ def _download(repository: Repository) -> Path:
 
 
 def _find(folder: Path, name: str, avoid: tuple[str, ...]) -> Path:
-    inside = [
-        path for path in sorted(folder.rglob(name)) if not any(part in str(path.relative_to(folder)) for part in avoid)
-    ]
+    found = {path: str(path.relative_to(folder)) for path in sorted(folder.rglob(name))}
+    inside = [path for path, where in found.items() if not any(part in where for part in avoid)]
     if len(inside) == 1:
         return inside[0]
     if not inside:
