@@ -5,9 +5,11 @@ portrait relative to a calm frame of that motion; the small stitching network me
 rules between them are in `liveportrait` and `joyvasa`; this module joins them behind `inference.pair`.
 """
 
+import contextlib
 import dataclasses
 import functools
-from collections.abc import Iterator
+import time
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -35,6 +37,7 @@ from vasa_jax.liveportrait.keypoints import HeadMotion, place, read_heads
 from vasa_jax.liveportrait.motion_extractor import MotionExtractor
 from vasa_jax.liveportrait.stitching import RETARGET_EYE, RETARGET_LIP, STITCHING, Corrector
 from vasa_jax.liveportrait.warping import WarpingModule, WarpSource
+from vasa_jax.media.audio import AudioReader, AudioSource
 from vasa_jax.nn.resize import average_pool
 
 KIND = "liveportrait-joyvasa"
@@ -319,3 +322,92 @@ def _smooth(last: HeadMotion, motion: HeadMotion, share: float) -> HeadMotion:
         parts[name] = smoothed
     left, _, right = np.linalg.svd(parts["rotation"])  # the nearest rotation
     return motion._replace(**parts | {"rotation": left @ right})
+
+
+class PublicModel:
+    """The public pair as a Python door, in the manner of `offline.Model`.
+
+    Attributes:
+        pair: the models. size: side of the frames, in pixels. fps: frames a second.
+        seconds: how long each part has taken since loading: load, portrait, motion, render; compiling included.
+    """
+
+    def __init__(self, pair: PublicPair):
+        """Wraps a pair."""
+        self.pair = pair
+        self.size, self.fps = pair.face.size, pair.fps
+        self.seconds = dict.fromkeys(("load", "portrait", "motion", "render"), 0.0)
+
+    def portrait(self, picture: Float[np.ndarray, "n n 3"], face: Face | None = None) -> PublicPortrait:
+        """The portrait of a crop of `size` pixels in [0, 1]; of the face, if given, the ratios of eyes and lips."""
+        with timed(self.seconds, "portrait"):
+            ratios = None if face is None else ratios_of(face)
+            return jax.block_until_ready(self.pair.face.encode(jnp.asarray(picture)[None], ratios))
+
+    def motions(
+        self,
+        portrait: PublicPortrait,
+        audio: AudioSource | AudioReader,
+        *,
+        seed: int = 0,
+        guidance_audio: float = GUIDANCE,
+    ) -> Iterator[Float[np.ndarray, "t 21 3"]]:
+        """Keypoints of a portrait that speaks, window by window, 25 frames a second, ceil(samples / 640) in all.
+
+        Raises:
+            UserError: a seed or a scale that is out of range, or a sound that cannot be read.
+        """
+        if not 0 <= seed < 2**32:
+            raise UserError(f"seed {seed} is out of range; give a whole number from 0 to 4294967295")
+        if not (np.isfinite(guidance_audio) and guidance_audio >= 0):
+            raise UserError(f"guidance_audio {guidance_audio} is out of range; give a finite number, 0 or more")
+        reader = audio if isinstance(audio, AudioReader) else AudioReader(audio)
+        options = Options(guidance=(("audio", float(guidance_audio)),))
+
+        def generate() -> Iterator[np.ndarray]:
+            carry, state = self.pair.motion.start(jax.random.key(seed)), None
+            window = self.pair.motion.needs.window
+            for samples, count in _windows(reader, window * SAMPLES_PER_FRAME):
+                with timed(self.seconds, "motion"):
+                    carry, motion = self.pair.motion.step(carry, jnp.asarray(samples), window, window, None, options)
+                    state, placed = self.pair.retarget(portrait, state, motion)
+                    stretch = np.asarray(placed)[:count]
+                if not np.isfinite(stretch).all():
+                    raise UserError(
+                        "the motion model generated NaN; its weights are damaged, or guidance is too strong"
+                    )
+                yield stretch
+
+        return generate()
+
+    def frames(
+        self, portrait: PublicPortrait, motions: Iterable[Float[np.ndarray, "t 21 3"]]
+    ) -> Iterator[UInt8[np.ndarray, "512 512 3"]]:
+        """Renders stretches of keypoints, one frame at a time."""
+        for stretch in motions:
+            for placed in stretch:
+                with timed(self.seconds, "render"):
+                    (frame,) = self.pair.face.render(portrait, placed[None])
+                yield frame
+
+
+@contextlib.contextmanager
+def timed(seconds: dict[str, float], part: str) -> Iterator[None]:
+    """Adds the time inside to a part."""
+    start = time.perf_counter()
+    try:
+        yield
+    finally:
+        seconds[part] += time.perf_counter() - start
+
+
+def _windows(blocks: Iterable[np.ndarray], length: int) -> Iterator[tuple[np.ndarray, int]]:
+    """Windows of `length` samples, silence behind the sound, and how many frames of each the sound fills."""
+    waiting = np.zeros(0, np.float32)
+    for block in blocks:
+        waiting = np.concatenate([waiting, block])
+        while len(waiting) >= length:
+            yield waiting[:length], length // SAMPLES_PER_FRAME
+            waiting = waiting[length:]
+    if len(waiting):
+        yield np.pad(waiting, (0, length - len(waiting))), -(-len(waiting) // SAMPLES_PER_FRAME)
