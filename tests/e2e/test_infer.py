@@ -1,3 +1,4 @@
+import importlib.util
 import itertools
 import os
 import signal
@@ -80,16 +81,24 @@ def test_a_folder_of_pictures_is_the_same_for_the_same_seed(command):
 
 @pytest.mark.parametrize(
     "size, said",
-    [((40, 80), "upper square is used, as by --crop 0,0,40;"), ((80, 40), "central square"), ((50, 51), "")],
+    [((40, 80), "its upper square is used (--crop 0,0,40)"), ((80, 40), "its central square"), ((50, 50), "its whole")],
 )
-def test_what_is_cut_off_is_said(command, size, said):
+def test_what_is_shown_of_a_picture_without_a_face_is_said(command, size, said):
     Image.new("RGB", size, "red").save("other.png")
     code, _, err = command(image="other.png", size=16)
-    lines = [line for line in err.splitlines() if "other.png" in line]
-    assert code == 0 and len(lines) == bool(said) and said in "".join(lines)
-    if said:
-        assert f"infer: other.png is {size[0]}x{size[1]} pixels" in lines[0]
-        assert "other.png" not in command(image="other.png", size=16, crop="0,0,20")[2]
+    lines = [line for line in err.splitlines() if line.startswith("infer: ")]
+    assert code == 0 and len(lines) == 1 and said in lines[0]
+    assert "infer: " not in command(image="other.png", size=16, crop="0,0,20")[2]
+
+
+def test_the_largest_face_is_used(command, assets):
+    mona_lisa = assets / "portraits" / "painting_mona_lisa.jpg"
+    if importlib.util.find_spec("mediapipe") is None:
+        pytest.skip("needs mediapipe")
+    assert command(image=mona_lisa, out="found")[:1] == (0,)
+    assert command(image=mona_lisa, out="cropped", crop="92,53,512")[:1] == (0,)
+    found, cropped = (np.asarray(Image.open(f"{name}/000012.png"), np.float32) for name in ("found", "cropped"))
+    assert np.abs(found - cropped).mean() < 1.0
 
 
 @pytest.mark.parametrize("name", ["12:30", "http:", "ü" * 120, "a" * 251, "%d"])

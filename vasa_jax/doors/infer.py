@@ -27,8 +27,6 @@ STOPPED: list[int] = []
 """Signals that asked this process to end."""
 SMALLEST = 16
 """Pixels of the side of the smallest output."""
-WORTH_SAYING = 0.02
-"""Part of a picture that may be left out without a word."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -49,7 +47,7 @@ class Options:
     platform: Literal["auto", "cpu", "gpu", "tpu"] = "auto"  # where to compute
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"  # auto is bfloat16 on accelerators, float32 on a CPU
     size: int | None = None  # side of the output in pixels, 16 to 4096, even for a video; default: the model's own
-    crop: str | None = None  # x,y,size in pixels of a square of the portrait; default: the upper or central square
+    crop: str | None = None  # x,y,size in pixels of a square of the portrait; default: around its largest face
     save_motion: str | None = None  # also store the motion in this .npz file
     motion: str | None = None  # replay the motion of this .npz file instead of generating
 
@@ -78,8 +76,13 @@ def work(options: Options) -> Iterator[str]:
     """
     began = time.perf_counter()
     _prepare_jax(options.platform)
+    import numpy as np
+
     import vasa_jax
     from vasa_jax.arrays import FPS
+    from vasa_jax.faces.box import WORLD
+    from vasa_jax.faces.box import crop as cut
+    from vasa_jax.faces.framing import start_looking
     from vasa_jax.inference.motion_file import record, save_motion
     from vasa_jax.media.audio import AudioReader
     from vasa_jax.media.image import choose_square, load_image, open_image
@@ -90,6 +93,7 @@ def work(options: Options) -> Iterator[str]:
     _check_size(options)
     upright = open_image(options.image)
     crop = choose_square(upright, _parse_crop(options.crop), options.image)
+    looking = None if options.crop else start_looking(np.asarray(upright), WORLD, options.image)
     reader = AudioReader(options.audio) if options.audio else None
     check_devices("" if options.platform == "auto" else f"--platform {options.platform}")
     model = vasa_jax.load(options.model, None if options.dtype == "auto" else options.dtype)
@@ -99,7 +103,11 @@ def work(options: Options) -> Iterator[str]:
     else:
         writer = VideoWriter(options.out, FPS, size, reader.sound if reader else None)
 
-    picture = load_image(upright, model.size, crop)
+    view = looking.result() if looking else None
+    if view is not None and view.face is not None:
+        picture = cut(np.asarray(upright), view.box, model.size).astype(np.float32) / 255
+    else:
+        picture = load_image(upright, model.size, crop)
     compiled = {name: wishes[name] for name in ("steps", "guidance_audio", "guidance_gaze") if name in wishes}
     model.prepare(**compiled, generate=not options.motion)
     portrait = model.portrait(picture)
@@ -112,8 +120,8 @@ def work(options: Options) -> Iterator[str]:
     kept = []
     frames = model.frames(portrait, record(motions, kept) if options.save_motion else motions)
     with writer:
-        if not options.crop:
-            _say_what_is_shown(options.image, upright.size, crop)
+        for remark in view.remarks if view else ():
+            sys.stderr.write(f"infer: {remark}\n")
         encoding = _write(frames, writer, total, size)
         if options.save_motion:
             save_motion(options.save_motion, kept)
@@ -169,17 +177,6 @@ def _check_size(options: Options) -> None:
     even = "" if is_frame_folder(options.out) else ", even, since H.264 needs even sizes"
     if options.size is not None and (not SMALLEST <= options.size <= LARGEST or (even and options.size % 2)):
         raise UserError(f"--size {options.size} cannot be written; give {SMALLEST} to {LARGEST} pixels{even}")
-
-
-def _say_what_is_shown(image: str, size: tuple[int, int], crop: tuple[int, int, int]) -> None:
-    """Tells on stderr which square of a picture is used that is not square itself."""
-    (width, height), (x, y, side) = size, crop
-    if 1 - side / max(width, height) > WORTH_SAYING:
-        part = "upper" if height > width else "central"
-        sys.stderr.write(
-            f"infer: {image} is {width}x{height} pixels; its {part} square is used, as by --crop {x},{y},{side}; "
-            "choose another with --crop x,y,size\n"
-        )
 
 
 def _write(frames, writer, total: int | None, size: int) -> float:

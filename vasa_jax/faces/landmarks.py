@@ -7,6 +7,7 @@ it comes from an assets folder, from the user's cache, or once from Google's pub
 
 import contextlib
 import hashlib
+import importlib.util
 import os
 import sys
 import urllib.error
@@ -100,7 +101,7 @@ def find_model() -> Path:
     way = f"fetch {MODEL_URL} by hand and put it there"
     try:
         kept.parent.mkdir(parents=True, exist_ok=True)
-        with urllib.request.urlopen(MODEL_URL, timeout=20) as answer:
+        with urllib.request.urlopen(MODEL_URL, timeout=5) as answer:
             content = answer.read(2 * MODEL_BYTES)
     except (OSError, urllib.error.URLError) as error:
         raise NoDetectorError(
@@ -132,6 +133,8 @@ class Landmarker:
         Raises:
             NoDetectorError: where MediaPipe or its model is missing, or cannot start on this machine.
         """
+        if importlib.util.find_spec("mediapipe") is None:
+            raise NoDetectorError("mediapipe is not installed (the extra faces: pip install '.[faces]' in a checkout)")
         path = find_model() if model is None else Path(model)
         try:
             with _quiet():

@@ -336,7 +336,11 @@ class PublicModel:
         """Wraps a pair."""
         self.pair = pair
         self.size, self.fps = pair.face.size, pair.fps
-        self.seconds = dict.fromkeys(("load", "portrait", "motion", "render"), 0.0)
+        self.seconds: dict[str, float] = dict.fromkeys(("load", "portrait", "motion", "render"), 0.0)
+
+    def frame(self, face: Face) -> Box:
+        """What of a photo the pair wants to see."""
+        return self.pair.frame(face)
 
     def portrait(self, picture: Float[np.ndarray, "n n 3"], face: Face | None = None) -> PublicPortrait:
         """The portrait of a crop of `size` pixels in [0, 1]; of the face, if given, the ratios of eyes and lips."""
@@ -373,9 +377,7 @@ class PublicModel:
                     state, placed = self.pair.retarget(portrait, state, motion)
                     stretch = np.asarray(placed)[:count]
                 if not np.isfinite(stretch).all():
-                    raise UserError(
-                        "the motion model generated NaN; its weights are damaged, or guidance is too strong"
-                    )
+                    raise UserError("the motion model generated NaN: damaged weights, or guidance that is too strong")
                 yield stretch
 
         return generate()
