@@ -2,7 +2,9 @@
 
     vasa-convert liveportrait.spade_generator spade_generator.pth generator.safetensors
     vasa-convert liveportrait.spade_generator generator.safetensors back.safetensors --to-torch
+    vasa-convert pair --liveportrait DIR --joyvasa DIR --out FOLDER
 
+The last line makes one release of the whole public pair; without the two folders its files come from the Hub.
 Flax leaves are named by their path (`params/fc/kernel`); `vasa_jax.checkpoint.unflatten` makes the tree again. Bad
 input ends with one line on stderr, exit code 2 and no file.
 """
@@ -17,6 +19,7 @@ from typing import Any
 from vasa_jax import config as configs
 from vasa_jax.checkpoint import flatten, unflatten, write_tensors
 from vasa_jax.command import Parser, run
+from vasa_jax.convert.pair import convert_pair, fetch_pair
 from vasa_jax.convert.registry import convert, default_config, find, networks, to_torch
 from vasa_jax.convert.source import read_tensors, source_files
 from vasa_jax.errors import UserError
@@ -25,7 +28,7 @@ from vasa_jax.files import check_apart, check_target
 
 def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser = Parser(prog="vasa-convert", description="Convert a torch checkpoint to Flax, or back.")
-    parser.add_argument("name", help=f"the network: {', '.join(networks())}")
+    parser.add_argument("name", help=f"the network: {', '.join(networks())}; or pair")
     parser.add_argument(
         "source", type=Path, help="a checkpoint: a file (.safetensors or torch's), an index of shards, a folder"
     )
@@ -84,9 +87,35 @@ def work(arguments: Sequence[str]) -> str:
     return f"{options.out}: {len(leaves)} leaves, {size / 1e6:.2f}M numbers, from {len(tensors)} tensors"
 
 
+def work_pair(arguments: Sequence[str]) -> str:
+    """Make the release of the public pair; returns a line for the user. Raises UserError for bad input."""
+    parser = Parser(prog="vasa-convert pair", description="The public pair, LivePortrait and JoyVASA, to one release.")
+    parser.add_argument("--liveportrait", type=Path, help="folder with LivePortrait's files (default: from the Hub)")
+    parser.add_argument("--joyvasa", type=Path, help="folder with JoyVASA's files (default: from the Hub)")
+    parser.add_argument("--out", type=Path, required=True, help="the release folder to write")
+    options = parser.parse_args(arguments)
+    halves = {"--liveportrait": options.liveportrait, "--joyvasa": options.joyvasa}
+    given = {name: path for name, path in halves.items() if path}
+    if len(given) == 1:
+        raise UserError(f"{next(iter(given))} alone is half of a pair; give both folders, or none to ask the Hub")
+    check_apart({"--out": options.out}, given)
+
+    def say(line: str) -> None:
+        sys.stderr.write(f"convert: {line}\n")
+
+    if given:
+        convert_pair(options.liveportrait, options.joyvasa, options.out, say)
+    else:
+        fetch_pair(options.out, say)
+    return f"{options.out}: the public pair as one release"
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code: 0, or 2 after one line on stderr."""
-    return run("convert", lambda: [work(sys.argv[1:] if arguments is None else arguments)])
+    given = sys.argv[1:] if arguments is None else arguments
+    if list(given[:1]) == ["pair"]:
+        return run("convert", lambda: [work_pair(given[1:])])
+    return run("convert", lambda: [work(given)])
 
 
 if __name__ == "__main__":
