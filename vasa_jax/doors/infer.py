@@ -120,8 +120,6 @@ def work(options: Options) -> Iterator[str]:
     kept = []
     frames = model.frames(portrait, record(motions, kept) if options.save_motion else motions)
     with writer:
-        for remark in view.remarks if view else ():
-            sys.stderr.write(f"infer: {remark}\n")
         encoding = _write(frames, writer, total, size)
         if options.save_motion:
             save_motion(options.save_motion, kept)
@@ -130,6 +128,8 @@ def work(options: Options) -> Iterator[str]:
     elapsed = time.perf_counter() - began
     parts = {**model.seconds, "encode": encoding}
     parts["load"] += elapsed - sum(parts.values())  # imports, start-up and reading the inputs
+    for remark in view.remarks if view else ():
+        sys.stderr.write(f"infer: {remark}\n")
     took = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in parts.items())
     count = writer.frames
     yield f"{options.out}: {count} frames of {size}x{size}, {count / FPS:.2f} s of video in {elapsed:.1f} s ({took})"
