@@ -116,8 +116,8 @@ def fetch_pair(out: str | Path, say: Say = lambda line: None) -> Path:
 def _download(repository: Repository) -> Path:
     """A folder with one half's files."""
     try:
-        import huggingface_hub
-        from huggingface_hub import errors
+        import huggingface_hub  # pyright: ignore[reportMissingImports]
+        from huggingface_hub import errors  # pyright: ignore[reportMissingImports]
     except ImportError as error:
         raise UserError("huggingface_hub is not installed: pip install huggingface_hub, or convert a folder") from error
     wanted = [part.file for part in LIVEPORTRAIT] if repository.avoid else [GENERATOR.file, TEMPLATE]
