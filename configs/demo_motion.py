@@ -6,6 +6,7 @@ Performances with sound are made and encoded first. Cost and the numbers to expe
 `vasa_jax/models/demo/model_card.md`.
 """
 
+from vasa_jax.audio.augmentation import SoundAugmentationConfig
 from vasa_jax.motion.config import demo_model
 from vasa_jax.training.config import MotionExperiment, OptimiserConfig, PerformanceWorld
 
@@ -15,6 +16,7 @@ def get_config() -> MotionExperiment:
     return MotionExperiment(
         model=demo_model(),
         data=PerformanceWorld(clips=400, seconds=4.0),
+        augmentation=SoundAugmentationConfig(share=0.9, settled=0.5),
         optimiser=OptimiserConfig(learning_rate=1e-3, final_learning_rate=1e-5, warmup=100, b2=0.99),
         steps=1500,
         batch_size=32,

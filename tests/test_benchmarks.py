@@ -7,8 +7,9 @@ import types
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import soundfile
 
-from benchmarks import demo_quality, render, sampler, timing
+from benchmarks import demo_quality, render, sampler, timing, volume
 from benchmarks import input as benchmark_input
 from tests.inference.tiny import FACE, MOTION
 from vasa_jax.arrays import Motion
@@ -145,3 +146,33 @@ def test_the_input_is_measured(capsys, monkeypatch):
     benchmark_input.main(["--size", "32", "--seconds", "0.2", "--threads", "1", "2", "--workers", "--steps", "0"])
     lines = capsys.readouterr().out.splitlines()
     assert sum(" threads | " in line for line in lines) == 2
+
+
+@pytest.fixture
+def speech(tmp_path):
+    """Two seconds in which a tone swells five times."""
+    t = np.arange(32_000) / 16_000
+    path = tmp_path / "swelling.wav"
+    soundfile.write(path, 0.4 * np.sin(2 * np.pi * 300 * t) * np.sin(np.pi * 2.5 * t) ** 2, 16_000)
+    return str(path)
+
+
+def test_a_mouth_that_follows_any_volume_passes_and_one_that_needs_a_loud_voice_does_not(monkeypatch, speech, capsys):
+    """One opens with the logarithm of what it hears, the other only above a level."""
+
+    def opening(model, sound, steps, seed):
+        loud = volume.loudness(sound, len(sound) // 640)
+        return np.stack([loud if model == "keen" else np.where(loud > -2.5, loud, -2.5), np.zeros_like(loud)], 1)
+
+    monkeypatch.setattr(volume, "load", lambda name: name)
+    monkeypatch.setattr(volume, "dynamics", opening)
+    for model, quiet in (("keen", " "), ("deaf", "!")):
+        volume.main(["--model", model, "--volumes", "0.1", "1", "--", speech])
+        row = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("swelling"))
+        assert row.count("!") == (quiet == "!") and row[41] == quiet, row
+
+
+def test_without_speech_the_volumes_have_nothing_to_play(monkeypatch, capsys):
+    monkeypatch.delenv("VASA_JAX_ASSETS", raising=False)
+    with pytest.raises(ValueError, match="name sound files, or set VASA_JAX_ASSETS"):
+        volume.main([])

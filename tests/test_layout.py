@@ -21,6 +21,7 @@ LEVEL = {
     "diffusion": 1,
     "media": 1,
     "checkpoint": 1,
+    "audio": 2,
     "pretrained": 2,
     "faces": 2,
     "synthetic": 2,

@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 
 from tests.inference.tiny import MOTION
+from vasa_jax.audio.loudness import unheard
 from vasa_jax.inference.controls import make_controls
 from vasa_jax.inference.offline import Model, windows
 from vasa_jax.inference.session import session_start
-from vasa_jax.motion.audio_features import LEAD, log_mel, slice_samples
+from vasa_jax.motion.audio_features import LEAD, hear, slice_samples
 from vasa_jax.motion.config import AudioEncoderConfig, MotionConfig
 from vasa_jax.motion.statistics import normalise
 
@@ -24,7 +25,7 @@ def run(model: Model, sound: np.ndarray, seed: int = 0, steps: int = 2):
 
 def test_the_carry_holds_the_last_frames_and_their_sound(model):
     whole = np.pad(NOISE, (LEAD, slice_samples(1)))
-    expected = log_mel(jnp.asarray(whole[None, : slice_samples(3 * W)]))
+    _, expected = hear(unheard(1), jnp.asarray(whole[None, : slice_samples(3 * W)]))
     for number, (carry, motion) in enumerate(run(model, NOISE), 1):
         assert carry.window == number
         assert carry.known.all()

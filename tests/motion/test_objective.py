@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from tests.motion.tiny import STATISTICS, TINY, batch, params
+from vasa_jax.audio.augmentation import SoundAugmentationConfig
 from vasa_jax.motion import objective
 from vasa_jax.motion.config import AudioEncoderConfig, DropConfig
 from vasa_jax.motion.denoiser import predict
@@ -91,3 +92,35 @@ def test_frozen_features_take_the_place_of_log_mel():
     value, _ = run(tree, STATISTICS, data, KEYS[:2])
     louder, _ = run(tree, STATISTICS, data | {"audio_features": data["audio_features"] + 1}, KEYS[:2])
     assert value != louder
+
+
+def test_augmentation_changes_the_sound_by_each_samples_own_key():
+    data = batch(4)
+    strong = SoundAugmentationConfig(share=1.0, settled=0.5)
+    run = jax.jit(partial(objective.loss, TINY, augmentation=strong))
+    whole, _ = run(PARAMS, STATISTICS, data, KEYS[:4])
+    alone = [
+        float(run(PARAMS, STATISTICS, jax.tree.map(lambda x, i=i: x[i : i + 1], data), KEYS[i : i + 1])[0])
+        for i in range(4)
+    ]
+    assert float(whole) == pytest.approx(float(np.mean(alone)), rel=1e-5)
+    assert whole != LOSS(PARAMS, STATISTICS, data, KEYS[:4])[0]
+    assert objective.loss(TINY, PARAMS, STATISTICS, data, KEYS[:4], SoundAugmentationConfig())[0] == pytest.approx(
+        float(LOSS(PARAMS, STATISTICS, data, KEYS[:4])[0]), rel=1e-5
+    )
+
+
+def test_a_settled_sample_is_heard_at_its_own_level_from_the_first_frame_on():
+    """Quiet speech: without it the first frames are heard as quiet as they are."""
+    quiet = batch(1)
+    sound = (
+        0.01
+        * jnp.sin(jnp.arange(quiet["samples"].shape[1]) ** 2 / 4e4)
+        * (jnp.arange(quiet["samples"].shape[1]) % 1600 < 1200)
+    )
+    quiet |= {"samples": sound[None]}
+    loud = [
+        objective.conditions_of_batch(TINY, STATISTICS, quiet, settled)[1].previous_audio[0, 0].max()
+        for settled in (None, jnp.array([True]))
+    ]
+    assert loud[1] > loud[0] + 1

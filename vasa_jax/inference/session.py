@@ -3,7 +3,7 @@
 Offline and streaming drivers both call `session_step` from a Python loop; the scan of the sampler is inside it. Between
 calls a session remembers
 
-    (key, window number, the last K frames of normalised motion, their sound, which of them are known),
+    (key, window number, the last K frames of normalised motion, their sound, which of them are known, loudness),
 
 so a window is conditioned on the frames that were generated just before it, the first one on nothing, and a session of
 any length has one size. Window n draws its noise from fold_in(key, n): the same seed gives the same motion, however the
@@ -19,9 +19,10 @@ import numpy as np
 from jaxtyping import Array, Float, Key
 
 from vasa_jax.arrays import Motion
+from vasa_jax.audio.loudness import Loudness, unheard
 from vasa_jax.errors import UserError
 from vasa_jax.inference.controls import Controls
-from vasa_jax.motion.audio_features import log_mel
+from vasa_jax.motion.audio_features import hear
 from vasa_jax.motion.conditions import audio_shape, empty
 from vasa_jax.motion.config import MotionConfig
 from vasa_jax.motion.sampling import sample_window
@@ -32,7 +33,7 @@ class Carry(NamedTuple):
     """What a session remembers between windows; the last K frames are aligned to the right.
 
     key: of the session. window: (), int32, number of the next window. motion: (1, K, 6 + z) float32, normalised.
-        audio: (1, K, 4, 80) float32, log-mel. known: (1, K) bool.
+        audio: (1, K, 4, 80) float32, log-mel. known: (1, K) bool. loudness: of the recording so far.
     """
 
     key: Any
@@ -40,6 +41,7 @@ class Carry(NamedTuple):
     motion: Any
     audio: Any
     known: Any
+    loudness: Loudness
 
 
 def session_start(config: MotionConfig, key: Key[Array, ""]) -> Carry:
@@ -57,6 +59,7 @@ def session_start(config: MotionConfig, key: Key[Array, ""]) -> Carry:
         motion=np.zeros((1, k, config.motion_dim), np.float32),
         audio=np.zeros((1, k, *audio_shape(config)), np.float32),
         known=np.zeros((1, k), bool),
+        loudness=unheard(1),
     )
 
 
@@ -84,7 +87,7 @@ def session_step(
     Returns:
         The next carry, and raw motion (W, 6) and (W, z).
     """
-    heard = log_mel(samples[None])
+    loudness, heard = hear(carry.loudness, samples[None])
     yes = jnp.ones((1,), bool)
     conditions = empty(config, 1)._replace(
         previous_motion=carry.motion,
@@ -112,6 +115,7 @@ def session_step(
         motion=last(carry.motion, drawn),
         audio=last(carry.audio, heard),
         known=last(carry.known, jnp.ones(heard.shape[:2], bool)),
+        loudness=loudness,
     )
     motion = denormalise(statistics, drawn)
     return following, Motion(motion.pose[0], motion.dynamics[0])

@@ -19,6 +19,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from vasa_jax.arrays import SAMPLE_RATE, SAMPLES_PER_FRAME
+from vasa_jax.audio.loudness import Loudness, level, track
 
 BANDS = 80
 HOP = 160
@@ -67,6 +68,32 @@ def log_mel(samples: Float[Array, "b n"]) -> Float[Array, "b t mels bands"]:
     Raises:
         ValueError: a length that is not 640 t + 352 with t >= 1.
     """
+    return _log_mel(power_spectrum(samples))
+
+
+def hear(state: Loudness, samples: Float[Array, "b n"]) -> tuple[Loudness, Float[Array, "b t mels bands"]]:
+    """Log-mel of slices of sound at the level that `audio.loudness` gives speech: what the network hears.
+
+    The gain of a video frame multiplies the power of its four mel frames, so slices of one recording, each with the
+    state after the one before, give the same log-mel as the whole.
+
+    Args:
+        state: of the loudness before the slice, (b,) each.
+        samples: as `log_mel` takes them, at any level.
+
+    Returns:
+        The state after the slice, and (b, t, 4, 80).
+
+    Raises:
+        ValueError: as `log_mel`.
+    """
+    power = power_spectrum(samples)
+    state, gains = track(state, level(power.mean(2)))
+    return state, _log_mel(power * jnp.power(10.0, gains / 10.0)[..., None, None])
+
+
+def power_spectrum(samples: Float[Array, "b n"]) -> Float[Array, "b t mels bins"]:
+    """Hann-windowed power of the four mel frames of each video frame, (b, t, 4, 257), of what `log_mel` takes."""
     frames, rest = divmod(samples.shape[1] - SLICE_EXTRA, SAMPLES_PER_FRAME)
     if rest or frames < 1:
         raise ValueError(f"{samples.shape[1]} samples are no slice of sound; t frames need 640 t + {SLICE_EXTRA}")
@@ -78,6 +105,10 @@ def log_mel(samples: Float[Array, "b n"]) -> Float[Array, "b t mels bands"]:
     windowed = windows * jnp.asarray(hann, samples.dtype)[None, None]
     spectrum = jnp.fft.rfft(windowed)
     power = jnp.square(spectrum.real) + jnp.square(spectrum.imag)
-    bank = jnp.asarray(mel_filterbank(), samples.dtype)
+    return power.reshape(len(samples), frames, MELS_PER_FRAME, -1)
+
+
+def _log_mel(power: Float[Array, "b t mels bins"]) -> Float[Array, "b t mels bands"]:
+    bank = jnp.asarray(mel_filterbank(), power.dtype)
     mel = jnp.matmul(power, bank, precision=jax.lax.Precision.HIGHEST)
-    return jnp.log(jnp.maximum(mel, FLOOR)).reshape(-1, frames, MELS_PER_FRAME, BANDS)
+    return jnp.log(jnp.maximum(mel, FLOOR))

@@ -10,16 +10,21 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Key
+from jaxtyping import Array, Bool, Float, Key
 
 from vasa_jax.arrays import EMOTIONS, POSE_DIM, Motion
+from vasa_jax.audio.augmentation import SoundAugmentationConfig, augment
+from vasa_jax.audio.loudness import unheard
 from vasa_jax.diffusion.process import q_sample
 from vasa_jax.diffusion.schedule import cosine
-from vasa_jax.motion.audio_features import log_mel, slice_samples
+from vasa_jax.motion.audio_features import hear, slice_samples
 from vasa_jax.motion.conditions import Conditions, hide
 from vasa_jax.motion.config import MotionConfig
 from vasa_jax.motion.denoiser import predict
 from vasa_jax.motion.statistics import Statistics, normalise
+
+SOUND = 1
+"""Folded into a sample's key for the augmentation of its sound."""
 
 
 def batch_spec(config: MotionConfig, batch_size: int) -> dict[str, jax.ShapeDtypeStruct]:
@@ -45,9 +50,16 @@ def batch_spec(config: MotionConfig, batch_size: int) -> dict[str, jax.ShapeDtyp
 
 
 def conditions_of_batch(
-    config: MotionConfig, statistics: Statistics, batch: dict[str, Array]
+    config: MotionConfig, statistics: Statistics, batch: dict[str, Array], settled: Bool[Array, " b"] | None = None
 ) -> tuple[Float[Array, "b w d"], Conditions]:
     """The window's normalised motion x0, and conditions in which all that a batch knows is known.
+
+    Args:
+        config: sizes.
+        statistics: of the training set.
+        batch: as `batch_spec` says.
+        settled: where the loudness of a sample is known at its first frame, by hearing the sample before; else every
+            sample begins like a recording.
 
     Raises:
         ValueError: a batch without an entry of `batch_spec`, or with one of another shape.
@@ -59,7 +71,7 @@ def conditions_of_batch(
             raise ValueError(f"batch[{name!r}] has shape {batch[name].shape}; this config needs {spec.shape}")
     k = config.context
     motion = normalise(statistics, Motion(batch["motion_pose"], batch["motion_dynamics"]))
-    sound = log_mel(batch["samples"]) if config.audio.kind == "mel" else batch["audio_features"]
+    sound = _heard(batch["samples"], settled) if config.audio.kind == "mel" else batch["audio_features"]
     everywhere = jnp.ones(motion.shape[:2], bool)
     heard = jnp.isfinite(sound).all(tuple(range(2, sound.ndim)))
     return motion[:, k:], Conditions(
@@ -84,6 +96,7 @@ def loss(
     statistics: Statistics,
     batch: dict[str, Array],
     keys: Key[Array, " b"],
+    augmentation: SoundAugmentationConfig | None = None,
 ) -> tuple[Float[Array, ""], dict[str, Array]]:
     """Equation (1) for one batch.
 
@@ -93,11 +106,15 @@ def loss(
         statistics: of the training set; constants.
         batch: as `batch_spec` says.
         keys: one a sample.
+        augmentation: of the sound; None in validation.
 
     Returns:
         The mean over samples, and its parts: mean squared error of `pose` and of `dynamics`, normalised units.
     """
-    x0, conditions = conditions_of_batch(config, statistics, batch)
+    settled = None
+    if augmentation is not None and (augmentation.share or augmentation.settled):
+        batch, settled = _augmented(augmentation, batch, keys)
+    x0, conditions = conditions_of_batch(config, statistics, batch, settled)
 
     def draw(key: Array) -> tuple[Array, Array, Array]:
         level, noise, hidden = jax.random.split(key, 3)
@@ -109,3 +126,25 @@ def loss(
     predicted = predict(config, params, noisy, level, hide(config, conditions, hidden))
     error = jnp.square(predicted - x0)
     return error.mean(), {"pose": error[..., :POSE_DIM].mean(), "dynamics": error[..., POSE_DIM:].mean()}
+
+
+def _heard(samples: Float[Array, "b n"], settled: Bool[Array, " b"] | None) -> Float[Array, "b t mels bands"]:
+    """Log-mel of samples, each from a loudness of which nothing or, where `settled`, its own is known."""
+    state = unheard(len(samples), samples.dtype)
+    if settled is not None:
+        after, _ = hear(state, samples)
+        state = jax.tree.map(lambda known, nothing: jnp.where(settled, known, nothing), after, state)
+    return hear(state, samples)[1]
+
+
+def _augmented(
+    config: SoundAugmentationConfig, batch: dict[str, Array], keys: Key[Array, " b"]
+) -> tuple[dict[str, Array], Bool[Array, " b"]]:
+    """The batch with another sound, and which samples know their loudness; each by a key of its own."""
+
+    def one(key: Array, samples: Array) -> tuple[Array, Array]:
+        sound, settled = jax.random.split(jax.random.fold_in(key, SOUND))
+        return augment(config, sound, samples), jax.random.uniform(settled) < config.settled
+
+    samples, settled = jax.vmap(one)(keys, batch["samples"])
+    return batch | {"samples": samples}, settled

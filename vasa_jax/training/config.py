@@ -13,6 +13,7 @@ from typing import Any, ClassVar, Literal
 
 from vasa_jax import config as configs
 from vasa_jax.arrays import FPS
+from vasa_jax.audio.augmentation import SoundAugmentationConfig
 from vasa_jax.autoencoder.config import AutoencoderConfig
 from vasa_jax.autoencoder.objective import ObjectiveConfig
 from vasa_jax.errors import UserError
@@ -215,10 +216,16 @@ class MotionExperiment(Experiment):
     model: MotionConfig = MotionConfig()
     autoencoder: str = ""  # stage 1, which encodes the clips: a release folder or a workdir
     data: PerformanceWorld | Records = PerformanceWorld()
+    augmentation: SoundAugmentationConfig = SoundAugmentationConfig()
 
     def __post_init__(self):
         super().__post_init__()
         _check_dtype(self.model)
+        if self.model.audio.kind != "mel" and self.augmentation != SoundAugmentationConfig():
+            raise UserError(
+                f"augmentation changes sound, but {self.model.audio.kind=} has none; leave augmentation.share and "
+                "augmentation.settled at 0"
+            )
         if not isinstance(self.data, PerformanceWorld):
             return
         frames = int(self.data.seconds * FPS)

@@ -261,7 +261,7 @@ def _motion_task(experiment: MotionExperiment) -> Task:
 
     return Task(
         init=lambda key: (initialise(model, key), unmeasured),
-        loss=lambda params, constants, batch, keys, step: loss(params, constants, batch, keys),
+        loss=lambda params, constants, batch, keys, step: loss(params, constants, batch, keys, experiment.augmentation),
         batch_spec=lambda size: spec(size) | {"index": jax.ShapeDtypeStruct((size,), jnp.uint32)},
         prepare=prepare,
         measure=measure,

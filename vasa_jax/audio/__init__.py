@@ -1,0 +1,1 @@
+"""What happens to sound before a network hears it."""
