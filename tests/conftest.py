@@ -26,6 +26,7 @@ SLOW_FIRST = (
     "tests/training/test_strategies.py",
     "tests/autoencoder/test_objective.py",
     "tests/data/test_documentation.py",
+    "tests/training/test_documentation.py",
     "tests/e2e/",
     "tests/metrics/",
     "tests/training/test_stages.py",  # finds the step of the first file compiled
