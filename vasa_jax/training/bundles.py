@@ -287,4 +287,5 @@ def _cause(error: BaseException) -> str:
         return f"{error} is missing"
     if isinstance(error, FileNotFoundError) and error.filename:
         return f"{Path(error.filename).name} is missing"
-    return re.sub(r"\[source locations?=.*", "", reason(error))[:200].strip()
+    status = re.match(STATUS.pattern + "[^:]*", reason(error))  # what follows are the files inside, one by one
+    return (status[0] if status else reason(error))[:200]

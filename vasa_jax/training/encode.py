@@ -18,7 +18,7 @@ from vasa_jax.command import Parser, run
 from vasa_jax.data.pipeline import Shards, find_shards, readable
 from vasa_jax.data.records import Clip, CorruptRecordError, read_clip, write_shard
 from vasa_jax.errors import UserError, refusals
-from vasa_jax.files import check_apart, check_folder, remove_unfinished
+from vasa_jax.files import check_apart, check_folder, check_local, remove_unfinished
 from vasa_jax.training.tasks import load_encoder
 from vasa_jax.training.world_data import SPLITS, encoded_record, stamp
 
@@ -40,7 +40,7 @@ def encode(clips: str | Path, out: str | Path, autoencoder: str, max_corrupt: in
             another stage 1, or a clip without frames or of another size than stage 1 takes, naming its shard and
             record; CorruptRecordError beyond `max_corrupt`.
     """
-    clips, out = Path(clips), check_folder(out)
+    clips, out = check_local("the folder", clips), check_folder(out)
     check_apart({"OUT": out}, {"CLIPS": clips, "--autoencoder": autoencoder})
     if max_corrupt < 0:
         raise UserError(f"{max_corrupt=} must be 0 or more")
