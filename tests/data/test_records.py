@@ -1,3 +1,5 @@
+import resource
+
 import msgpack
 import numpy as np
 import pytest
@@ -137,3 +139,28 @@ def test_shards_are_one_sequence_and_appear_complete(tmp_path):
     write_shard(tmp_path / "clips-1.array_record", records[3:])
     source = open_shards(tmp_path)
     assert [int(read_clip(source[i]).labels["identity"]) for i in range(len(source))] == [0, 1, 2, 3, 4]
+
+
+@pytest.fixture
+def little_room():
+    """Files of this process may grow to 1000 bytes, as on a disk that is nearly full."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_a_shard_that_a_disk_has_no_room_for_is_refused_and_leaves_nothing(tmp_path, little_room):
+    with pytest.raises(UserError, match="cannot write .*a.array_record: .*File too large"):
+        write_shard(tmp_path / "a.array_record", [bytes(200_000)] * 3)
+    assert not any(tmp_path.iterdir())
+
+
+def test_a_mistake_of_who_makes_the_records_stays_what_it_is(tmp_path):
+    def make():
+        yield b"one"
+        raise RuntimeError("a bug")
+
+    with pytest.raises(RuntimeError, match="a bug"):
+        write_shard(tmp_path / "a.array_record", make())
+    assert not any(tmp_path.iterdir())

@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 
 from tests.training.tiny import MOTION, STAGE_1, STAGE_2
-from vasa_jax.checkpoint import load_release, read_bundle
+from vasa_jax.checkpoint import load_release
 from vasa_jax.data.pipeline import open_shards
 from vasa_jax.data.records import read_clip, write_clip
 from vasa_jax.motion.objective import batch_spec
 from vasa_jax.motion.statistics import Statistics
 from vasa_jax.training import tasks
+from vasa_jax.training.bundles import read_bundle
 from vasa_jax.training.config import Experiment, OptimiserConfig, Records, to_saved
 from vasa_jax.training.export import export, main
 from vasa_jax.training.loop import train

@@ -14,6 +14,7 @@ writer refuses it, and to the reader it is corrupt.
 Pictures are decoded one by one, so that a reader pays only for the frames it asks for.
 """
 
+import contextlib
 import io
 import struct
 from collections.abc import Iterable, Mapping, Sequence
@@ -27,7 +28,7 @@ from jaxtyping import Float32, UInt8
 from PIL import Image
 
 from vasa_jax.arrays import EMOTIONS, POSE_DIM, SAMPLE_RATE, SAMPLES_PER_FRAME
-from vasa_jax.errors import UserError
+from vasa_jax.errors import UserError, refusals
 from vasa_jax.files import whole_file
 
 VERSION = 1
@@ -191,15 +192,21 @@ def count_frames(data: bytes) -> int:
 
 def write_shard(path: str | Path, records: Iterable[bytes]) -> int:
     """Write an ArrayRecord shard and return how many records it has; the file appears under its name only when
-    complete."""
+    complete. Raises UserError where the system refuses."""
     count = 0
     with whole_file(path) as hidden:
-        writer = ArrayRecordWriter(str(hidden), "group_size:1,uncompressed")  # pictures do not compress twice
+        with refusals("write", path, RuntimeError):
+            writer = ArrayRecordWriter(str(hidden), "group_size:1,uncompressed")  # pictures do not compress twice
         try:
             for record in records:
-                writer.write(record)
+                with refusals("write", path, RuntimeError):  # of the writer alone, not of who makes the records
+                    writer.write(record)
                 count += 1
-        finally:
+        except BaseException:
+            with contextlib.suppress(RuntimeError):
+                writer.close()
+            raise
+        with refusals("write", path, RuntimeError):
             writer.close()
     return count
 
