@@ -31,6 +31,7 @@ def test_a_flag_that_does_not_exist_ends_in_one_line(name, capsys):
 def test_the_commands_are_those_of_the_documents():
     assert COMMANDS == [
         "vasa_jax.convert",
+        "vasa_jax.faces",
         "vasa_jax.synthetic",
         "vasa_jax.training.encode",
         "vasa_jax.training.export",

@@ -2,11 +2,12 @@
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from vasa_jax.faces import framing
 from vasa_jax.faces.box import Box
 from vasa_jax.faces.framing import look, start_looking
-from vasa_jax.faces.landmarks import Face, NoDetectorError
+from vasa_jax.faces.landmarks import Face, Landmarker, NoDetectorError
 
 PHOTO = np.zeros((300, 200, 3), np.uint8)
 
@@ -25,19 +26,12 @@ def seen(monkeypatch):
     """Lets the detector find what is put into this list, or raise what is in it."""
     faces = []
 
-    class Detector:
-        def __enter__(self):
-            return self
+    def find(photo):
+        if faces and isinstance(faces[0], Exception):
+            raise faces[0]
+        return faces
 
-        def __exit__(self, *error):
-            pass
-
-        def find(self, photo):
-            if faces and isinstance(faces[0], Exception):
-                raise faces[0]
-            return faces
-
-    monkeypatch.setattr(framing, "Landmarker", Detector)
+    monkeypatch.setattr(framing, "find_apart", find)
     return faces
 
 
@@ -83,3 +77,25 @@ def test_without_a_detector_too_and_it_is_said_why(seen):
     view = start_looking(PHOTO, framing.Framing((0.5, 0.5), 0.2, False), "it").result()
     assert view.face is None
     assert view.remarks[0].startswith("faces are not looked for: mediapipe is not installed; its upper square")
+
+
+def test_the_detector_in_a_process_of_its_own_finds_the_same(assets, capfd):
+    pytest.importorskip("mediapipe")
+    photo = np.asarray(Image.open(assets / "portraits" / "painting_mona_lisa.jpg").convert("RGB"))
+    (face,) = framing.find_apart(photo)
+    assert capfd.readouterr().err == ""
+    with Landmarker() as landmarker:
+        (same,) = landmarker.find(photo)
+    np.testing.assert_allclose(face.points, same.points, atol=1e-6)
+    assert face.shapes == same.shapes and face.rotation == same.rotation
+
+
+def test_a_detector_that_cannot_start_says_why(monkeypatch, tmp_path):
+    pytest.importorskip("mediapipe")
+    monkeypatch.delenv("VASA_JAX_ASSETS", raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    model = tmp_path / ".cache" / "vasa-jax" / "models" / "face_landmarker.task"
+    model.parent.mkdir(parents=True)
+    model.write_bytes(b"other")
+    with pytest.raises(NoDetectorError, match="is not the face model that this version knows"):
+        framing.find_apart(PHOTO)

@@ -5,6 +5,12 @@ picture: the upper one of a tall picture, since people stand with their heads up
 """
 
 import functools
+import importlib.util
+import io
+import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import NamedTuple
@@ -13,7 +19,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from vasa_jax.faces.box import Box, Framing, frame_face
-from vasa_jax.faces.landmarks import Face, Landmarker, NoDetectorError
+from vasa_jax.faces.landmarks import Face, NoDetectorError
 
 SMALL_FACE = 96
 """Pixels; a smaller face has little to show."""
@@ -37,6 +43,26 @@ def start_looking(photo: UInt8[np.ndarray, "h w 3"], framing: Framing, name: str
     return ThreadPoolExecutor(1).submit(look, photo, functools.partial(frame_face, framing=framing), name)
 
 
+def find_apart(photo: UInt8[np.ndarray, "h w 3"]) -> list[Face]:
+    """The faces of a photo, the largest first, found by `python -m vasa_jax.faces` in a process of its own.
+
+    Raises:
+        NoDetectorError: where the detector does not work on this machine.
+    """
+    if importlib.util.find_spec("mediapipe") is None:
+        raise NoDetectorError("mediapipe is not installed (the extra faces: pip install '.[faces]' in a checkout)")
+    given = io.BytesIO()
+    np.save(given, photo)
+    paths = os.pathsep.join(path for path in sys.path if path)
+    command = [sys.executable, "-m", "vasa_jax.faces", "-"]
+    done = subprocess.run(command, input=given.getvalue(), capture_output=True, env=os.environ | {"PYTHONPATH": paths})
+    if done.returncode:
+        told = done.stderr.decode(errors="replace").splitlines()
+        raise NoDetectorError(told[-1].removeprefix("faces: error: ") if told else f"exit code {done.returncode}")
+    rows = [json.loads(line) for line in done.stdout.splitlines()]
+    return [Face(np.array(row["points"]), row["shapes"], np.array(row["transform"])) for row in rows]
+
+
 def look(photo: UInt8[np.ndarray, "h w 3"], frame: Callable[[Face], Box], name: str = "the picture") -> View:
     """Find the face of a photo.
 
@@ -47,8 +73,7 @@ def look(photo: UInt8[np.ndarray, "h w 3"], frame: Callable[[Face], Box], name: 
     """
     height, width = photo.shape[:2]
     try:
-        with Landmarker() as landmarker:
-            faces = landmarker.find(photo)
+        faces = find_apart(photo)
         missing = f"no face was found in {name}"
     except NoDetectorError as error:
         faces, missing = [], f"faces are not looked for: {error}"

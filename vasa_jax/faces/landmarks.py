@@ -5,11 +5,8 @@ where it finds nothing, overlapping squares of the picture are searched too. The
 it comes from an assets folder, from the user's cache, or once from Google's public store, and is checked by hash.
 """
 
-import contextlib
 import hashlib
-import importlib.util
 import os
-import sys
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -133,22 +130,19 @@ class Landmarker:
         Raises:
             NoDetectorError: where MediaPipe or its model is missing, or cannot start on this machine.
         """
-        if importlib.util.find_spec("mediapipe") is None:
-            raise NoDetectorError("mediapipe is not installed (the extra faces: pip install '.[faces]' in a checkout)")
         path = find_model() if model is None else Path(model)
         try:
-            with _quiet():
-                import mediapipe
-                from mediapipe.tasks.python import vision
-                from mediapipe.tasks.python.core.base_options import BaseOptions
+            import mediapipe
+            from mediapipe.tasks.python import vision
+            from mediapipe.tasks.python.core.base_options import BaseOptions
 
-                options = vision.FaceLandmarkerOptions(
-                    base_options=BaseOptions(model_asset_path=str(path)),
-                    num_faces=MOST_FACES,
-                    output_face_blendshapes=True,
-                    output_facial_transformation_matrixes=True,
-                )
-                self._landmarker = vision.FaceLandmarker.create_from_options(options)
+            options = vision.FaceLandmarkerOptions(
+                base_options=BaseOptions(model_asset_path=str(path)),
+                num_faces=MOST_FACES,
+                output_face_blendshapes=True,
+                output_facial_transformation_matrixes=True,
+            )
+            self._landmarker = vision.FaceLandmarker.create_from_options(options)
         except (ImportError, OSError, RuntimeError, ValueError) as error:
             raise NoDetectorError(
                 f"the face detector cannot start ({reason(error)[:160]}); install mediapipe, and libEGL and libGLESv2 "
@@ -187,8 +181,7 @@ class Landmarker:
     def _detect(self, picture: UInt8[np.ndarray, "h w 3"]) -> list[Face]:
         height, width = picture.shape[:2]
         image = self._mediapipe.Image(image_format=self._mediapipe.ImageFormat.SRGB, data=np.ascontiguousarray(picture))
-        with _quiet():
-            result = self._landmarker.detect(image)
+        result = self._landmarker.detect(image)
         parts = zip(result.face_landmarks, result.face_blendshapes, result.facial_transformation_matrixes, strict=True)
         return [
             Face(
@@ -216,17 +209,3 @@ def _same(a: Face, b: Face) -> bool:
     """Whether two findings are one face: their centres lie closer than half the smaller one."""
     apart = np.abs(a.points.mean(0) - b.points.mean(0)).max()
     return bool(apart < 0.5 * min(a.size, b.size))
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Swallow what native code tells standard error about its own workings."""
-    sys.stderr.flush()
-    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, 2)
-    try:
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
-        os.close(nowhere)
