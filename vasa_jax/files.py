@@ -184,7 +184,7 @@ def check_local(name: str, path: str | os.PathLike) -> Path:
     Raises:
         UserError: for a URL of an object store or the web, which would become a folder of that name here.
     """
-    scheme = re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", os.fspath(path))
+    scheme = re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/(?=/*[^/])", os.fspath(path))
     if scheme and ("://" in os.fspath(path) or scheme[0][:-2] in STORES):
         raise UserError(
             f"{name} {os.fspath(path)} is a URL, and only paths of this machine are read and written; mount the store "

@@ -148,7 +148,7 @@ def test_a_wait_in_vain_ends_and_says_for_what(ask):
     with pytest.raises(UserError, match="process 0 could not make the data: No space left on device"):
         ask(full)
     with pytest.raises(UserError, match="waited 0 s in vain for process 0 to make the data"):
-        ask(lambda: "4", patience=0.001, late=9)
+        ask(lambda: "4", patience=0.0, late=9)
 
 
 def test_a_run_of_one_process_agrees_with_itself():

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from tests.training.tiny import STAGE_1, STAGE_2
+from vasa_jax.arrays import Average
 from vasa_jax.autoencoder.objective import ObjectiveConfig
 from vasa_jax.checkpoint import flatten
 from vasa_jax.training import sharding
@@ -39,6 +40,11 @@ def batch_of(task, step):
     return batch | {"index": np.arange(BATCH * step, BATCH * (step + 1), dtype=np.uint32)}
 
 
+def mean_of(metric):
+    """A metric as one number: some are means over the samples that have a label."""
+    return float(metric.total / metric.count) if isinstance(metric, Average) else float(metric)
+
+
 def train(experiment, name, started):
     """Metrics of every step, and the parameters after the last."""
     task, strategy = make_task(experiment), make_strategy(name, BATCH)
@@ -49,7 +55,7 @@ def train(experiment, name, started):
     metrics = []
     for step in range(STEPS):
         state, measured = program.step(state, strategy.place_batch(batch_of(task, step)), key)
-        metrics.append({name: float(value) for name, value in strategy.collect(measured).items()})
+        metrics.append({name: mean_of(value) for name, value in strategy.collect(measured).items()})
     params = jax.device_get(strategy.collect(state.params))
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves((metrics, params)))
     return metrics, params

@@ -119,7 +119,9 @@ def _download(repository: Repository) -> Path:
         import huggingface_hub  # pyright: ignore[reportMissingImports]
         from huggingface_hub import errors  # pyright: ignore[reportMissingImports]
     except ImportError as error:
-        raise UserError("huggingface_hub is not installed: pip install huggingface_hub, or convert a folder") from error
+        raise UserError(
+            "huggingface_hub is not installed (the extra hub: pip install '.[hub]' in a checkout); or give both folders"
+        ) from error
     wanted = [part.file for part in LIVEPORTRAIT] if repository.avoid else [GENERATOR.file, TEMPLATE]
     refused = []
     for name in repository.names:
