@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import jax.numpy as jnp
 import numpy as np
@@ -136,3 +137,15 @@ def test_a_disk_that_takes_no_more_ends_a_run_in_one_line(tmp_path, run):
     assert "there is no checkpoint yet" in line
     assert not [path for path in (tmp_path / "run").glob("checkpoints/*tmp*/**/*") if path.is_file()]
     assert train(EIGHT, large_toy(), tmp_path / "run", progress=False).digest == run[1]
+
+
+def test_a_run_of_many_devices_is_read_on_one(tmp_path):
+    train(dataclasses.replace(EXPERIMENT, parallel="sharded"), make_toy(), tmp_path, progress=False)
+    script = (
+        "import sys, jax; from vasa_jax.training.bundles import read_bundle; "
+        "step, _, state = read_bundle(sys.argv[1]); print(jax.device_count(), step, *state['params']['dense'])"
+    )
+    environment = os.environ | {"JAX_NUM_CPU_DEVICES": "1", "JAX_PLATFORMS": "cpu", "XLA_FLAGS": ""}
+    command = [sys.executable, "-c", script, str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=Path(__file__).parents[2])
+    assert done.stdout.split() == ["1", "4", "bias", "kernel"], done.stderr

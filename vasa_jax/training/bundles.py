@@ -128,8 +128,13 @@ class Bundles:
         Raises:
             UserError: where the bundle holds arrays of other names or shapes, naming one.
         """
-        if state is None:
-            return self._manager.restore(step, args=self._args.Composite(state=self._args.StandardRestore()))["state"]
+        if state is None:  # on one device, however many wrote it
+            here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+            state = jax.tree.map(
+                lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=here),
+                self._manager.item_metadata(step)["state"],
+                is_leaf=lambda leaf: hasattr(leaf, "shape"),
+            )
         there = flatten(self._manager.item_metadata(step)["state"])
         saved = {name: tuple(leaf.shape) for name, leaf in there.items()}
         wanted = {name: tuple(leaf.shape) for name, leaf in flatten(state).items()}
