@@ -18,7 +18,6 @@ from vasa_jax.checkpoint import save_release
 from vasa_jax.data import CorruptRecordError, read_clip, write_clip, write_shard
 from vasa_jax.data.pipeline import make_dataset, open_shards
 from vasa_jax.doors import train as door
-from vasa_jax.errors import UserError
 from vasa_jax.training import encode
 from vasa_jax.training.config import Records, from_saved, to_saved
 from vasa_jax.training.loop import train
@@ -162,7 +161,7 @@ def test_the_loop_stops_with_the_record_named(tmp_path):
         raise CorruptRecordError("rubbish")
 
     task = dataclasses.replace(make_toy(), dataset=lambda workdir, *order: make_dataset([1, 2], refuse, *order))
-    with pytest.raises(UserError, match=r"record [01]: rubbish \(2 of 2 records are corrupt"):
+    with pytest.raises(CorruptRecordError, match=r"record [01]: rubbish \(2 of 2 records are corrupt"):
         train(EXPERIMENT, task, tmp_path, progress=False)
 
 

@@ -209,7 +209,7 @@ def _last_good_named(bundles: Bundles) -> Iterator[None]:
         there = "there is no checkpoint yet"
         if step is not None:
             there = f"the last good checkpoint is of step {step}, from where the same command goes on"
-        raise UserError(f"{error}; {there}") from error
+        raise type(error)(f"{error}; {there}") from error
 
 
 def _reason(caught: list[int], done: int, stop: Callable[[int], str], late: bool, logged: bool) -> str:
