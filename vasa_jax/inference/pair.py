@@ -6,10 +6,8 @@ margins of a front end, no pose numbers, no keypoints.
 """
 
 import dataclasses
-from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol
 
-import jax
 import numpy as np
 from jaxtyping import Array, Float, Key, UInt8
 
@@ -111,21 +109,6 @@ class Pair(Protocol):
         """Fit stretches of motion of another face, or of none, to a portrait, one after the other; None is the first
         state."""
         ...
-
-
-def frames_of(motion: Motion) -> int:
-    """How many frames a stretch of motion has."""
-    return int(jax.tree.leaves(motion)[0].shape[0])
-
-
-def take(motion: Motion, part: slice) -> Motion:
-    """Some frames of a stretch, on the host."""
-    return jax.tree.map(lambda leaf: np.asarray(leaf)[part], motion)
-
-
-def join(parts: Sequence[Motion]) -> Motion:
-    """Stretches, one after the other, on the host."""
-    return jax.tree.map(lambda *leaves: np.concatenate([np.asarray(leaf) for leaf in leaves]), *parts)
 
 
 def check_step(needs: Sound, heard: int, hop: int) -> None:
