@@ -18,7 +18,7 @@ from jaxtyping import Float
 
 from benchmarks import timing
 from vasa_jax.arrays import SAMPLE_RATE, SAMPLES_PER_FRAME
-from vasa_jax.autoencoder.objective import LABEL_UNIT
+from vasa_jax.autoencoder.config import LABEL_UNIT
 from vasa_jax.errors import UserError
 from vasa_jax.inference import Model, load
 from vasa_jax.media.audio import AudioReader

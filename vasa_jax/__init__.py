@@ -1,7 +1,7 @@
 """vasa-jax: a portrait and a voice become a talking face (VASA-1, arXiv:2404.10667) in pure functions of JAX.
 
 Importing this package is cheap: it imports neither JAX nor any room. `vasa_jax.load` is looked up in
-`vasa_jax.inference` on first use::
+`vasa_jax.doors.load` on first use::
 
     model = vasa_jax.load("demo")
     for frame in model.animate(image, audio):
@@ -17,7 +17,7 @@ if not (3, 11) <= sys.version_info[:2] <= (3, 14):
     )
 
 if TYPE_CHECKING:
-    from vasa_jax.inference import load
+    from vasa_jax.doors.load import load
 
 __version__ = "0.1.0"
 __all__ = ["__version__", "load"]
@@ -26,7 +26,7 @@ __all__ = ["__version__", "load"]
 def __getattr__(name: str) -> object:
     """Resolve `load` on first use (PEP 562), so that `import vasa_jax` alone starts no accelerator."""
     if name == "load":
-        from vasa_jax.inference import load as found
+        from vasa_jax.doors.load import load as found
 
         globals()["load"] = found
         return found

@@ -7,7 +7,7 @@ import pytest
 
 from tests.demo.performance import demo, first_window, golden, motion, speech
 from vasa_jax.arrays import FPS, SAMPLE_RATE, SAMPLES_PER_FRAME
-from vasa_jax.autoencoder.objective import LABEL_MEAN, LABEL_UNIT
+from vasa_jax.autoencoder.config import LABEL_MEAN, LABEL_UNIT
 from vasa_jax.geometry.rotation import gaze_angles, gaze_direction, pose_rotation
 from vasa_jax.metrics.correlation import pearson
 

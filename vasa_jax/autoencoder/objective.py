@@ -33,7 +33,7 @@ from jaxtyping import Array, Float
 from vasa_jax.arrays import Average, Motion
 from vasa_jax.autoencoder import augmentation, losses
 from vasa_jax.autoencoder.augmentation import AugmentationConfig
-from vasa_jax.autoencoder.config import AutoencoderConfig
+from vasa_jax.autoencoder.config import LABEL_MEAN, LABEL_UNIT, AutoencoderConfig
 from vasa_jax.autoencoder.model import FACE_REACH, Autoencoder
 from vasa_jax.errors import UserError
 from vasa_jax.geometry.picture import face_crop_grid, sample_2d
@@ -41,10 +41,6 @@ from vasa_jax.geometry.rotation import gaze_in_head
 
 POSE_UNIT = (0.1, 0.1, 0.1, 0.05, 0.05, 0.05)
 """What one unit of pose error is: radians, crop units, log distance."""
-LABEL_MEAN = (0.3, 0.7, 0.7, 0.0, 0.0)
-LABEL_UNIT = (0.25, 0.25, 0.25, 0.35, 0.35)
-"""Centre and unit of the labelled numbers of the dynamics code: mouth, two lids (0..1), gaze in the head (two angles
-in radians)."""
 
 
 TERMS = (

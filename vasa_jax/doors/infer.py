@@ -2,8 +2,10 @@
 
     vasa-infer --image portrait.png --audio speech.wav --out talk.mp4
     vasa-infer --image portrait.png --audio speech.wav --out talk.mp4 --gaze left --emotion happy:0.6 --seed 3
+    vasa-infer --model joyvasa --image photo.jpg --audio speech.wav --out talk.mp4
+    vasa-infer --jobs jobs.csv
 
-The path is the Python door's (`vasa_jax.load(...).animate(...)`, VASA-1 section 3): this file parses flags, feeds a
+The path is the Python door's (`vasa_jax.load(...).perform(...)`, VASA-1 section 3): this file parses flags, feeds a
 writer, shows progress and says how long each part took. What a user got wrong ends in one line on stderr and exit code
 2, and leaves no half-written output.
 """
@@ -17,11 +19,14 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from vasa_jax.command import run
 from vasa_jax.doors.flags import read_flags
 from vasa_jax.errors import UserError, check_devices
+
+if TYPE_CHECKING:
+    from vasa_jax.inference.offline import Model, Performance
 
 STOPPED: list[int] = []
 """Signals that asked this process to end."""
@@ -33,34 +38,52 @@ SMALLEST = 16
 class Options:
     """Animate a portrait with a sound: H.264 and AAC at 25 frames a second, with the original sound."""
 
-    image: str  # the portrait: PNG, JPEG, WebP, HEIC, AVIF and others
-    out: str  # the video to write (.mp4, .m4v, .mov, .mkv), or a folder for PNG pictures (frames/)
-    audio: str | None = None  # the sound: anything that libsndfile or FFmpeg reads; with --motion only the sound track
-    model: str = "demo"  # a bundled model, or a folder with config.json and safetensors
+    image: str | None = None  # the portrait: PNG, JPEG, WebP, HEIC, AVIF and others
+    out: str | None = None  # the video to write (.mp4, .m4v, .mov, .mkv, .webm), or a folder for PNG pictures (frames/)
+    audio: str | None = None  # the sound: anything that libsndfile or FFmpeg reads; with --driving only the sound track
+    model: str = "demo"  # a bundled model, joyvasa (the public weights), a release folder, or NAME/REPO on the Hub
     gaze: str | None = None  # left, right, up, down, forward (default), or theta,phi in degrees to the right and up
     distance: float | None = None  # of the head, 0.25 to 4; 1, the default, is the training mean
     emotion: str | None = None  # a class or its adjective with a weight from 0 to 1, as happiness:0.6
-    steps: int | None = None  # of the sampler, 1 or more; default 50
-    guidance_audio: float | None = None  # how strongly motion follows the sound, 0 or more; default 0.5
-    guidance_gaze: float | None = None  # how strongly eyes follow --gaze, 0 or more; default 1
+    amplitude: float | None = None  # gain of all motion, 0 to 4; 1 is as generated
+    head: float | None = None  # gain of the head's turning and swaying, 0 to 4
+    mouth: float | None = None  # gain of the mouth's opening, 0 to 4
+    blink: float | None = None  # gain of the lids' closing, 0 to 4
+    position: str | None = None  # x,y: moves the head right and down, -1 to 1 in halves of the square
+    zoom: float | None = None  # enlarges the head, 0.25 to 4
+    steps: int | None = None  # of the sampler, 1 or more; default: the model's own
+    guidance_audio: float | None = None  # how strongly motion follows the sound, 0 or more; default: the model's own
+    guidance_gaze: float | None = None  # how strongly eyes follow --gaze, 0 or more; default: the model's own
     seed: int | None = None  # the same seed gives the same frames; default 0
+    driving: str | None = None  # motion of a video of a face, a stored motion (.npz) or LivePortrait's (.pkl)
+    pose_from: str | None = None  # as --driving, of which only the head's pose is taken
+    dynamics_from: str | None = None  # as --driving, of which all but the head's pose is taken
+    save_motion: str | None = None  # also store the motion in this .npz file
+    face: str | None = None  # which face: 1 for the largest (default), 2 for the next, or x,y in pixels of the picture
+    box: str | None = None  # x,y,size[,degrees]: what the model sees of the picture, instead of looking for a face
+    show_crop: str | None = None  # also write what the model sees, with the landmarks of the face, to this PNG
+    square: bool = False  # write only what the model draws, where it would be put back into the whole picture
+    size: int | None = None  # longest side of the output in pixels, 16 to 4096; default: the model's or the picture's
     platform: Literal["auto", "cpu", "gpu", "tpu"] = "auto"  # where to compute
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"  # auto is bfloat16 on accelerators, float32 on a CPU
-    size: int | None = None  # side of the output in pixels, 16 to 4096, even for a video; default: the model's own
-    crop: str | None = None  # x,y,size in pixels of a square of the portrait; default: around its largest face
-    save_motion: str | None = None  # also store the motion in this .npz file
-    motion: str | None = None  # replay the motion of this .npz file instead of generating
+    jobs: str | None = None  # a CSV file with a job a row and flags as columns; rows whose output is there are skipped
 
 
-WISHES = ("gaze", "distance", "emotion", "steps", "guidance_audio", "guidance_gaze", "seed")
-"""Options of the generator, whose defaults are those of `Model.motions`."""
+WISHES = (
+    *("gaze", "distance", "emotion", "amplitude", "head", "mouth", "blink", "zoom", "steps", "guidance_audio"),
+    *("guidance_gaze", "seed", "size"),
+)
+"""Options that go to `Model.perform` as they are."""
+DRIVERS = ("driving", "pose_from", "dynamics_from")
+"""Options that name where motion comes from."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command and returns its exit code: 0, 2 after one line on stderr, 130 after a signal to end."""
     STOPPED.clear()
+    given = list(sys.argv[1:] if arguments is None else arguments)
     with _signals_caught():
-        return run("infer", lambda: work(parse(sys.argv[1:] if arguments is None else arguments)))
+        return run("infer", lambda: work(given))
 
 
 def parse(arguments: Sequence[str]) -> Options:
@@ -68,131 +91,204 @@ def parse(arguments: Sequence[str]) -> Options:
     return read_flags(Options, "infer", arguments, description=Options.__doc__)
 
 
-def work(options: Options) -> Iterator[str]:
-    """Writes what the options ask for, and says so in a line.
+def work(arguments: Sequence[str]) -> Iterator[str]:
+    """Writes what the flags ask for, and says so in a line a job.
 
     Raises:
-        UserError: an option, an input or a target that cannot be used; then nothing is left behind.
+        UserError: an option, an input or a target that cannot be used; then nothing is left behind. Of several jobs the
+            others are done before.
     """
-    began = time.perf_counter()
+    options = parse(arguments)
+    models = Models(options.platform)
+    if options.jobs is None:
+        yield perform(options, models)
+        return
+    from vasa_jax.doors.jobs import do_jobs
+
+    yield from do_jobs(options.jobs, arguments, lambda row: perform(parse(row), models))
+
+
+class Models:
+    """Models by name and dtype, each loaded once; and the time, from one job to the next."""
+
+    def __init__(self, platform: str):
+        """Nothing is loaded yet."""
+        self._began = time.perf_counter()
+        self._platform = platform
+        self._loaded: dict[tuple[str, str], Model] = {}
+
+    def load(self, name: str, dtype: str) -> "Model":
+        """The model; raises UserError as `vasa_jax.load`."""
+        if (name, dtype) not in self._loaded:
+            import vasa_jax
+
+            check_devices("" if self._platform == "auto" else f"--platform {self._platform}")
+            self._loaded[name, dtype] = vasa_jax.load(name, None if dtype == "auto" else dtype)
+        return self._loaded[name, dtype]
+
+    def spent(self) -> float:
+        """Seconds since the last call, or since the beginning."""
+        now = time.perf_counter()
+        spent, self._began = now - self._began, now
+        return spent
+
+
+def perform(options: Options, models: Models) -> str:
+    """Does one job and says so. Raises UserError; then nothing is left behind."""
     _prepare_jax(options.platform)
-    import numpy as np
-
-    import vasa_jax
     from vasa_jax.arrays import FPS
-    from vasa_jax.faces.box import WORLD
-    from vasa_jax.faces.box import crop as cut
-    from vasa_jax.faces.framing import start_looking
-    from vasa_jax.inference.motion_file import record, save_motion
+    from vasa_jax.faces.box import parse_box
+    from vasa_jax.faces.framing import parse_face
+    from vasa_jax.inference.motion_file import save_motion
     from vasa_jax.media.audio import AudioReader
-    from vasa_jax.media.image import choose_square, load_image, open_image
-    from vasa_jax.media.video import FrameWriter, VideoWriter, is_frame_folder
 
-    wishes = _wishes(options)
-    _check_paths(options)
-    _check_size(options)
-    upright = open_image(options.image)
-    crop = choose_square(upright, _parse_crop(options.crop), options.image)
-    looking = None if options.crop else start_looking(np.asarray(upright), WORLD, options.image)
+    wishes = {name: value for name in WISHES if (value := getattr(options, name)) is not None}
+    _check(options, wishes)
+    if options.position is not None:
+        wishes["position"] = _pair("--position", options.position)
+    if options.face:
+        wishes["face"] = parse_face(options.face)
+    if options.box:
+        wishes["box"] = parse_box(options.box)
+    if options.square:
+        wishes["square"] = True
     reader = AudioReader(options.audio) if options.audio else None
-    check_devices("" if options.platform == "auto" else f"--platform {options.platform}")
-    model = vasa_jax.load(options.model, None if options.dtype == "auto" else options.dtype)
-    size = options.size or model.size
-    if is_frame_folder(options.out):
-        writer = FrameWriter(options.out, size)
-    else:
-        writer = VideoWriter(options.out, FPS, size, reader.sound if reader else None)
-
-    view = looking.result() if looking else None
-    if view is not None and view.face is not None:
-        picture = cut(np.asarray(upright), view.box, model.size).astype(np.float32) / 255
-    else:
-        picture = load_image(upright, model.size, crop)
-    compiled = {name: wishes[name] for name in ("steps", "guidance_audio", "guidance_gaze") if name in wishes}
-    model.prepare(**compiled, generate=not options.motion)
-    portrait = model.portrait(picture)
-    if options.motion:
-        replayed = model.replay(options.motion)
-        motions, total = iter([replayed]), len(replayed.pose)
-    else:
-        assert reader is not None
-        motions, total = model.motions(portrait, reader, **wishes), reader.frames
-    kept = []
-    frames = model.frames(portrait, record(motions, kept) if options.save_motion else motions)
-    with writer:
-        encoding = _write(frames, writer, total, size)
+    model = models.load(options.model, options.dtype)
+    before = dict(model.seconds)
+    wishes |= {name: _driver(path) for name in DRIVERS if (path := getattr(options, name))}
+    kept: list[Any] = []
+    performance = model.perform(options.image, reader, kept if options.save_motion else None, **wishes)
+    if options.show_crop:
+        _show_crop(options.show_crop, performance, model.size)
+    with _writer(options, performance, reader.sound if reader else _sound_of(options.driving)) as writer:
+        encoding = _write(performance, writer)
         if options.save_motion:
-            save_motion(options.save_motion, kept)
+            save_motion(options.save_motion, model.pair.kind, kept)
         closing = time.perf_counter()
     encoding += time.perf_counter() - closing
-    elapsed = time.perf_counter() - began
-    parts = {**model.seconds, "encode": encoding}
-    parts["load"] += elapsed - sum(parts.values())  # imports, start-up and reading the inputs
-    for remark in view.remarks if view else ():
+    elapsed = models.spent()
+    parts = {name: seconds - before[name] for name, seconds in model.seconds.items()} | {"encode": encoding}
+    parts["load"] = elapsed - sum(value for name, value in parts.items() if name != "load")  # and imports, and inputs
+    for remark in performance.view.remarks:
         sys.stderr.write(f"infer: {remark}\n")
     took = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in parts.items())
-    count = writer.frames
-    yield f"{options.out}: {count} frames of {size}x{size}, {count / FPS:.2f} s of video in {elapsed:.1f} s ({took})"
+    count, size = writer.frames, f"{performance.width}x{performance.height}"
+    return f"{options.out}: {count} frames of {size}, {count / FPS:.2f} s of video in {elapsed:.1f} s ({took})"
 
 
-def _wishes(options: Options) -> dict[str, Any]:
-    """What was asked of the generator, checked as far as it can be without a model."""
+def _check(options: Options, wishes: dict[str, Any]) -> None:
+    """Refuses before any work what cannot be done with any model."""
     from vasa_jax.inference.controls import make_controls
 
-    if not options.audio and not options.motion:
-        raise UserError("there is neither --audio nor --motion; give one of them")
-    wishes = {name: value for name in WISHES if (value := getattr(options, name)) is not None}
-    if options.motion and wishes:
-        flags = ", ".join(f"--{name.replace('_', '-')}" for name in wishes)
-        raise UserError(f"--motion replays what is stored, on which {flags} has no effect; leave out one or the other")
+    for name in ("image", "out"):
+        if getattr(options, name) is None:
+            raise UserError(f"there is no --{name}; give it, or a list of jobs with --jobs")
+    if not (options.audio or options.driving or options.dynamics_from):
+        raise UserError("there is neither --audio nor --driving; give one of them")
     make_controls(**{name: wishes[name] for name in ("gaze", "distance", "emotion") if name in wishes})
-    return wishes
+    _check_paths(options)
+    _check_size(options)
 
 
 def _check_paths(options: Options) -> None:
     """Refuses targets that cannot be written, or that would destroy an input or each other."""
     from vasa_jax.checkpoint import bundled_releases
-    from vasa_jax.files import check_apart
+    from vasa_jax.files import check_apart, check_target
     from vasa_jax.inference.motion_file import check_motion_target
     from vasa_jax.media.video import VIDEO_SUFFIXES, check_frame_folder, check_video_target, is_frame_folder
 
-    model = bundled_releases().get(options.model, options.model)
-    outputs = {"--out": options.out, "--save-motion": options.save_motion}
-    inputs = {"--image": options.image, "--audio": options.audio, "--motion": options.motion, "--model": model}
-    check_apart(*({name: path for name, path in paths.items() if path} for paths in (outputs, inputs)))
-    if is_frame_folder(options.out):
-        check_frame_folder(options.out)
-    elif Path(options.out).suffix.lower() in VIDEO_SUFFIXES:
-        check_video_target(options.out)
+    def named(*names: str) -> dict[str, str]:
+        return {f"--{name.replace('_', '-')}": path for name in names if (path := getattr(options, name))}
+
+    model = {"--model": str(bundled_releases().get(options.model, options.model))}
+    check_apart(named("out", "save_motion", "show_crop"), named("image", "audio", *DRIVERS) | model)
+    out = str(options.out)
+    if is_frame_folder(out):
+        check_frame_folder(out)
+    elif Path(out).suffix.lower() in VIDEO_SUFFIXES:
+        check_video_target(out)
     else:
         suffixes = ", ".join(VIDEO_SUFFIXES)
-        raise UserError(f"{options.out} must end in one of {suffixes} (or be a folder, ending in /, for PNG pictures)")
+        raise UserError(f"{out} must end in one of {suffixes} (or be a folder, ending in /, for PNG pictures)")
     if options.save_motion:
         check_motion_target(options.save_motion)
+    if options.show_crop and check_target(options.show_crop).suffix.lower() != ".png":
+        raise UserError(f"--show-crop {options.show_crop} must end in .png")
 
 
 def _check_size(options: Options) -> None:
     from vasa_jax.media.video import LARGEST, is_frame_folder
 
-    even = "" if is_frame_folder(options.out) else ", even, since H.264 needs even sizes"
+    even = "" if is_frame_folder(str(options.out)) else ", even, since video needs even sizes"
     if options.size is not None and (not SMALLEST <= options.size <= LARGEST or (even and options.size % 2)):
         raise UserError(f"--size {options.size} cannot be written; give {SMALLEST} to {LARGEST} pixels{even}")
 
 
-def _write(frames, writer, total: int | None, size: int) -> float:
+def _driver(path: str) -> Any:
+    """What drives, for `Model.perform`: a path, or LivePortrait's motion where it is a pickle of that."""
+    if Path(path).suffix.lower() != ".pkl":
+        return path
+    from vasa_jax.convert.torch_file import read_torch_file
+    from vasa_jax.liveportrait.driving import read_driving
+
+    try:
+        return read_driving(read_torch_file(Path(path)))
+    except UserError as error:
+        raise error if path in str(error) else UserError(f"{path}: {error}") from error
+
+
+def _sound_of(driving: str | None) -> Any:
+    """The sound of a driving video, or None where it has none."""
+    from vasa_jax.media.audio import open_sound
+
+    if driving is None or Path(driving).suffix.lower() in (".npz", ".pkl"):
+        return None
+    try:
+        return open_sound(driving)
+    except UserError:  # a silent video
+        return None
+
+
+def _writer(options: Options, performance: "Performance", sound: Any) -> Any:
+    from vasa_jax.arrays import FPS
+    from vasa_jax.media.video import FrameWriter, VideoWriter, is_frame_folder
+
+    out, size = str(options.out), (performance.height, performance.width)
+    return FrameWriter(out, size) if is_frame_folder(out) else VideoWriter(out, FPS, size, sound)
+
+
+def _show_crop(path: str, performance: "Performance", size: int) -> None:
+    from PIL import Image
+
+    from vasa_jax.faces.show import draw_crop
+    from vasa_jax.files import whole_file
+
+    drawn = draw_crop(performance.photo, performance.view.box, performance.view.face, max(size, 512))
+    with whole_file(Path(path)) as hidden:
+        Image.fromarray(drawn).save(hidden, format="PNG")
+
+
+def _write(performance: "Performance", writer: Any) -> float:
     """Writes every frame under a progress bar; returns the seconds that encoding took."""
     from tqdm import tqdm
 
-    from vasa_jax.media.image import resize_frame
-
     seconds = 0.0
-    for frame in tqdm(frames, total=total, unit="frame", desc="talking", dynamic_ncols=True, smoothing=0.1):
+    settings = {"unit": "frame", "desc": "talking", "dynamic_ncols": True, "smoothing": 0.1}
+    for frame in tqdm(performance.frames, total=performance.count, **settings):
         if STOPPED:
             raise KeyboardInterrupt
         start = time.perf_counter()
-        writer.write(resize_frame(frame, size))
+        writer.write(frame)
         seconds += time.perf_counter() - start
     return seconds
+
+
+def _pair(name: str, text: str) -> tuple[float, float]:
+    try:
+        x, y = (float(part) for part in text.split(","))
+    except ValueError:
+        raise UserError(f"{name} {text!r} is not x,y: two numbers with a comma between them") from None
+    return x, y
 
 
 def _prepare_jax(platform: str) -> None:
@@ -202,16 +298,6 @@ def _prepare_jax(platform: str) -> None:
     from vasa_jax.compile_cache import keep_compiled
 
     keep_compiled("~/.cache/vasa-jax/compiled")
-
-
-def _parse_crop(crop: str | None) -> tuple[int, int, int] | None:
-    if not crop:
-        return None
-    try:
-        x, y, side = (int(part) for part in crop.split(","))
-    except ValueError:
-        raise UserError(f"--crop {crop!r} is not x,y,size: three whole numbers of pixels") from None
-    return x, y, side
 
 
 @contextlib.contextmanager

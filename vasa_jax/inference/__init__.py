@@ -1,9 +1,10 @@
 """From a portrait and a sound to frames: the Python door (`load`, `Model.animate`) and what it is made of.
 
-`controls` says what a user may ask for, `session` is the one jitted step that every driver calls, `model` holds the two
-networks, and `offline` turns whole sounds into frames.
+`pair` is what drivers may know of models, `vasa` and `public` are the two pairs behind it, `controls` says what a user
+may ask for, `session` is the one jitted step of the VASA pair, and `offline` turns whole sounds into frames.
 """
 
-from vasa_jax.inference.offline import Model, load
+from vasa_jax.inference.load import load
+from vasa_jax.inference.offline import Model
 
 __all__ = ["Model", "load"]

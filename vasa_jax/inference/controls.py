@@ -1,5 +1,5 @@
 """What a user may ask of the performance: where to look, how far away to be, what to feel (VASA-1 section 3.2, g, d and
-e).
+e), as tracks: constants, or one value a frame.
 
 Gaze is a pair (theta, phi) of angles in the camera frame, theta > 0 to the viewer's right and phi > 0 up; the head's
 distance is a factor of the training mean, to whose logarithm (the statistics' mean of pose[5]) a session adds that of
@@ -8,8 +8,10 @@ mean distance, null emotion.
 """
 
 import math
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple, TypeVar
 
+import jax
 import numpy as np
 
 from vasa_jax.arrays import EMOTIONS
@@ -40,15 +42,16 @@ ADJECTIVES = {
 }
 
 Gaze = str | tuple[float, float]
+T = TypeVar("T")
 
 
 class Controls(NamedTuple):
-    """Conditions of one performance, as the network reads them.
+    """Tracks of t frames, as the network reads them; a track of one frame is a constant.
 
-    gaze: (2,) float32, theta and phi in radians, camera frame.
-    distance: (1,) float32, logarithm of the factor of the training mean.
-    emotion: (8,) float32, coefficients of `arrays.EMOTIONS`.
-    emotion_known: () bool; False is the null emotion.
+    gaze: (t, 2) float32, theta and phi in radians, camera frame.
+    distance: (t, 1) float32, logarithm of the factor of the training mean.
+    emotion: (t, 8) float32, coefficients of `arrays.EMOTIONS`.
+    emotion_known: (t,) bool; False is the null emotion.
     """
 
     gaze: np.ndarray
@@ -57,8 +60,12 @@ class Controls(NamedTuple):
     emotion_known: np.ndarray
 
 
-def make_controls(gaze: Gaze = "forward", distance: float = 1.0, emotion: str | None = None) -> Controls:
-    """Reads what a user wrote.
+def make_controls(
+    gaze: Gaze | Sequence[Gaze] = "forward",
+    distance: float | Sequence[float] = 1.0,
+    emotion: str | None | Sequence[str | None] = None,
+) -> Controls:
+    """Reads what a user wrote; each may be a list with one value a frame.
 
     Args:
         gaze: "left", "right", "up", "down" (20 degrees), "forward", "theta,phi" in degrees, or that pair of numbers.
@@ -67,15 +74,27 @@ def make_controls(gaze: Gaze = "forward", distance: float = 1.0, emotion: str | 
             request.
 
     Raises:
-        UserError: anything else.
+        UserError: anything else, or an empty track.
     """
-    coefficients = np.zeros(len(EMOTIONS), np.float32) if emotion is None else parse_emotion(emotion)
+    pair = isinstance(gaze, tuple) and len(gaze) == 2 and not any(isinstance(part, str | tuple) for part in gaze)
+    gazes = [gaze] if isinstance(gaze, str) or pair else list(gaze)  # pyright: ignore[reportArgumentType]
+    distances = [distance] if np.ndim(distance) == 0 else list(distance)  # pyright: ignore[reportArgumentType]
+    emotions = [emotion] if isinstance(emotion, str | None) else list(emotion)
+    for name, track in (("gaze", gazes), ("distance", distances), ("emotion", emotions)):
+        if not track:
+            raise UserError(f"the track of {name} is empty; give one value a frame, or one for all")
+    felt = [np.zeros(len(EMOTIONS), np.float32) if name is None else parse_emotion(name) for name in emotions]
     return Controls(
-        gaze=np.radians(np.asarray(parse_gaze(gaze), np.float32)),
-        distance=np.asarray([math.log(parse_distance(distance))], np.float32),
-        emotion=coefficients,
-        emotion_known=np.asarray(emotion is not None),
+        gaze=np.stack([np.radians(np.asarray(parse_gaze(direction), np.float32)) for direction in gazes]),
+        distance=np.asarray([[math.log(parse_distance(factor))] for factor in distances], np.float32),
+        emotion=np.stack(felt),
+        emotion_known=np.asarray([name is not None for name in emotions]),
     )
+
+
+def track(controls: T, first: int, count: int) -> T:
+    """Frames `first` to `first + count` of every track of a pytree; the last value stays when a track has ended."""
+    return jax.tree.map(lambda leaf: leaf[np.minimum(np.arange(first, first + count), len(leaf) - 1)], controls)
 
 
 def parse_gaze(gaze: Gaze) -> tuple[float, float]:

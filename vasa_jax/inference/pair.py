@@ -1,23 +1,29 @@
 """A pair: a face model and a motion model that drive each other, and all that drivers may know of them.
 
-Portrait, Motion and Carry are pytrees that the pair alone looks into; time leads in every leaf of a Motion. Drivers,
-commands, server and benchmarks go through these protocols, so that any pair runs behind the same door: they know no
-margins of a front end, no pose numbers, no keypoints.
+Portrait, Motion, Carry and Controls are pytrees that the pair alone looks into; time leads in every leaf of a Motion.
+Drivers, commands, server and benchmarks go through these protocols, so that any pair runs behind the same door: they
+know no margins of a front end, no pose numbers, no keypoints.
 """
 
 import dataclasses
+import math
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any, NamedTuple, Protocol
 
-import numpy as np
-from jaxtyping import Array, Float, Key, UInt8
+from jaxtyping import Array, Bool, Float, Key, UInt8
 
 from vasa_jax.errors import UserError
 from vasa_jax.faces.box import Box
 from vasa_jax.faces.landmarks import Face
+from vasa_jax.inference.program import Program
+from vasa_jax.liveportrait.driving import DrivingMotion
 
 Portrait = Any
 Motion = Any
 Carry = Any
+Controls = Any
+Rendered = tuple[UInt8[Array, "t m m 3"], Bool[Array, " t"]]
+"""Frames, and which of them are finite: NaN is black as a picture."""
 
 
 class Sound(NamedTuple):
@@ -43,39 +49,80 @@ class Options:
     guidance: tuple[tuple[str, float], ...] = ()
 
 
+@dataclasses.dataclass(frozen=True)
+class Adjustments:
+    """How motion is changed before it is drawn; the defaults leave it as it was generated.
+
+    amplitude: gain of all that moves. head, mouth, blink: further gains of turning, swaying and nodding, of opening the
+        mouth, and of closing the lids. position: by how much the head is moved to the right and down, in units of half
+        the square that the model draws. zoom: by how much it is enlarged.
+
+    Raises UserError for what is not finite, gains outside 0 to 4, positions beyond 1 and zooms outside 0.25 to 4.
+    """
+
+    amplitude: float = 1.0
+    head: float = 1.0
+    mouth: float = 1.0
+    blink: float = 1.0
+    position: tuple[float, float] = (0.0, 0.0)
+    zoom: float = 1.0
+
+    def __post_init__(self):
+        for name in ("amplitude", "head", "mouth", "blink"):
+            if not 0 <= getattr(self, name) <= 4:
+                raise UserError(f"{name} {getattr(self, name):g} is out of range; give 0 to 4; 1 is as generated")
+        if len(self.position) != 2 or not all(math.isfinite(part) and abs(part) <= 1 for part in self.position):
+            raise UserError(f"position {self.position} is out of range; give x,y from -1 to 1, half of the square each")
+        if not 0.25 <= self.zoom <= 4:
+            raise UserError(f"zoom {self.zoom:g} is out of range; give 0.25 to 4; 1 is as generated")
+
+
 class FaceModel(Protocol):
     """Pictures to portraits and motion, and back.
 
-    size: side of a rendered frame, in pixels. sees: side of the picture that `encode` and `motion` read.
+    size: side of a rendered frame, in pixels. sees: side of the picture that `encode` and `motion` read. batch: frames
+    that one call of `render` draws best.
     """
 
     size: int
     sees: int
+    batch: int
 
-    def encode(self, picture: Float[Array, "1 n n 3"]) -> Portrait:
-        """What stays of the face in a picture in [0, 1]."""
+    def encode(self, picture: Float[Array, "1 n n 3"], face: Face | None = None) -> Portrait:
+        """What stays of the face in a picture in [0, 1], whose landmarks may be known."""
         ...
 
     def motion(self, frames: Float[Array, "t n n 3"]) -> Motion:
         """What moves in pictures in [0, 1]."""
         ...
 
-    def render(self, portrait: Portrait, motion: Motion) -> UInt8[np.ndarray, "t m m 3"]:
-        """Frames of a portrait in any number of motions; the model owns its batch."""
+    def render(self, portrait: Portrait, motion: Motion) -> Rendered:
+        """Frames of a portrait in retargeted motions, any number of them; they may still be under way."""
         ...
 
 
 class MotionModel(Protocol):
-    """Sound to motion, a window at a time. needs: what a step hears."""
+    """Sound to motion, a window at a time.
+
+    needs: what a step hears. controls: what `make_controls` knows. guidance: the scales that can be set, and their own
+    values. steps: the sampler's own number and the largest; the same twice where it is fixed.
+    """
 
     needs: Sound
+    controls: Collection[str]
+    guidance: Mapping[str, float]
+    steps: tuple[int, int]
 
-    def start(self, key: Key[Array, ""], portrait: Portrait, controls: Any) -> Carry:
+    def make_controls(self, **wishes: Any) -> Controls:
+        """Tracks of what a user asks for, constant or one row a frame; raises UserError for what cannot be done."""
+        ...
+
+    def start(self, key: Key[Array, ""], portrait: Portrait, controls: Controls) -> Carry:
         """A session of which nothing is known yet."""
         ...
 
     def step(
-        self, carry: Carry, sound: Float[Array, " n"], heard: int, hop: int, controls: Any, options: Options
+        self, carry: Carry, sound: Float[Array, " n"], heard: int, hop: int, controls: Controls, options: Options
     ) -> tuple[Carry, Motion]:
         """The next `hop` frames.
 
@@ -94,20 +141,52 @@ class MotionModel(Protocol):
 class Pair(Protocol):
     """Both models, and what joins them.
 
-    kind: of the release, which motion files carry too. fps: frames a second.
+    kind: of the release, which motion files carry too. fps: frames a second. adjustments: names of `Adjustments` that
+    it can do. pastes: whether its frames belong back into the whole photo. programs: what it compiles.
     """
 
     kind: str
-    face: FaceModel
-    motion: MotionModel
+    fps: int
+    face: Any
+    motion: Any
+    adjustments: Collection[str]
+    pastes: bool
+
+    @property
+    def programs(self) -> Iterable[Program]:
+        """What is compiled, so that a driver can tell waiting from working."""
+        ...
+
+    @property
+    def shapes(self) -> Motion:
+        """A motion whose leaves are the shapes of one frame, as tuples inside."""
+        ...
 
     def frame(self, face: Face) -> Box:
         """Where the pair wants to look at a face."""
         ...
 
-    def retarget(self, portrait: Portrait, state: Any, motion: Motion) -> tuple[Any, Motion]:
-        """Fit stretches of motion of another face, or of none, to a portrait, one after the other; None is the first
-        state."""
+    def prepare(self, options: Options | None) -> None:
+        """Start compiling in the background what rendering needs, and generating with such options."""
+        ...
+
+    def retarget(
+        self, portrait: Portrait, state: Any, motion: Motion, controls: Controls, adjustments: Adjustments
+    ) -> tuple[Any, Motion]:
+        """Fit stretches of motion to a portrait, one after the other; None is the first state."""
+        ...
+
+    def still(self, portrait: Portrait) -> Motion:
+        """The one frame of retargeted motion that shows the portrait as its picture does."""
+        ...
+
+    def join(self, pose: Motion, dynamics: Motion) -> Motion:
+        """The head of one motion and the face of another, equally long."""
+        ...
+
+    def follow(self, driver: DrivingMotion, pose: bool) -> Motion:
+        """LivePortrait's motion, or of it the head's pose alone, as motion of this pair; raises UserError where the
+        pair cannot read it."""
         ...
 
 
@@ -117,3 +196,30 @@ def check_step(needs: Sound, heard: int, hop: int) -> None:
         raise UserError(f"hop {hop} is out of range; give 1 to {needs.window} frames")
     if not hop <= heard <= needs.window:
         raise UserError(f"{heard} heard frames are out of range; give {hop}, the hop, to {needs.window}")
+
+
+def check_options(motion: MotionModel, options: Options) -> None:
+    """Raise UserError for steps or guidance that a motion model cannot do."""
+    default, most = motion.steps
+    steps = options.steps or default
+    if default == most and steps != default:
+        raise UserError(f"steps {steps} cannot be done: this model always samples in {default}; leave steps out")
+    if steps != int(steps) or not 1 <= steps <= most:
+        raise UserError(f"steps {steps} is out of range; give 1 to {most}, a whole number")
+    for name, scale in options.guidance:
+        if name not in motion.guidance:
+            raise UserError(f"this model has no guidance_{name}; it has {_listed(motion.guidance, 'guidance_')}")
+        if not math.isfinite(scale):
+            raise UserError(f"guidance_{name} {scale} is out of range; give a finite number")
+
+
+def check_known(pair: Pair, wishes: Iterable[str]) -> None:
+    """Raise UserError for a control or an adjustment that a pair lacks, by its name."""
+    known = (*pair.motion.controls, *pair.adjustments)
+    for name in wishes:
+        if name not in known:
+            raise UserError(f"models of kind {pair.kind!r} have no {name}; leave it out, or choose {_listed(known)}")
+
+
+def _listed(names: Iterable[str], before: str = "") -> str:
+    return ", ".join(f"{before}{name}" for name in names) or "none"

@@ -1,13 +1,14 @@
-"""The one step of a session: a window of sound in, a window of motion out (VASA-1 section 3.2, sliding windows).
+"""The one step of a session: a window of sound in, its first frames of motion out (VASA-1 section 3.2, sliding windows).
 
 Offline and streaming drivers both call `session_step` from a Python loop; the scan of the sampler is inside it. Between
 calls a session remembers
 
     (key, window number, the last K frames of normalised motion, their sound, which of them are known, loudness),
 
-so a window is conditioned on the frames that were generated just before it, the first one on nothing, and a session of
+so a window is conditioned on the frames that were emitted just before it, the first one on nothing, and a session of
 any length has one size. Window n draws its noise from fold_in(key, n): the same seed gives the same motion, however the
-sound arrived.
+sound arrived. A step emits the first `hop` frames of its window and forgets the others: offline the whole window, live
+as few as latency asks for. Frames whose sound is still to come are unknown to the network, as in its training.
 """
 
 from collections.abc import Mapping
@@ -71,31 +72,35 @@ def session_step(
     samples: Float[Array, " n"],
     controls: Controls,
     guidance: Mapping[str, Array],
+    heard: Any,
+    hop: int,
     steps: int,
 ) -> tuple[Carry, Motion]:
-    """Generates the next window. Jit it with config and steps static.
+    """Generates the next frames. Jit it with config, hop and steps static.
 
     Args:
         config, params, statistics: of the motion model.
         carry: of the session.
         samples: (640 W + 352,) at 16 kHz: the window's own and the margins of the log-mel (256 before, 96 after).
-        controls: may change from window to window. Their distance is a factor of the training mean, whose logarithm is
-            `statistics.pose_mean[5]`.
+        controls: one value each, without an axis of frames. Their distance is a factor of the training mean, whose
+            logarithm is `statistics.pose_mean[5]`.
         guidance: scales by name of condition; each name is a branch, so leave out those of scale 0.
+        heard: frames of the window whose sound exists, () int.
+        hop: frames to emit, 1 to W.
         steps: of the sampler, 1 or more.
 
     Returns:
-        The next carry, and raw motion (W, 6) and (W, z).
+        The next carry, and raw motion (hop, 6) and (hop, z).
     """
-    loudness, heard = hear(carry.loudness, samples[None])
+    loudness, sound = hear(carry.loudness, samples[None], hop)
     yes = jnp.ones((1,), bool)
     conditions = empty(config, 1)._replace(
         previous_motion=carry.motion,
         previous_motion_mask=carry.known,
         previous_audio=carry.audio,
         previous_audio_mask=carry.known,
-        audio=heard,
-        audio_mask=jnp.ones(heard.shape[:2], bool),
+        audio=sound,
+        audio_mask=jnp.arange(config.window)[None] < heard,
         gaze=jnp.asarray(controls.gaze)[None],
         gaze_mask=yes,
         distance=(statistics.pose_mean[5:] + controls.distance)[None],
@@ -104,7 +109,7 @@ def session_step(
         emotion_mask=jnp.asarray(controls.emotion_known)[None],
     )
     key = jax.random.fold_in(carry.key, carry.window)
-    drawn = sample_window(config, params, key, conditions, steps, 0.0, guidance)
+    drawn = sample_window(config, params, key, conditions, steps, 0.0, guidance)[:, :hop]
 
     def last(before: Array, new: Array) -> Array:
         return jnp.concatenate([before, new], axis=1)[:, -config.context :]
@@ -113,8 +118,8 @@ def session_step(
         key=carry.key,
         window=carry.window + 1,
         motion=last(carry.motion, drawn),
-        audio=last(carry.audio, heard),
-        known=last(carry.known, jnp.ones(heard.shape[:2], bool)),
+        audio=last(carry.audio, sound[:, :hop]),
+        known=last(carry.known, jnp.ones((1, hop), bool)),
         loudness=loudness,
     )
     motion = denormalise(statistics, drawn)

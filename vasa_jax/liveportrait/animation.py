@@ -18,6 +18,7 @@ from typing import Any, Literal, NamedTuple
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
+from scipy.spatial.transform import Rotation
 
 from vasa_jax.liveportrait.driving import DrivingMotion
 from vasa_jax.liveportrait.keypoints import LIPS, HeadMotion, amplify, correct, hull_multiplier, place, relative_motion
@@ -99,6 +100,58 @@ def drive(
         first = first._replace(expression=still)
     x = place(jnp.asarray(source.keypoints)[None], mix(source.motion, motion, first, rules))
     return _finish(source, x, rules, correctors, driver, rules.friendly and rules.relative and several)
+
+
+def calmest(motion: HeadMotion) -> HeadMotion:
+    """The frame (1, ...) of a motion whose expression is smallest and whose head is turned least, each in units of its
+    mean: what other frames are taken relative to."""
+    size = np.abs(np.asarray(motion.expression)).mean((1, 2))
+    turn = 1 - np.trace(np.asarray(motion.rotation), axis1=1, axis2=2) / 3
+    index = int(np.argmin(size / (size.mean() + 1e-9) + turn / (turn.mean() + 1e-9)))
+    return HeadMotion(*(np.asarray(part)[index : index + 1] for part in motion))
+
+
+def animate(
+    source: Source,
+    motion: HeadMotion,
+    calm: HeadMotion,
+    correctors: Correctors,
+    *,
+    face: float = 1.0,
+    head: float = 1.0,
+    mouth: float = 1.0,
+    blink: float = 1.0,
+    position: tuple[float, float] = (0.0, 0.0),
+    zoom: float = 1.0,
+) -> Float[Array, "t 21 3"]:
+    """Keypoints of every frame of any driver, as this project moves a portrait: relative to a calm frame, each region
+    with a strength of its own.
+
+        e = e_s + k (e_i - e_calm),   R = (R_i R_calm^T)^h R_s,   s = z s_s (s_i / s_calm)^h,   t = t_s + h (t_i - t_calm) + p
+
+    then stitching, and the constant that closes the source's lips where its mouth is open. k is `face` times `mouth`
+    for the lips' keypoints and `blink` for the eyes', h is `head`, z `zoom` and p `position`.
+
+    Args:
+        source: the portrait.
+        motion: t frames.
+        calm: the frame (1, ...) that they are relative to.
+        correctors: of the same model.
+        face, head, mouth, blink: strengths; 1 is as the driver moves.
+        position: added to the translation, in the units of keypoints (half the picture is 1).
+        zoom: factor of the scale.
+    """
+    own = _lead(source.motion)
+    points = np.arange(21)
+    strength = face * np.where(np.isin(points, LIPS), mouth, np.where(np.isin(points, EYES), blink, 1.0))
+    expression = own.expression + strength[:, None] * (jnp.asarray(motion.expression) - calm.expression)
+    turned = Rotation.from_matrix(np.asarray(motion.rotation)) * Rotation.from_matrix(np.asarray(calm.rotation)[0]).inv()
+    rotation = jnp.asarray((turned**head).as_matrix() @ np.asarray(own.rotation, np.float64), jnp.float32)
+    scale = zoom * own.scale * (jnp.asarray(motion.scale) / calm.scale) ** head
+    shift = np.array([*position, 0.0], np.float32)
+    translation = own.translation + head * (jnp.asarray(motion.translation) - calm.translation) + shift
+    x = place(jnp.asarray(source.keypoints)[None], HeadMotion(rotation, expression, scale, translation))
+    return _finish(source, x, Rules(close_lips=True), correctors, None, False)
 
 
 def follow_speech(source: Source, motion: HeadMotion, rules: Rules, correctors: Correctors) -> Float[Array, "t 21 3"]:

@@ -21,8 +21,8 @@ from jaxtyping import Float, UInt8
 from vasa_jax.arrays import FPS, SAMPLES_PER_FRAME, Motion, Portrait
 from vasa_jax.errors import UserError
 from vasa_jax.geometry.rotation import gaze_in_head
-from vasa_jax.inference.controls import make_controls
 from vasa_jax.inference.offline import Model, first, windows
+from vasa_jax.inference.pair import Options
 from vasa_jax.metrics.correlation import voiced_span
 from vasa_jax.metrics.probe import Reading
 from vasa_jax.synthetic.performance import perform
@@ -107,10 +107,11 @@ def _unheard(model: Model, portrait: Portrait, audio: Float[np.ndarray, " n"], s
 
     As everywhere, "without A" leaves the context its own sound: what was said before a window, not in it.
     """
-    controls = make_controls()
-    carry = model.motion.start(jax.random.key(seed), portrait, controls)
-    for samples, count in windows([audio], model.motion.config.window):
-        carry, drawn = model.motion.step(carry, jnp.asarray(samples), controls, guidance={"audio": -1.0})
+    motion, options = model.motion, Options(guidance=(("audio", -1.0), ("gaze", 0.0)))
+    controls, window = motion.make_controls(), motion.needs.window
+    carry = motion.start(jax.random.key(seed), portrait, controls)
+    for samples, count in windows([audio], motion.needs):
+        carry, drawn = motion.step(carry, jnp.asarray(samples), window, window, controls, options)
         yield first(drawn, count)
 
 

@@ -71,7 +71,9 @@ def log_mel(samples: Float[Array, "b n"]) -> Float[Array, "b t mels bands"]:
     return _log_mel(power_spectrum(samples))
 
 
-def hear(state: Loudness, samples: Float[Array, "b n"]) -> tuple[Loudness, Float[Array, "b t mels bands"]]:
+def hear(
+    state: Loudness, samples: Float[Array, "b n"], hop: int | None = None
+) -> tuple[Loudness, Float[Array, "b t mels bands"]]:
     """Log-mel of slices of sound at the level that `audio.loudness` gives speech: what the network hears.
 
     The gain of a video frame multiplies the power of its four mel frames, so slices of one recording, each with the
@@ -80,16 +82,20 @@ def hear(state: Loudness, samples: Float[Array, "b n"]) -> tuple[Loudness, Float
     Args:
         state: of the loudness before the slice, (b,) each.
         samples: as `log_mel` takes them, at any level.
+        hop: the slice after this one begins so many frames later; None is behind all frames.
 
     Returns:
-        The state after the slice, and (b, t, 4, 80).
+        The state after `hop` frames, and (b, t, 4, 80).
 
     Raises:
         ValueError: as `log_mel`.
     """
     power = power_spectrum(samples)
-    state, gains = track(state, level(power.mean(2)))
-    return state, _log_mel(power * jnp.power(10.0, gains / 10.0)[..., None, None])
+    levels = level(power.mean(2))
+    after, gains = track(state, levels[:, :hop])
+    if gains.shape[1] < levels.shape[1]:
+        gains = jnp.concatenate([gains, track(after, levels[:, hop:])[1]], 1)
+    return after, _log_mel(power * jnp.power(10.0, gains / 10.0)[..., None, None])
 
 
 def power_spectrum(samples: Float[Array, "b n"]) -> Float[Array, "b t mels bins"]:

@@ -33,7 +33,7 @@ from vasa_jax.arrays import POSE_DIM, Motion, Portrait
 from vasa_jax.autoencoder.model import Autoencoder
 from vasa_jax.command import Parser, run
 from vasa_jax.errors import UserError
-from vasa_jax.inference.offline import RENDER_BATCH
+from vasa_jax.inference.vasa import FaceModel
 from vasa_jax.motion.conditions import empty
 from vasa_jax.motion.denoiser import initialise
 from vasa_jax.motion.sampling import GUIDANCE, sample_window
@@ -160,7 +160,7 @@ def train_cost(experiment: Experiment, topology: Topology, batch: int) -> tuple[
 def inference_cost(experiment: Experiment, topology: Topology) -> tuple[str, int, Cost]:
     """What inference runs of a stage, on one device: its name, the frames that a call makes, and the call's cost.
 
-    Stage 1 renders `RENDER_BATCH` frames of one portrait; stage 2 draws a window in `SAMPLER_STEPS` steps, the branches
+    Stage 1 renders `FaceModel.batch` frames of one portrait; stage 2 draws a window in `SAMPLER_STEPS` steps, the branches
     of guidance as one batch. Sizes are those of the benchmarks `render` and `sampler`.
 
     Raises:
@@ -176,10 +176,10 @@ def inference_cost(experiment: Experiment, topology: Topology) -> tuple[str, int
         model = Autoencoder(config)
         feature = partial(jax.ShapeDtypeStruct, dtype=config.dtype)
         portrait = Portrait(feature((1, *config.volume_shape)), feature((1, 4, 4, config.identity_channels)))
-        motion = Motion(array((RENDER_BATCH, POSE_DIM)), array((RENDER_BATCH, config.dynamics_dim)))
+        motion = Motion(array((FaceModel.batch, POSE_DIM)), array((FaceModel.batch, config.dynamics_dim)))
         params = jax.eval_shape(partial(model.init, method="render"), key, portrait, motion)
         jitted = jax.jit(partial(model.apply, method="render"), in_shardings=here, out_shardings=here)
-        return f"render, {RENDER_BATCH} frames", RENDER_BATCH, cost(jitted, (params, portrait, motion), 1, topology)
+        return f"render, {FaceModel.batch} frames", FaceModel.batch, cost(jitted, (params, portrait, motion), 1, topology)
     if isinstance(experiment, MotionExperiment):
         config = dataclasses.replace(experiment.model, dtype=dtype)
         params = jax.eval_shape(partial(initialise, config), key)

@@ -29,7 +29,7 @@ from vasa_jax.data.pipeline import Batches, Sample, make_dataset, readable
 from vasa_jax.data.records import Clip, CorruptRecordError, count_frames, read_clip
 from vasa_jax.errors import UserError
 from vasa_jax.files import write_text
-from vasa_jax.inference.model import FaceModel, MotionModel
+from vasa_jax.inference.vasa import FaceModel, MotionModel, VasaPair
 from vasa_jax.inference.offline import Model
 from vasa_jax.motion import objective as motion_objective
 from vasa_jax.motion import statistics as motion_statistics
@@ -255,7 +255,7 @@ def _motion_task(experiment: MotionExperiment) -> Task:
     def videos(params: Any, constants: Any, workdir: Path) -> dict[str, Video]:
         if not speakers:
             face = FaceModel(*load_autoencoder(experiment.autoencoder))
-            speakers.append(Model(face, MotionModel(experiment.model, params, constants)))
+            speakers.append(Model(VasaPair(face, MotionModel(experiment.model, params, constants))))
         speakers[0].motion.params, speakers[0].motion.statistics = params, constants
         return samples.performances(data, workdir, speakers[0])
 

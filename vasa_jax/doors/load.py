@@ -1,0 +1,21 @@
+"""The Python door: any name of a model becomes a model that runs."""
+
+import os
+
+from vasa_jax.convert.hub import find_release
+from vasa_jax.inference import load as inference
+from vasa_jax.inference.offline import Model
+
+
+def load(model: str | os.PathLike = "demo", dtype: str | None = None) -> Model:
+    """Loads a model.
+
+    Args:
+        model: a bundled name ("demo"), a release folder, "joyvasa" (the public weights of LivePortrait and JoyVASA,
+            fetched and converted once), or NAME/REPO of a release on the Hub.
+        dtype: of the features while computing; None is bfloat16 on an accelerator and float32 on a CPU.
+
+    Raises:
+        UserError: no such model, or one whose files cannot be fetched or do not fit together.
+    """
+    return inference.load(find_release(model), dtype)

@@ -1,0 +1,383 @@
+"""The VASA pair: stage 1 draws and stage 2 moves, as thin objects over compiled functions, behind `inference.pair`.
+
+`FaceModel` is stage 1: `encode` a picture once, read a `motion` off pictures, `render` motions. `MotionModel` is stage
+2: `start` a session, then `step` it window by window. The pair lives in a release folder: `config.json` with the
+configs of both, `autoencoder.safetensors`, `motion.safetensors`, `statistics.safetensors` and `model_card.md`; nothing
+in it is executed.
+"""
+
+import dataclasses
+import functools
+import json
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Key, UInt8
+
+from vasa_jax import config as configs
+from vasa_jax.arrays import FPS, POSE_DIM, Motion, Portrait
+from vasa_jax.autoencoder.config import CODE_CELLS, LABEL_MEAN, LABEL_UNIT, AutoencoderConfig
+from vasa_jax.autoencoder.model import Autoencoder
+from vasa_jax.checkpoint import Release, flatten
+from vasa_jax.diffusion.guidance import active
+from vasa_jax.errors import UserError
+from vasa_jax.faces.box import WORLD, Box, frame_face
+from vasa_jax.faces.landmarks import Face
+from vasa_jax.geometry.rotation import gaze_angles, gaze_direction, gaze_in_head, pose_rotation
+from vasa_jax.inference.controls import Controls, make_controls
+from vasa_jax.inference.pair import Adjustments, Options, Sound, check_options, check_step
+from vasa_jax.inference.program import Program
+from vasa_jax.inference.session import Carry, session_start, session_step
+from vasa_jax.liveportrait.animation import calmest
+from vasa_jax.liveportrait.driving import DrivingMotion
+from vasa_jax.motion.audio_features import LEAD, SLICE_EXTRA, slice_samples
+from vasa_jax.motion.config import MotionConfig
+from vasa_jax.motion.denoiser import initialise
+from vasa_jax.motion.sampling import GUIDANCE
+from vasa_jax.motion.statistics import Statistics
+
+KIND = "vasa"
+"""Of releases and motion files of this pair."""
+STEPS = 50
+"""Of the sampler."""
+Dtype = Literal["float32", "bfloat16"]
+Rendered = tuple[UInt8[Array, "n h w 3"], Bool[Array, " n"]]
+
+
+class FaceModel:
+    """Stage 1 with its parameters: pictures to portraits and motions, and back.
+
+    Attributes:
+        config: its sizes. params: its parameters, float32.
+        size, sees: side of every picture. batch: frames that are rendered by one call.
+    """
+
+    batch = 8
+
+    def __init__(self, config: AutoencoderConfig, params: dict[str, Any]):
+        """Joins sizes and parameters; that they fit shows when a program is compiled, which raises UserError if not."""
+        self.config = config
+        self.size = self.sees = config.image_size
+        self.params = jax.device_put(params)
+        network = Autoencoder(config)
+
+        def picture(params: dict[str, Any], portrait: Portrait, motion: Motion) -> Rendered:
+            levels = jnp.asarray(network.apply({"params": params}, portrait, motion, method="render"), jnp.float32)
+            return jnp.round(jnp.clip(levels, 0, 1) * 255).astype(jnp.uint8), jnp.isfinite(levels).all((1, 2, 3))
+
+        def encode(params: dict[str, Any], image: Float[Array, "b h w 3"]) -> Portrait:
+            return Portrait(*network.apply({"params": params}, image, method="encode"))
+
+        def motion(params: dict[str, Any], image: Float[Array, "b h w 3"]) -> Motion:
+            return Motion(*network.apply({"params": params}, image, method="motion"))
+
+        def explain() -> None:
+            _check_parameters("autoencoder", params, _face_shapes(dataclasses.replace(config, dtype="float32")))
+
+        self.programs = {
+            "encode": Program(encode, rare=True, explain=explain),
+            "motion": Program(motion, explain=explain),
+            "render": Program(picture, explain=explain),
+        }
+
+    def prepare(self) -> None:
+        """Starts compiling what encodes one picture and what renders a batch of frames of it, in the background."""
+        config = self.config
+        floats = config.compute_dtype or jnp.dtype("float32")
+        volume = jax.ShapeDtypeStruct((1, *config.volume_shape), floats)
+        identity = jax.ShapeDtypeStruct((1, CODE_CELLS, CODE_CELLS, config.identity_channels), floats)
+        pose, dynamics = (jax.ShapeDtypeStruct((self.batch, n), "float32") for n in (POSE_DIM, config.dynamics_dim))
+        picture = jax.ShapeDtypeStruct((1, config.image_size, config.image_size, 3), "float32")
+        self.programs["encode"].prepare(self.params, picture)
+        self.programs["render"].prepare(self.params, Portrait(volume, identity), Motion(pose, dynamics))
+
+    def encode(self, picture: Float[Array, "b h w 3"], face: Face | None = None) -> Portrait:
+        """Portraits of pictures in [0, 1]; their own pose is taken out by the network, which needs no landmarks."""
+        del face
+        return self.programs["encode"](self.params, picture)
+
+    def motion(self, frames: Float[Array, "b h w 3"]) -> Motion:
+        """Raw motion, (b, 6) and (b, z), of pictures in [0, 1]."""
+        return self.programs["motion"](self.params, frames)
+
+    def render(self, portrait: Portrait, motion: Motion) -> Rendered:
+        """Pictures, 0 to 255, of one portrait in n raw motions, (n, 6) and (n, z); the pose is absolute.
+
+        Beside them which of them are finite: NaN is black as a picture.
+        """
+        return self.programs["render"](self.params, portrait, motion)
+
+
+class MotionModel:
+    """Stage 2 with its parameters and statistics: sound to motion, a window at a time.
+
+    Attributes:
+        config: its sizes; a window has `config.window` frames.
+        params: its parameters, float32.
+        statistics: constants of the normalisation.
+        needs, controls, guidance, steps: see `pair.MotionModel`.
+    """
+
+    controls = ("gaze", "distance", "emotion")
+    guidance: Mapping[str, float] = MappingProxyType({name: GUIDANCE[name] for name in ("audio", "gaze")})
+
+    def __init__(self, config: MotionConfig, params: dict[str, Any], statistics: Statistics):
+        """Joins sizes, parameters and constants.
+
+        That the parameters fit shows when the step is compiled, which raises UserError if not.
+
+        Raises:
+            UserError: statistics of other sizes.
+        """
+        z = config.dynamics_dim
+        shapes = zip(Statistics._fields, ((6,), (6,), (z,), (z, z), (z,)), strict=True)
+        wanted = {name: jax.ShapeDtypeStruct(shape, "float32") for name, shape in shapes}
+        _check_parameters("statistics", statistics._asdict(), wanted)
+        self.config = config
+        self.needs = Sound(LEAD, SLICE_EXTRA - LEAD, config.window)
+        self.steps = (min(STEPS, config.timesteps), config.timesteps)
+        self.params = jax.device_put(params)
+        self.statistics = jax.device_put(statistics)
+
+        def explain() -> None:
+            _check_parameters("motion", params, _motion_shapes(dataclasses.replace(config, dtype="float32")))
+
+        step = Program(functools.partial(session_step, config), static=("hop", "steps"), explain=explain)
+        self.programs = {"step": step}
+
+    def prepare(self, options: Options, hop: int | None = None) -> None:
+        """Starts compiling the step of such a session, in the background."""
+        check_options(self, options)
+        carry = session_start(self.config, jax.random.key(0))
+        sound = jax.ShapeDtypeStruct((slice_samples(self.config.window),), "float32")
+        controls, guidance = _at(make_controls(), 1), self._guidance(options)
+        static = {"hop": hop or self.config.window, "steps": self._steps(options)}
+        self.programs["step"].prepare(
+            self.params, self.statistics, carry, sound, controls, guidance, np.int32(0), **static
+        )
+
+    def make_controls(self, **wishes: Any) -> Controls:
+        """Tracks; see `controls.make_controls`."""
+        return make_controls(**wishes)
+
+    def start(self, key: Key[Array, ""], portrait: Any = None, controls: Any = None) -> Carry:
+        """A new session. This model reads neither: its motion fits every portrait, and controls come with each step."""
+        del portrait, controls
+        return session_start(self.config, key)
+
+    def step(
+        self,
+        carry: Carry,
+        sound: Float[Array, " n"],
+        heard: int,
+        hop: int,
+        controls: Controls,
+        options: Options = Options(),  # noqa: B008 (frozen)
+    ) -> tuple[Carry, Motion]:
+        """The next frames, raw motion (hop, 6) and (hop, z) from (640 W + 352,) samples; see `session.session_step`.
+
+        Controls are those at the middle of the hop: the network takes one value a window. Another hop or number of
+        steps compiles another program, as does a scale of guidance that becomes 0 or ceases to be.
+
+        Raises:
+            UserError: a hop, a number of heard frames, steps or guidance that this model cannot do.
+        """
+        check_step(self.needs, heard, hop)
+        check_options(self, options)
+        return self.programs["step"](
+            self.params,
+            self.statistics,
+            carry,
+            sound,
+            _at(controls, hop),
+            self._guidance(options),
+            np.int32(heard),
+            hop=hop,
+            steps=self._steps(options),
+        )
+
+    def _steps(self, options: Options) -> int:
+        return int(options.steps or self.steps[0])
+
+    def _guidance(self, options: Options) -> dict[str, np.ndarray]:
+        scales = {**GUIDANCE, **dict(options.guidance)}
+        return {name: np.asarray(scale, np.float32) for name, scale in active(scales).items()}
+
+
+@dataclasses.dataclass(frozen=True)
+class VasaPair:
+    """Both stages; motion fits every portrait."""
+
+    face: FaceModel
+    motion: MotionModel
+    kind: str = KIND
+    fps: int = FPS
+    adjustments: tuple[str, ...] = ("amplitude", "head", "mouth", "blink", "position", "zoom")
+    pastes: bool = False
+
+    @property
+    def programs(self) -> tuple[Program, ...]:
+        """Of both stages."""
+        return (*self.face.programs.values(), *self.motion.programs.values())
+
+    @property
+    def shapes(self) -> Motion:
+        """Of one frame's motion."""
+        return Motion((POSE_DIM,), (self.face.config.dynamics_dim,))
+
+    def frame(self, face: Face) -> Box:
+        """The box in which a face lies as in the world's portraits."""
+        return frame_face(face, WORLD)
+
+    def prepare(self, options: Options | None) -> None:
+        """Starts compiling in the background what encodes and renders, and what generates with such options."""
+        self.face.prepare()
+        if options is not None:
+            self.motion.prepare(options)
+
+    def retarget(
+        self, portrait: Any, state: None, motion: Motion, controls: Controls, adjustments: Adjustments
+    ) -> tuple[None, Motion]:
+        """Motion as it is, but for adjustments. Gains are of what departs from the training mean, of the mouth's
+        opening and of the lids' closing; the eyes go on looking where they looked."""
+        del portrait, state
+        if adjustments == Adjustments():
+            return None, motion
+        return None, adjust(self.motion.statistics, motion, controls, adjustments)
+
+    def still(self, portrait: Portrait) -> Motion:
+        """Refused: this pair's frames are not put back into a picture."""
+        raise UserError(f"models of kind {KIND!r} draw whole squares, which are not put back into a picture")
+
+    def follow(self, driver: DrivingMotion, pose: bool) -> Motion:
+        """The head of LivePortrait's motion, moved from the training mean as it moves from its own calmest frame.
+
+        Raises:
+            UserError: where more than the pose is asked for: its expressions are keypoints of another model.
+        """
+        if not pose:
+            raise UserError(
+                f"LivePortrait's expressions cannot drive a model of kind {KIND!r}; take its head alone, with pose_from"
+            )
+        calm = calmest(driver.motion)
+        turned = np.einsum("tij,kj->tik", np.asarray(driver.motion.rotation), np.asarray(calm.rotation)[0])
+        angles = [
+            np.arctan2(turned[:, 1, 2], turned[:, 2, 2]),
+            -np.arcsin(np.clip(turned[:, 0, 2], -1, 1)),
+            np.arctan2(turned[:, 0, 1], turned[:, 0, 0]),
+        ]
+        moved = np.asarray(driver.motion.translation) - np.asarray(calm.translation)
+        farther = -np.log(np.asarray(driver.motion.scale)[:, 0] / np.asarray(calm.scale)[0, 0])
+        statistics = jax.device_get(self.motion.statistics)
+        pose_of = statistics.pose_mean + np.stack([*angles, moved[:, 0], moved[:, 1], farther], 1)
+        still = np.broadcast_to(statistics.dynamics_mean, (len(pose_of), *statistics.dynamics_mean.shape))
+        return Motion(pose_of.astype(np.float32), still.astype(np.float32))
+
+    def join(self, pose: Motion, dynamics: Motion) -> Motion:
+        """The head pose of one motion and the facial dynamics of another; the eyes look where the second one looked."""
+        return _look(Motion(pose.pose, dynamics.dynamics), _gaze(dynamics))
+
+
+def adjust(statistics: Statistics, motion: Motion, controls: Controls, adjustments: Adjustments) -> Motion:
+    """Motion, (t, 6) and (t, z), with gains, position and zoom.
+
+    With g = amplitude times the gain of a part, a pose becomes m + g (pose - m) around the training mean m (at the
+    asked distance), the mouth's opening g times itself, what the lids are closed g times that, other dynamics move g
+    around their mean. Position and zoom are added to (tx, ty) and taken from the log distance.
+    """
+    statistics = jax.device_get(statistics)
+    pose, dynamics = (np.asarray(part, np.float32) for part in motion)
+    mean = statistics.pose_mean + np.pad(np.asarray(controls.distance, np.float32), ((0, 0), (POSE_DIM - 1, 0)))
+    moved = mean + adjustments.amplitude * adjustments.head * (pose - mean)
+    moved = moved + np.array([0, 0, 0, *adjustments.position, -np.log(adjustments.zoom)], np.float32)
+    first = len(LABEL_MEAN)
+    centre, unit = np.asarray(LABEL_MEAN, np.float32), np.asarray(LABEL_UNIT, np.float32)
+    rest = np.array([0.0, 1.0, 1.0, 0.0, 0.0], np.float32)  # shut mouth, open lids; the gaze is kept below
+    gains = adjustments.amplitude * np.array([adjustments.mouth, *[adjustments.blink] * 2, 1, 1], np.float32)
+    labels = rest + gains * (centre + unit * dynamics[:, :first] - rest)
+    labels[:, :3] = np.clip(labels[:, :3], 0, 1)
+    others = statistics.dynamics_mean[first:]
+    others = others + adjustments.amplitude * (dynamics[:, first:] - others)
+    changed = Motion(moved, np.concatenate([(labels - centre) / unit, others], 1))
+    return _look(changed, _gaze(motion))
+
+
+def _gaze(motion: Motion) -> Float[Array, "t 2"]:
+    """Where eyes look, in radians of the camera's frame."""
+    in_head = gaze_direction(LABEL_UNIT[3] * jnp.asarray(motion.dynamics)[:, 3:5])
+    return gaze_angles(jnp.einsum("ti,tij->tj", in_head, pose_rotation(jnp.asarray(motion.pose))))
+
+
+def _look(motion: Motion, gaze: Float[Array, "t 2"]) -> Motion:
+    """The motion whose eyes look that way."""
+    in_head = np.asarray(gaze_in_head(gaze, jnp.asarray(motion.pose))) / LABEL_UNIT[3]
+    dynamics = np.array(motion.dynamics, np.float32)
+    dynamics[:, 3:5] = in_head
+    return Motion(np.asarray(motion.pose, np.float32), dynamics)
+
+
+def _at(controls: Controls, hop: int) -> Controls:
+    """The values at the middle of a hop."""
+    return Controls(*(track[min(hop // 2, len(track) - 1)] for track in controls))
+
+
+def from_release(release: Release, name: str, dtype: Dtype = "float32") -> VasaPair:
+    """The pair of a release that was read.
+
+    Args:
+        release: as `vasa_jax.training.export` writes it.
+        name: what errors call it.
+        dtype: of the features while computing; parameters, poses and the sampler's state stay float32.
+
+    Raises:
+        UserError: a release that is not whole, or whose parts do not fit.
+    """
+    if missing := [part for part in ("autoencoder", "motion") if part not in release.config]:
+        raise UserError(f"{name} is not a complete model: its config.json has no {missing[0]!r}")
+    if missing := [part for part in ("autoencoder", "motion", "statistics") if part not in release.tensors]:
+        raise UserError(f"{name} is not a complete model: it has no {missing[0]}.safetensors")
+    face = configs.from_json(json.dumps(release.config["autoencoder"]), AutoencoderConfig)
+    motion = configs.from_json(json.dumps(release.config["motion"]), MotionConfig)
+    _check_pair(face, motion)
+    parts = release.tensors["statistics"]
+    if set(parts) != set(Statistics._fields):
+        raise UserError(f"{name}: statistics.safetensors must hold {', '.join(Statistics._fields)}")
+    return VasaPair(
+        FaceModel(dataclasses.replace(face, dtype=dtype), release.tensors["autoencoder"]),
+        MotionModel(dataclasses.replace(motion, dtype=dtype), release.tensors["motion"], Statistics(**parts)),
+    )
+
+
+def _check_pair(face: AutoencoderConfig, motion: MotionConfig) -> None:
+    if face.dynamics_dim != motion.dynamics_dim:
+        raise UserError(
+            f"the two stages do not fit: autoencoder.{face.dynamics_dim=} but motion.{motion.dynamics_dim=}; "
+            "train stage 2 on this stage 1"
+        )
+
+
+def _face_shapes(config: AutoencoderConfig) -> dict[str, Any]:
+    """What the network's parameters look like; nothing is computed."""
+    side = jnp.zeros((1, config.image_size, config.image_size, 3))
+    return jax.eval_shape(Autoencoder(config).init, jax.random.key(0), side, side)["params"]
+
+
+def _motion_shapes(config: MotionConfig) -> dict[str, Any]:
+    """What the network's parameters look like; nothing is computed."""
+    return jax.eval_shape(lambda key: initialise(config, key), jax.random.key(0))
+
+
+def _check_parameters(name: str, params: dict[str, Any], expected: dict[str, Any]) -> None:
+    """Accounts for every tensor: the names and shapes must be exactly those that the config asks for."""
+    found, wanted = ({path: tuple(leaf.shape) for path, leaf in flatten(tree).items()} for tree in (params, expected))
+    wrong = sorted(path for path in found.keys() | wanted.keys() if found.get(path) != wanted.get(path))
+    if wrong:
+        path = wrong[0]
+        raise UserError(
+            f"{name}: {len(wrong)} tensors do not fit its config, first {path}: {found.get(path, 'absent')} "
+            f"in the file, {wanted.get(path, 'absent')} in the network"
+        )
