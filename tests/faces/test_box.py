@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from vasa_jax.errors import UserError
-from vasa_jax.faces.box import WORLD, Box, check_box, crop, frame_face, parse_box
+from vasa_jax.faces.box import WORLD, Box, check_box, crop, frame_face, largest_square, parse_box, write_box
 from vasa_jax.faces.landmarks import LEFT_EYE, MOUTH, RIGHT_EYE, Face
 
 BOXES = [Box(60.0, 50.0, 40.0), Box(61.3, 48.7, 37.5, 20.0), Box(60.0, 50.0, 80.0, -90.0)]
@@ -78,5 +78,19 @@ def test_boxes_as_users_write_them():
     for text in ("", "1,2", "1,2,3,4,5", "a,b,c", "1,2,nan", "1,2,inf", "1,2,3"):
         with pytest.raises(UserError, match="x,y,size|too small"):
             parse_box(text)
-    with pytest.raises(UserError, match="outside of the picture, which is 100x80"):
-        check_box(Box(120, 10, 40), 100, 80)
+    assert write_box(parse_box("10,20,40")) == "10,20,40" and write_box(parse_box("1,2,30,-5.25")) == "1,2,30,-5.2"
+
+
+def test_a_box_may_leave_the_photo_but_not_miss_it():
+    for box in (Box(50, 40, 20), Box(0, 0, 60), Box(-10, 40, 40), Box(50, 40, 200)):
+        assert check_box(box, 100, 80) == box
+    with pytest.raises(UserError, match="the box 120,10,40 lies outside of the picture, which is 100x80 pixels"):
+        check_box(parse_box("120,10,40"), 100, 80)
+    for box in (Box(-19, 40, 40), Box(50, 40, 1e9)):
+        with pytest.raises(UserError, match="lies for 9[0-9]%|lies outside"):
+            check_box(box, 100, 80)
+
+
+def test_the_largest_square():
+    assert largest_square(720, 1280) == Box(360, 360, 720) and largest_square(1280, 720) == Box(640, 360, 720)
+    assert largest_square(50, 50) == Box(25, 25, 50)

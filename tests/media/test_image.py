@@ -10,7 +10,7 @@ from PIL import ExifTags, Image, PngImagePlugin
 
 from tests.media.heic import write_grid
 from vasa_jax.errors import UserError
-from vasa_jax.media.image import choose_square, load_image, open_image, resize_frame, to_uint8
+from vasa_jax.media.image import choose_square, load_image, open_image, open_photo, over_grey, resize_frame, to_uint8
 
 RED_LEFT = np.zeros((40, 60, 3), np.uint8)
 RED_LEFT[:, :30, 0] = 255
@@ -250,6 +250,21 @@ def test_the_square_of_a_picture():
 def test_a_crop_is_cut_exactly():
     picture = np.random.default_rng(0).integers(0, 256, (50, 70, 3), np.uint8)
     np.testing.assert_array_equal(to_uint8(load_image(picture, 32, crop=(30, 10, 32))), picture[10:42, 30:62])
+
+
+def test_transparency_is_kept_where_there_is_some(tmp_path):
+    """Colours as in the file, even where nobody sees them, and over grey what `open_image` gives."""
+    pixels = np.random.default_rng(0).integers(0, 256, (20, 30, 4), np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    photo = open_photo(tmp_path / "a.png")
+    np.testing.assert_array_equal(photo, pixels)
+    np.testing.assert_array_equal(over_grey(photo), np.asarray(open_image(tmp_path / "a.png")))
+    share = pixels[..., 3:] / 255
+    np.testing.assert_allclose(over_grey(photo), share * pixels[..., :3] + (1 - share) * 128, atol=1)
+    pixels[..., 3] = 255
+    np.testing.assert_array_equal(open_photo(pixels), pixels[..., :3])
+    opaque = open_photo(pixels[..., :3])
+    assert over_grey(opaque) is opaque
 
 
 def test_reducing_does_not_alias():

@@ -1,13 +1,14 @@
-"""Faces of a picture, as JSON, a line each and the largest first: `python -m vasa_jax.faces PICTURE`.
+"""Faces of pictures, as JSON: `python -m vasa_jax.faces PICTURE`; a line a picture, its faces in a list, largest first.
 
-`faces.framing` runs this in a process of its own: the detector's native code writes to standard error and may fail to
-start, neither of which is to touch the program that asks.
+`faces.apart` runs this in a process of its own and sends it pictures for as long as it wants.
 """
 
 import io
 import json
 import sys
 from collections.abc import Iterator, Sequence
+from types import SimpleNamespace
+from typing import BinaryIO, cast
 
 import numpy as np
 
@@ -17,17 +18,27 @@ from vasa_jax.media.image import open_image
 
 
 def work(arguments: Sequence[str]) -> Iterator[str]:
-    """Look for faces; a line of JSON each. Raises UserError for bad input, NoDetectorError without a detector."""
-    parser = Parser(prog="python -m vasa_jax.faces", description="The faces of a picture as JSON, the largest first.")
-    parser.add_argument("picture", help="a picture of any format, or - for an array (.npy) on standard input")
+    """Look for faces; a line of JSON a picture. Raises UserError for bad input, NoDetectorError without a detector."""
+    parser = Parser(prog="python -m vasa_jax.faces", description="The faces of pictures as JSON, the largest first.")
+    parser.add_argument(
+        "picture", help="a picture of any format, or - for arrays (.npy), one after the other, on stdin"
+    )
     name = parser.parse_args(arguments).picture
-    given = io.BytesIO(sys.stdin.buffer.read()) if name == "-" else None
-    photo = np.load(given, allow_pickle=False) if given else np.asarray(open_image(name))
     with Landmarker() as landmarker:
-        for face in landmarker.find(photo):
+        for photo in _arrays() if name == "-" else [np.asarray(open_image(name))]:
             yield json.dumps(
-                {"points": face.points.tolist(), "shapes": face.shapes, "transform": face.transform.tolist()}
+                [
+                    {"points": face.points.tolist(), "shapes": face.shapes, "transform": face.transform.tolist()}
+                    for face in landmarker.find(photo)
+                ]
             )
+
+
+def _arrays() -> Iterator[np.ndarray]:
+    given = cast(io.BufferedReader, sys.stdin.buffer)
+    stream = SimpleNamespace(read=given.read)  # NumPy asks a file for its position, which a pipe has none of
+    while given.peek(1):
+        yield np.lib.format.read_array(cast(BinaryIO, stream), allow_pickle=False)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -21,6 +21,8 @@ from vasa_jax.faces.landmarks import LEFT_EYE, MOUTH, RIGHT_EYE, Face
 
 MIN_SIDE = 16.0
 """Pixels; a smaller box cannot show a face."""
+MOST_OUTSIDE = 0.9
+"""Share of a given box that may lie outside of the photo; beyond it the numbers are a mistake."""
 
 
 class Framing(NamedTuple):
@@ -100,13 +102,28 @@ def parse_box(text: str) -> Box:
     return Box(x + side / 2, y + side / 2, side, degrees)
 
 
+def write_box(box: Box) -> str:
+    """A box as `parse_box` reads it, in whole pixels and tenths of a degree."""
+    turn = f",{box.degrees:.1f}" if abs(box.degrees) >= 0.05 else ""
+    return f"{round(box.x - box.side / 2)},{round(box.y - box.side / 2)},{round(box.side)}{turn}"
+
+
 def check_box(box: Box, width: int, height: int) -> Box:
-    """The box itself. Raises UserError where its centre lies outside of the photo."""
-    if not (0 <= box.x <= width and 0 <= box.y <= height):
+    """The box itself. Raises UserError where more than nine tenths of it lie outside of the photo."""
+    if (share := box.outside(width, height)) > MOST_OUTSIDE:
+        lies = "lies" if share == 1 else f"lies for {share:.0%}"
         raise UserError(
-            f"the box around ({box.x:g}, {box.y:g}) lies outside of the picture, which is {width}x{height} pixels"
+            f"the box {write_box(box)} {lies} outside of the picture, which is {width}x{height} pixels; "
+            "give the x and y of its upper left corner and its side"
         )
     return box
+
+
+def largest_square(width: int, height: int) -> Box:
+    """The largest square of a picture: the upper one of a tall picture, since people stand with their heads up, and the
+    central one of a wide one."""
+    side = min(width, height)
+    return Box(width / 2, side / 2, float(side))
 
 
 def crop(photo: UInt8[np.ndarray, "h w c"], box: Box, size: int) -> UInt8[np.ndarray, "{size} {size} c"]:

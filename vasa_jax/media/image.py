@@ -15,7 +15,7 @@ import zlib
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 from PIL import ExifTags, Image, UnidentifiedImageError
 
 from vasa_jax.errors import UserError, reason, refusals
@@ -85,36 +85,27 @@ def load_image(source: ImageSource, size: int, crop: Crop | None = None) -> Floa
 
 
 def open_image(source: ImageSource) -> Image.Image:
-    """The picture as upright 8-bit RGB (see `to_rgb`), fully read; of an animation the first picture.
+    """The picture as upright 8-bit RGB, grey where it is transparent, fully read; of an animation the first picture.
 
     Raises:
-        UserError: as `load_image`, the size apart; or more pixels than Pillow takes for honest (179 million).
+        UserError: as `load_image`, the size apart; colours that Pillow cannot convert; or more pixels than it takes for
+            honest (179 million).
     """
-    if isinstance(source, Image.Image):
-        with refusals("read", "the image", *STUMBLES):  # Pillow reads the pixels when they are first needed
-            return to_rgb(source)
-    if isinstance(source, np.ndarray):
-        return to_rgb(_from_array(source))
-    path = Path(source)
-    if not os.path.exists(path):  # False, too, for names that no file can have
-        raise UserError(f"{path}: no such image file")
-    if not path.is_file():
-        raise UserError(f"{path} is not a file; name an image file")
-    _prepare(path)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Pillow's hints about odd but readable files
-        try:
-            return _decode(path, path)
-        except STUMBLES as error:
-            if isinstance(error, UserError):
-                raise
-            pixels = _pixels_alone(path)
-            if pixels is None:
-                raise _unusable(path, error) from error
-        try:
-            return _decode(io.BytesIO(pixels), path)
-        except STUMBLES as error:
-            raise _unusable(path, error) from error
+    return _over_grey(_open(source))
+
+
+def open_photo(source: ImageSource) -> UInt8[np.ndarray, "h w c"]:
+    """The picture upright and fully read, with its transparency: c is 4 where a part of it is transparent, else 3.
+
+    Colours are those of the file, whatever their transparency; `over_grey` is what a model sees. Raises as
+    `open_image`.
+    """
+    return np.asarray(_open(source))
+
+
+def over_grey(photo: UInt8[np.ndarray, "h w c"]) -> UInt8[np.ndarray, "h w 3"]:
+    """A photo of `open_photo` over neutral grey where it is transparent; the same array where it has no such part."""
+    return photo if photo.shape[2] == 3 else np.asarray(_over_grey(Image.fromarray(photo)))
 
 
 def choose_square(picture: Image.Image, crop: Crop | None = None, name: str = "the image") -> Crop:
@@ -144,31 +135,6 @@ def choose_square(picture: Image.Image, crop: Crop | None = None, name: str = "t
     return crop
 
 
-def to_rgb(picture: Image.Image, name: str = "the image") -> Image.Image:
-    """Upright 8-bit RGB: EXIF orientation applied, 16-bit and float levels scaled, transparency over neutral grey.
-
-    Args:
-        picture: an image of any Pillow mode.
-        name: what error messages call it.
-
-    Raises:
-        UserError: float levels that are NaN, infinite or not in [0, 1], or colours that Pillow cannot convert.
-    """
-    picture = _upright(picture)
-    if picture.mode.startswith("I;16") or picture.mode == "I":
-        levels = np.asarray(picture, np.float64) / 257
-        picture = Image.fromarray(np.clip(np.round(levels), 0, 255).astype(np.uint8))
-    elif picture.mode == "F":
-        picture = _from_array(np.asarray(picture), name)
-    try:
-        if picture.has_transparency_data:
-            background = Image.new("RGBA", picture.size, (*NEUTRAL, 255))
-            picture = Image.alpha_composite(background, picture.convert("RGBA"))
-        return picture.convert("RGB")
-    except ValueError as error:
-        raise UserError(f"{name} has colours of mode {picture.mode}, which Pillow cannot turn into RGB") from error
-
-
 def to_uint8(frames: Float[np.ndarray, "*b h w 3"]) -> np.ndarray:
     """Pictures in [0, 1] to uint8, rounded to the nearest level and clipped."""
     return np.clip(np.round(np.asarray(frames, np.float32) * 255), 0, 255).astype(np.uint8)
@@ -182,6 +148,60 @@ def resize_frame(frame: np.ndarray, size: int) -> np.ndarray:
     if frame.shape[0] == size:
         return frame
     return np.asarray(Image.fromarray(frame).resize((size, size), Image.Resampling.LANCZOS))
+
+
+def _open(source: ImageSource) -> Image.Image:
+    """Upright 8-bit RGB, or RGBA where a part is transparent."""
+    if isinstance(source, Image.Image):
+        with refusals("read", "the image", *STUMBLES):  # Pillow reads the pixels when they are first needed
+            return _to_8_bits(source)
+    if isinstance(source, np.ndarray):
+        return _to_8_bits(_from_array(source))
+    path = Path(source)
+    if not os.path.exists(path):  # False, too, for names that no file can have
+        raise UserError(f"{path}: no such image file")
+    if not path.is_file():
+        raise UserError(f"{path} is not a file; name an image file")
+    _prepare(path)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Pillow's hints about odd but readable files
+        try:
+            return _decode(path, path)
+        except STUMBLES as error:
+            if isinstance(error, UserError):
+                raise
+            pixels = _pixels_alone(path)
+            if pixels is None:
+                raise _unusable(path, error) from error
+        try:
+            return _decode(io.BytesIO(pixels), path)
+        except STUMBLES as error:
+            raise _unusable(path, error) from error
+
+
+def _to_8_bits(picture: Image.Image, name: str = "the image") -> Image.Image:
+    """A picture of any mode as `_open` gives it: EXIF orientation applied, 16-bit and float levels scaled."""
+    picture = _upright(picture)
+    if picture.mode.startswith("I;16") or picture.mode == "I":
+        levels = np.asarray(picture, np.float64) / 257
+        picture = Image.fromarray(np.clip(np.round(levels), 0, 255).astype(np.uint8))
+    elif picture.mode == "F":
+        picture = _from_array(np.asarray(picture), name)
+    try:
+        if picture.has_transparency_data:
+            picture = picture.convert("RGBA")
+            if picture.getchannel("A").getextrema() != (255, 255):
+                return picture
+        return picture.convert("RGB")
+    except ValueError as error:
+        raise UserError(f"{name} has colours of mode {picture.mode}, which Pillow cannot turn into RGB") from error
+
+
+def _over_grey(picture: Image.Image) -> Image.Image:
+    if picture.mode == "RGB":
+        return picture
+    background = Image.new("RGBA", picture.size, (*NEUTRAL, 255))
+    return Image.alpha_composite(background, picture).convert("RGB")
 
 
 def _name(source: ImageSource) -> str:
@@ -217,7 +237,7 @@ def _decode(file: Path | io.BytesIO, path: Path) -> Image.Image:
     try:
         with Image.open(file) as picture:
             picture.load()
-            return to_rgb(picture, str(path))
+            return _to_8_bits(picture, str(path))
     except Image.DecompressionBombError as error:
         raise UserError(f"{path} is too large to read: {reason(error)}; make the picture smaller") from error
 
