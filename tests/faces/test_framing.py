@@ -80,7 +80,6 @@ def test_without_a_detector_too_and_it_is_said_why(seen):
 
 
 def test_the_detector_in_a_process_of_its_own_finds_the_same(assets, capfd):
-    pytest.importorskip("mediapipe")
     photo = np.asarray(Image.open(assets / "portraits" / "painting_mona_lisa.jpg").convert("RGB"))
     (face,) = framing.find_apart(photo)
     assert capfd.readouterr().err == ""
@@ -91,7 +90,6 @@ def test_the_detector_in_a_process_of_its_own_finds_the_same(assets, capfd):
 
 
 def test_a_detector_that_cannot_start_says_why(monkeypatch, tmp_path):
-    pytest.importorskip("mediapipe")
     monkeypatch.delenv("VASA_JAX_ASSETS", raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))
     model = tmp_path / ".cache" / "vasa-jax" / "models" / "face_landmarker.task"
