@@ -13,8 +13,8 @@ import vasa_jax
 from tests.inference.tiny import FACE, MOTION
 from vasa_jax.errors import UserError
 from vasa_jax.inference.controls import make_controls
-from vasa_jax.inference.vasa import MotionModel, load_pair
 from vasa_jax.inference.session import session_start
+from vasa_jax.inference.vasa import MotionModel, load_pair
 from vasa_jax.motion.audio_features import slice_samples
 
 

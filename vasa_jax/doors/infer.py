@@ -157,7 +157,7 @@ def perform(options: Options, models: Models) -> str:
     before = dict(model.seconds)
     wishes |= {name: _driver(path) for name in DRIVERS if (path := getattr(options, name))}
     kept: list[Any] = []
-    performance = model.perform(options.image, reader, kept if options.save_motion else None, **wishes)
+    performance = model.perform(str(options.image), reader, kept if options.save_motion else None, **wishes)
     if options.show_crop:
         _show_crop(options.show_crop, performance, model.size)
     with _writer(options, performance, reader.sound if reader else _sound_of(options.driving)) as writer:

@@ -3,7 +3,7 @@
 import os
 
 from vasa_jax.convert.hub import find_release
-from vasa_jax.inference import load as inference
+from vasa_jax.inference.load import load as load_folder
 from vasa_jax.inference.offline import Model
 
 
@@ -18,4 +18,4 @@ def load(model: str | os.PathLike = "demo", dtype: str | None = None) -> Model:
     Raises:
         UserError: no such model, or one whose files cannot be fetched or do not fit together.
     """
-    return inference.load(find_release(model), dtype)
+    return load_folder(find_release(model), dtype)

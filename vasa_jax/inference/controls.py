@@ -9,7 +9,7 @@ mean distance, null emotion.
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import numpy as np
@@ -76,12 +76,12 @@ def make_controls(
     Raises:
         UserError: anything else, or an empty track.
     """
-    pair = isinstance(gaze, tuple) and len(gaze) == 2 and not any(isinstance(part, str | tuple) for part in gaze)
-    gazes = [gaze] if isinstance(gaze, str) or pair else list(gaze)  # pyright: ignore[reportArgumentType]
-    distances = [distance] if np.ndim(distance) == 0 else list(distance)  # pyright: ignore[reportArgumentType]
+    values: list[Any] = [gaze] if isinstance(gaze, str) else list(gaze)
+    gazes = [values] if len(values) == 2 and not any(isinstance(part, str | Sequence) for part in values) else values
+    distances: Sequence[Any] = distance if isinstance(distance, Sequence | np.ndarray) else [distance]
     emotions = [emotion] if isinstance(emotion, str | None) else list(emotion)
     for name, track in (("gaze", gazes), ("distance", distances), ("emotion", emotions)):
-        if not track:
+        if not len(track):
             raise UserError(f"the track of {name} is empty; give one value a frame, or one for all")
     felt = [np.zeros(len(EMOTIONS), np.float32) if name is None else parse_emotion(name) for name in emotions]
     return Controls(

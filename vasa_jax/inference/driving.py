@@ -12,7 +12,6 @@ import numpy as np
 
 from vasa_jax.arrays import FPS
 from vasa_jax.errors import UserError
-from vasa_jax.faces.track import track_video
 from vasa_jax.inference.motion_file import check_motion, load_motion
 from vasa_jax.inference.pair import Motion, Pair
 from vasa_jax.liveportrait.driving import DrivingMotion
@@ -37,14 +36,15 @@ def read_driver(pair: Pair, driver: Driver, part: str = "driving") -> Motion:
         return load_motion(driver, pair.kind, pair.shapes)
     if Path(driver).suffix.lower() == ".pkl":
         raise UserError(f"{driver} is a pickle; open it with vasa_jax.convert.driving.read_motion_file")
+    from vasa_jax.faces.track import track_video
+
     video = track_video(driver, pair.frame, pair.face.sees)
     stretches = []
     for start in range(0, len(video.crops), BATCH):
         crops = video.crops[start : start + BATCH].astype(np.float32) / 255
         filled = np.concatenate([crops, np.repeat(crops[-1:], BATCH - len(crops), 0)])
-        motion = jax.device_get(pair.face.motion(jnp.asarray(filled)))
-        stretches.append(jax.tree.map(lambda leaf, count=len(crops): np.asarray(leaf)[:count], motion))
-    joined = jax.tree.map(lambda *parts: np.concatenate(parts), *stretches)
+        stretches.append(jax.device_get(pair.face.motion(jnp.asarray(filled))))
+    joined = jax.tree.map(lambda *parts: np.concatenate(parts)[: len(video.crops)], *stretches)
     return resample(check_motion(joined, pair.shapes, str(driver)), video.rate)
 
 

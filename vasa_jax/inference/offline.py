@@ -26,7 +26,7 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
-from vasa_jax.arrays import FPS, SAMPLES_PER_FRAME
+from vasa_jax.arrays import SAMPLES_PER_FRAME
 from vasa_jax.errors import UserError, device_memory
 from vasa_jax.faces.box import Box, crop, largest_square
 from vasa_jax.faces.framing import View, start_looking
@@ -157,7 +157,7 @@ class Model:
     ) -> Performance:
         """As `animate`, with all that is known beside the frames; raw motion is appended to `keep` as it is made."""
         asked = self.asked(**wishes)
-        drivers = {name: wishes[name] for name in ("driving", "pose_from", "dynamics_from") if name in wishes}
+        drivers = {name: driver for name in ("driving", "pose_from", "dynamics_from") if (driver := wishes.get(name))}
         if audio is None and not {"driving", "dynamics_from"} & set(drivers):
             raise UserError("there is neither a sound nor motion to drive the portrait; give one of them")
         generated = audio is not None and "driving" not in drivers
@@ -196,7 +196,8 @@ class Model:
         if square:
             return Performance(_resized(frames, size), count, size, size, seen, view)
         whole = np.concatenate([seen, photo[..., 3:]], 2)
-        return Performance(self._pasted(frames, whole, portrait, view.box), count, *photo.shape[:2], seen, view)
+        height, width = photo.shape[:2]
+        return Performance(self._pasted(frames, whole, portrait, view.box), count, height, width, seen, view)
 
     def asked(self, **wishes: Any) -> Asked:
         """Wishes as the pair reads them; raises UserError for what it lacks or cannot do."""
@@ -272,7 +273,9 @@ class Model:
         at = 0
         for motion in motions:
             count = len(jax.tree.leaves(motion)[0])
-            parts = {part: looped(replayed[part], at, count) for part in ("pose_from", "dynamics_from") if part in replayed}
+            parts = {
+                part: looped(replayed[part], at, count) for part in ("pose_from", "dynamics_from") if part in replayed
+            }
             at += count
             if parts:
                 motion = self.pair.join(parts.get("pose_from", motion), parts.get("dynamics_from", motion))

@@ -78,15 +78,22 @@ class Adjustments:
 
 
 class FaceModel(Protocol):
-    """Pictures to portraits and motion, and back.
+    """Pictures to portraits and motion, and back."""
 
-    size: side of a rendered frame, in pixels. sees: side of the picture that `encode` and `motion` read. batch: frames
-    that one call of `render` draws best.
-    """
+    @property
+    def size(self) -> int:
+        """Side of a rendered frame, in pixels."""
+        ...
 
-    size: int
-    sees: int
-    batch: int
+    @property
+    def sees(self) -> int:
+        """Side of the picture that `encode` and `motion` read, in pixels."""
+        ...
+
+    @property
+    def batch(self) -> int:
+        """Frames that one call of `render` draws best."""
+        ...
 
     def encode(self, picture: Float[Array, "1 n n 3"], face: Face | None = None) -> Portrait:
         """What stays of the face in a picture in [0, 1], whose landmarks may be known."""
@@ -102,16 +109,27 @@ class FaceModel(Protocol):
 
 
 class MotionModel(Protocol):
-    """Sound to motion, a window at a time.
+    """Sound to motion, a window at a time."""
 
-    needs: what a step hears. controls: what `make_controls` knows. guidance: the scales that can be set, and their own
-    values. steps: the sampler's own number and the largest; the same twice where it is fixed.
-    """
+    @property
+    def needs(self) -> Sound:
+        """What a step hears."""
+        ...
 
-    needs: Sound
-    controls: Collection[str]
-    guidance: Mapping[str, float]
-    steps: tuple[int, int]
+    @property
+    def controls(self) -> Collection[str]:
+        """What `make_controls` knows."""
+        ...
+
+    @property
+    def guidance(self) -> Mapping[str, float]:
+        """The scales that can be set, and their own values."""
+        ...
+
+    @property
+    def steps(self) -> tuple[int, int]:
+        """The sampler's own number of steps and the largest; the same twice where it is fixed."""
+        ...
 
     def make_controls(self, **wishes: Any) -> Controls:
         """Tracks of what a user asks for, constant or one row a frame; raises UserError for what cannot be done."""
@@ -139,18 +157,37 @@ class MotionModel(Protocol):
 
 
 class Pair(Protocol):
-    """Both models, and what joins them.
+    """Both models, and what joins them."""
 
-    kind: of the release, which motion files carry too. fps: frames a second. adjustments: names of `Adjustments` that
-    it can do. pastes: whether its frames belong back into the whole photo. programs: what it compiles.
-    """
+    @property
+    def kind(self) -> str:
+        """Of the release; motion files carry it too."""
+        ...
 
-    kind: str
-    fps: int
-    face: Any
-    motion: Any
-    adjustments: Collection[str]
-    pastes: bool
+    @property
+    def fps(self) -> int:
+        """Frames a second."""
+        ...
+
+    @property
+    def face(self) -> Any:
+        """The `FaceModel`."""
+        ...
+
+    @property
+    def motion(self) -> Any:
+        """The `MotionModel`."""
+        ...
+
+    @property
+    def adjustments(self) -> Collection[str]:
+        """Names of `Adjustments` that `retarget` can do."""
+        ...
+
+    @property
+    def pastes(self) -> bool:
+        """Whether frames belong back into the whole photo."""
+        ...
 
     @property
     def programs(self) -> Iterable[Program]:

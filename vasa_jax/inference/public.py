@@ -66,8 +66,8 @@ class PublicFace:
     """LivePortrait.
 
     Attributes:
-        size: side of a frame. sees: side of the picture that is read, a crop of `PublicPair.frame`. batch: frames in one
-            call of W and G.
+        size: side of a frame. sees: side of the picture that is read, a crop of `PublicPair.frame`.
+        batch: frames in one call of W and G.
     """
 
     size, sees = pictures.CROP, pictures.CROP
@@ -173,8 +173,10 @@ class PublicMotion:
         sound = jax.ShapeDtypeStruct((SAMPLES_PER_FRAME * self.needs.window,), "float32")
         self.programs["step"].prepare(self._variables, carry, sound, self._guidance(options), hop=self.needs.window)
 
-    def make_controls(self) -> tuple[()]:
-        """None: this model hears sound alone."""
+    def make_controls(self, **wishes: Any) -> tuple[()]:
+        """None: this model hears sound alone. Raises UserError for any wish."""
+        for name in wishes:
+            raise UserError(f"models of kind {KIND!r} have no {name}; leave it out")
         return ()
 
     def start(self, key: Key[Array, ""], portrait: Any = None, controls: Any = None) -> PublicCarry:
@@ -385,4 +387,3 @@ def _smooth(last: HeadMotion, motion: HeadMotion, share: float) -> HeadMotion:
         parts[name] = smoothed
     left, _, right = np.linalg.svd(parts["rotation"])  # the nearest rotation
     return motion._replace(**parts | {"rotation": left @ right})
-

@@ -1,4 +1,4 @@
-"""The one step of a session: a window of sound in, its first frames of motion out (VASA-1 section 3.2, sliding windows).
+"""The one step of a session: a window of sound in, its first frames of motion out (VASA-1 section 3.2).
 
 Offline and streaming drivers both call `session_step` from a Python loop; the scan of the sampler is inside it. Between
 calls a session remembers

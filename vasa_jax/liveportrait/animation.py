@@ -127,7 +127,8 @@ def animate(
     """Keypoints of every frame of any driver, as this project moves a portrait: relative to a calm frame, each region
     with a strength of its own.
 
-        e = e_s + k (e_i - e_calm),   R = (R_i R_calm^T)^h R_s,   s = z s_s (s_i / s_calm)^h,   t = t_s + h (t_i - t_calm) + p
+        e = e_s + k (e_i - e_calm),      R = (R_i R_calm^T)^h R_s,
+        s = z s_s (s_i / s_calm)^h,      t = t_s + h (t_i - t_calm) + p
 
     then stitching, and the constant that closes the source's lips where its mouth is open. k is `face` times `mouth`
     for the lips' keypoints and `blink` for the eyes', h is `head`, z `zoom` and p `position`.
@@ -145,7 +146,9 @@ def animate(
     points = np.arange(21)
     strength = face * np.where(np.isin(points, LIPS), mouth, np.where(np.isin(points, EYES), blink, 1.0))
     expression = own.expression + strength[:, None] * (jnp.asarray(motion.expression) - calm.expression)
-    turned = Rotation.from_matrix(np.asarray(motion.rotation)) * Rotation.from_matrix(np.asarray(calm.rotation)[0]).inv()
+    turned = (
+        Rotation.from_matrix(np.asarray(motion.rotation)) * Rotation.from_matrix(np.asarray(calm.rotation)[0]).inv()
+    )
     rotation = jnp.asarray((turned**head).as_matrix() @ np.asarray(own.rotation, np.float64), jnp.float32)
     scale = zoom * own.scale * (jnp.asarray(motion.scale) / calm.scale) ** head
     shift = np.array([*position, 0.0], np.float32)

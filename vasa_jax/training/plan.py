@@ -160,8 +160,8 @@ def train_cost(experiment: Experiment, topology: Topology, batch: int) -> tuple[
 def inference_cost(experiment: Experiment, topology: Topology) -> tuple[str, int, Cost]:
     """What inference runs of a stage, on one device: its name, the frames that a call makes, and the call's cost.
 
-    Stage 1 renders `FaceModel.batch` frames of one portrait; stage 2 draws a window in `SAMPLER_STEPS` steps, the branches
-    of guidance as one batch. Sizes are those of the benchmarks `render` and `sampler`.
+    Stage 1 renders `FaceModel.batch` frames of one portrait; stage 2 draws a window in `SAMPLER_STEPS` steps, the
+    branches of guidance as one batch. Sizes are those of the benchmarks `render` and `sampler`.
 
     Raises:
         UserError: for an experiment of no known stage.
@@ -179,7 +179,11 @@ def inference_cost(experiment: Experiment, topology: Topology) -> tuple[str, int
         motion = Motion(array((FaceModel.batch, POSE_DIM)), array((FaceModel.batch, config.dynamics_dim)))
         params = jax.eval_shape(partial(model.init, method="render"), key, portrait, motion)
         jitted = jax.jit(partial(model.apply, method="render"), in_shardings=here, out_shardings=here)
-        return f"render, {FaceModel.batch} frames", FaceModel.batch, cost(jitted, (params, portrait, motion), 1, topology)
+        return (
+            f"render, {FaceModel.batch} frames",
+            FaceModel.batch,
+            cost(jitted, (params, portrait, motion), 1, topology),
+        )
     if isinstance(experiment, MotionExperiment):
         config = dataclasses.replace(experiment.model, dtype=dtype)
         params = jax.eval_shape(partial(initialise, config), key)

@@ -29,8 +29,8 @@ from vasa_jax.data.pipeline import Batches, Sample, make_dataset, readable
 from vasa_jax.data.records import Clip, CorruptRecordError, count_frames, read_clip
 from vasa_jax.errors import UserError
 from vasa_jax.files import write_text
-from vasa_jax.inference.vasa import FaceModel, MotionModel, VasaPair
 from vasa_jax.inference.offline import Model
+from vasa_jax.inference.vasa import FaceModel, MotionModel, VasaPair
 from vasa_jax.motion import objective as motion_objective
 from vasa_jax.motion import statistics as motion_statistics
 from vasa_jax.motion.audio_features import slice_samples

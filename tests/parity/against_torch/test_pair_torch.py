@@ -12,7 +12,7 @@ from tests.parity import fixtures
 from tests.parity import pipeline_fixtures as inputs
 from vasa_jax.convert.__main__ import main
 from vasa_jax.geometry.rotation import rotation_matrix
-from vasa_jax.inference.public import KIND, load_public
+from vasa_jax.inference.public import KIND
 from vasa_jax.joyvasa.template import FaceMotion, smooth
 from vasa_jax.liveportrait import pictures
 from vasa_jax.liveportrait.animation import Rules, follow_speech
