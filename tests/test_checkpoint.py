@@ -85,8 +85,9 @@ def test_a_full_disk_is_told_by_the_names_that_the_user_knows(tmp_path):
         ("config.json", b"{", "config.json is no JSON"),
         ("config.json", b"[]", "not of a release of format 2"),
         ("config.json", b'{"format": 1}', "not of a release of format 2"),
-        ("config.json", b'{"format": 2, "tensors": {"b": {}}}', "has no b.safetensors"),
-        ("config.json", b'{"format": 2, "tensors": {"a": {"step": [3]}}}', "has step"),
+        ("config.json", b'{"format": 2, "tensors": {}}', "says no kind of model"),
+        ("config.json", b'{"kind": "vasa", "format": 2, "tensors": {"b": {}}}', "has no b.safetensors"),
+        ("config.json", b'{"kind": "vasa", "format": 2, "tensors": {"a": {"step": [3]}}}', "has step"),
     ],
 )
 def test_a_damaged_release_is_refused_by_the_name_of_its_file(tmp_path, name, content, message):

@@ -24,14 +24,13 @@ PYTHONS = ("3.11", "3.12", "3.13", "3.14")
 PLATFORMS = (("linux", "x86_64"), ("linux", "aarch64"), ("darwin", "arm64"))
 LOCKED_EXTRAS = {
     "core": (),
-    "faces": ("faces",),
     "parity": ("parity",),
     "cuda": ("cuda",),
     "tpu": ("tpu",),
     "plan": ("plan",),
-    "dev": ("dev", "faces"),
+    "dev": ("dev",),
 }
-UNLOCKED = {"hub", "torch", "wandb"}
+UNLOCKED = {"torch", "wandb"}
 """Extras that are never locked; pyproject.toml says why."""
 DISTRIBUTION = {"PIL": "pillow", "orbax": "orbax-checkpoint"}
 """Where the name to import is not the name to install."""
@@ -94,7 +93,7 @@ def test_no_module_is_a_drawer_for_everything() -> None:
 
 def test_every_import_is_a_declared_package() -> None:
     building = [Requirement(line) for line in PYPROJECT["build-system"]["requires"]]
-    declared = {canonicalize_name(item.name) for item in [*requirements("faces", "hub", "torch"), *building]}
+    declared = {canonicalize_name(item.name) for item in [*requirements("torch"), *building]}
     used = set()
     for path in [*PACKAGE, *ROOT.glob("configs/*.py"), *ROOT.glob("*.py")]:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):

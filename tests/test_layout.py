@@ -41,8 +41,8 @@ LEVEL = {
 GROUND = {("command", "errors"), ("config", "errors"), ("files", "errors")}
 """Below all rooms lie a few files, of which `errors` is the lowest."""
 DOORS = {"vasa_jax/doors/train.py", "vasa_jax/doors/infer.py"}
-SLOW_OR_OPTIONAL = {"librosa", "mediapipe", "orbax", "torch"}
-"""Never imported when a module is: the first and third are slow to start, the others come with extras."""
+SLOW_OR_OPTIONAL = {"huggingface_hub", "librosa", "mediapipe", "orbax", "torch"}
+"""Never imported when a module is: torch comes with an extra, the others are slow to start."""
 ONLY_TRAINING = {"grain", "librosa", "optax", "orbax", "tensorboardX", "tensorstore", "tyro", "wandb"}
 """What making a video must not wait for."""
 

@@ -169,14 +169,12 @@ def bundled_releases() -> dict[str, Path]:
     return {path.parent.name: path.parent for path in sorted(BUNDLED.glob("*/config.json"))}
 
 
-def load_release(folder: str | os.PathLike) -> Release:
-    """Read a release folder, or one that comes with the package, by its name ("demo").
+def read_config(folder: Path) -> dict[str, Any]:
+    """The content of a release's `config.json`, with "kind", "format" and "tensors".
 
     Raises:
-        UserError: where it is none, of another format, damaged, or where its files hold other tensors than its
-            config.json lists.
+        UserError: where the folder is no release, or one of another format.
     """
-    folder = bundled_releases().get(str(folder), check_local("the release", folder))
     written = folder / "config.json"
     if not written.is_file():
         raise UserError(
@@ -195,6 +193,20 @@ def load_release(folder: str | os.PathLike) -> Release:
         raise UserError(
             f"{written} is not of a release of format {FORMAT} ({there!r}); export the run again with this version"
         )
+    if not isinstance(config.get("kind"), str):
+        raise UserError(f"{written} says no kind of model; fetch the release again")
+    return config
+
+
+def load_release(folder: str | os.PathLike) -> Release:
+    """Read a release folder, or one that comes with the package, by its name ("demo").
+
+    Raises:
+        UserError: where it is none, of another format, damaged, or where its files hold other tensors than its
+            config.json lists.
+    """
+    folder = bundled_releases().get(str(folder), check_local("the release", folder))
+    config = read_config(folder)
     tensors = {}
     for name, shapes in config["tensors"].items():
         path = folder / f"{name}.safetensors"

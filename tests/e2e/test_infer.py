@@ -1,4 +1,3 @@
-import importlib.util
 import itertools
 import os
 import signal
@@ -93,8 +92,6 @@ def test_what_is_shown_of_a_picture_without_a_face_is_said(command, size, said):
 
 def test_the_largest_face_is_used(command, assets):
     mona_lisa = assets / "portraits" / "painting_mona_lisa.jpg"
-    if importlib.util.find_spec("mediapipe") is None:
-        pytest.skip("needs mediapipe")
     assert command(image=mona_lisa, out="found")[:1] == (0,)
     assert command(image=mona_lisa, out="cropped", crop="92,53,512")[:1] == (0,)
     found, cropped = (np.asarray(Image.open(f"{name}/000012.png"), np.float32) for name in ("found", "cropped"))

@@ -146,7 +146,6 @@ def test_a_photo_that_is_too_small_is_refused(seen):
 
 def test_the_detector_in_a_process_of_its_own_finds_the_same(assets, capfd):
     """Picture after picture, also where there is none to find."""
-    pytest.importorskip("mediapipe")
     photo = np.asarray(Image.open(assets / "portraits" / "painting_mona_lisa.jpg").convert("RGB"))
     with LandmarkerApart() as apart:
         found = [apart.find(picture) for picture in (photo, PHOTO, photo[:, ::-1])]
@@ -159,7 +158,6 @@ def test_the_detector_in_a_process_of_its_own_finds_the_same(assets, capfd):
 
 
 def test_a_detector_that_cannot_start_says_why(monkeypatch, tmp_path):
-    pytest.importorskip("mediapipe")
     monkeypatch.delenv("VASA_JAX_ASSETS", raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))
     model = tmp_path / ".cache" / "vasa-jax" / "models" / "face_landmarker.task"

@@ -19,7 +19,8 @@ from typing import Any
 from vasa_jax import config as configs
 from vasa_jax.checkpoint import flatten, unflatten, write_tensors
 from vasa_jax.command import Parser, run
-from vasa_jax.convert.pair import convert_pair, fetch_pair
+from vasa_jax.convert.hub import fetch_pair
+from vasa_jax.convert.pair import convert_pair
 from vasa_jax.convert.registry import convert, default_config, find, networks, to_torch
 from vasa_jax.convert.source import read_tensors, source_files
 from vasa_jax.errors import UserError

@@ -1,64 +1,69 @@
-"""The public pair in one step: the checkpoints of LivePortrait and JoyVASA to one release folder.
+"""The public pair: the checkpoints of LivePortrait and JoyVASA to one release folder.
 
-Files are looked up by their names in whatever folder or repository holds them, since authors move files. From the Hub
-they come through huggingface_hub, which resumes a cut download and checks what came; everything is read by the
-allow-list reader, converted once, and loaded from the release ever after. `config.json` keeps the SHA-256 of each
-source file.
+Files are looked up by their names in whatever folder or repository holds them, since authors move files. Everything is
+read by the allow-list reader, converted once, and loaded from the release ever after. `config.json` keeps the SHA-256
+of each source file. Where the files come from, if they are not at hand, is `convert.hub`.
 """
 
 import hashlib
 import os
-from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from fnmatch import fnmatchcase
+from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from vasa_jax.checkpoint import check_release_target, is_release, save_release
+from vasa_jax.checkpoint import check_release_target, save_release
 from vasa_jax.convert.registry import convert, find
 from vasa_jax.convert.source import read_tensors
 from vasa_jax.convert.torch_file import read_torch_file
-from vasa_jax.errors import UserError, reason, refusals
+from vasa_jax.errors import UserError, refusals
 from vasa_jax.inference.public import KIND
 from vasa_jax.joyvasa.template import SIZES
 
 LICENCES = "LivePortrait (Kuaishou, MIT), JoyVASA (JD Health, MIT), and the HuBERT in its file (TencentGameMate, MIT)"
 
 
-class Part(NamedTuple):
-    """A network of the pair. name: in the release. network: of the registry. file: its checkpoint's name."""
+class Half(NamedTuple):
+    """What one group of authors published.
 
-    name: str
-    network: str
-    file: str
+    repositories: of the Hub; the first that has the files counts. revision: of them.
+    files: what is read: names that a file may have, of which the first that is there counts.
+    avoid: parts of paths of other models.
+    """
 
-
-LIVEPORTRAIT = (
-    Part("appearance", "liveportrait.appearance_feature_extractor", "appearance_feature_extractor.pth"),
-    Part("motion_extractor", "liveportrait.motion_extractor", "motion_extractor.pth"),
-    Part("warping", "liveportrait.warping_module", "warping_module.pth"),
-    Part("generator", "liveportrait.spade_generator", "spade_generator.pth"),
-    Part("stitching", "liveportrait.stitching", "stitching_retargeting_module.pth"),
-    Part("retarget_lip", "liveportrait.retarget_lip", "stitching_retargeting_module.pth"),
-    Part("retarget_eye", "liveportrait.retarget_eye", "stitching_retargeting_module.pth"),
-)
-GENERATOR = Part("motion_generator", "joyvasa.motion_generator", "*.pt")
-TEMPLATE = "motion_template.pkl"
-
-
-class Repository(NamedTuple):
-    """Where the Hub keeps a model. names: the first that answers. avoid: parts of paths of other models."""
-
-    names: tuple[str, ...]
+    repositories: tuple[str, ...]
     revision: str
-    avoid: tuple[str, ...]
+    files: tuple[tuple[str, ...], ...]
+    avoid: tuple[str, ...] = ()
 
 
-REPOSITORIES = {
-    "liveportrait": Repository(("KwaiVGI/LivePortrait", "KlingTeam/LivePortrait"), "main", ("animals",)),
-    "joyvasa": Repository(("jdh-algo/JoyVASA",), "main", ()),
+APPEARANCE, MOTION = ("appearance_feature_extractor.pth",), ("motion_extractor.pth",)
+WARPING, SPADE = ("warping_module.pth",), ("spade_generator.pth",)
+CORRECTORS = ("stitching_retargeting_module.pth",)
+SPEECH, TEMPLATE = ("motion_generator_hubert_chinese.pt", "*.pt"), ("motion_template.pkl",)
+HALVES = {
+    "liveportrait": Half(
+        ("KwaiVGI/LivePortrait", "KlingTeam/LivePortrait"),
+        "main",
+        (APPEARANCE, MOTION, WARPING, SPADE, CORRECTORS),
+        ("animals",),
+    ),
+    "joyvasa": Half(("jdh-algo/JoyVASA",), "main", (SPEECH, TEMPLATE)),
 }
-"""Of each half of the pair."""
+"""Of the pair."""
+NETWORKS = {
+    "appearance": ("liveportrait.appearance_feature_extractor", APPEARANCE),
+    "motion_extractor": ("liveportrait.motion_extractor", MOTION),
+    "warping": ("liveportrait.warping_module", WARPING),
+    "generator": ("liveportrait.spade_generator", SPADE),
+    "stitching": ("liveportrait.stitching", CORRECTORS),
+    "retarget_lip": ("liveportrait.retarget_lip", CORRECTORS),
+    "retarget_eye": ("liveportrait.retarget_eye", CORRECTORS),
+    "motion_generator": ("joyvasa.motion_generator", SPEECH),
+}
+"""Of the pair, by their names in the release: the name in the registry, and the file."""
 
 Say = Callable[[str], None]
 
@@ -76,87 +81,76 @@ def convert_pair(liveportrait: str | Path, joyvasa: str | Path, out: str | Path,
         UserError: a file that is missing, doubled, damaged or of another network, or a target that is no release;
             then nothing is written.
     """
-    check_release_target(out)
-    folders = {"liveportrait": Path(liveportrait), "joyvasa": Path(joyvasa)}
-    for half, folder in folders.items():
+    paths: dict[tuple[str, ...], Path] = {}
+    for half, folder in {"liveportrait": Path(liveportrait), "joyvasa": Path(joyvasa)}.items():
         if not folder.is_dir():
             raise UserError(f"--{half} {folder} is no folder; name the one that holds its checkpoints")
-    paths = {part.file: _find(folders["liveportrait"], part.file, ("animals",)) for part in LIVEPORTRAIT}
-    paths |= {name: _find(folders["joyvasa"], name, ()) for name in (GENERATOR.file, TEMPLATE)}
+        inside = (path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+        chosen = choose(HALVES[half], inside, str(folder))
+        paths |= {names: folder / path for names, path in chosen.items()}
+    convert_files(paths, out, say)
+
+
+def convert_files(paths: Mapping[tuple[str, ...], Path], out: str | Path, say: Say = lambda line: None) -> None:
+    """Convert both halves from their files.
+
+    Args:
+        paths: of each file of `HALVES`.
+        out, say: as of `convert_pair`, and so are the errors.
+    """
+    check_release_target(out)
     tensors: dict[str, Any] = {}
-    for part in (*LIVEPORTRAIT, GENERATOR):
-        say(f"converting {part.network}")
-        tensors[part.name] = _converted(part, paths[part.file])
+    for name, (network, file) in NETWORKS.items():
+        say(f"converting {network}")
+        tensors[name] = _converted(network, paths[file])
     tensors["template"] = _template(paths[TEMPLATE])
-    sources = {path.name: _digest(path) for path in paths.values()}
+    sources = {path.name: digest(path) for path in paths.values()}
     config = {"sources": sources, "licences": LICENCES}
     save_release(out, KIND, config, tensors, "float32", _card(sources), exact=tuple(tensors))
 
 
-def fetch_pair(out: str | Path, say: Say = lambda line: None) -> Path:
-    """The release folder of the public pair: `out` if it is there, else made from the Hub.
+def choose(half: Half, paths: Iterable[str], where: str) -> dict[tuple[str, ...], str]:
+    """The files of a half among others.
 
     Args:
-        out: where it is kept.
-        say: told what is being done.
+        half: whose.
+        paths: of files, with "/", relative to what holds them.
+        where: what holds them, for messages.
+
+    Returns:
+        The path of each of `Half.files`.
 
     Raises:
-        UserError: where the Hub cannot be asked (or HF_HUB_OFFLINE is set and a file is not in its cache), or what
-            came does not convert.
+        UserError: one is missing, or there are several of its name.
     """
-    out = Path(out)
-    if is_release(out):
-        return out
-    say(f"fetching the public weights, once, to {out}: {LICENCES}")
-    folders = {half: _download(repository) for half, repository in REPOSITORIES.items()}
-    convert_pair(folders["liveportrait"], folders["joyvasa"], out, say)
-    return out
+    inside = sorted(path for path in paths if not any(part in path for part in half.avoid))
+    chosen = {}
+    for names in half.files:
+        named = ([path for path in inside if fnmatchcase(PurePosixPath(path).name, name)] for name in names)
+        found = next((some for some in named if some), [])
+        if not found:
+            raise UserError(f"{where} holds no {names[0]}; fetch it with the others")
+        if len(found) > 1:
+            raise UserError(f"{where} holds {len(found)} files {names[0]}: {found[0]} and {found[1]}; leave one")
+        chosen[names] = found[0]
+    return chosen
 
 
-def _download(repository: Repository) -> Path:
-    """A folder with one half's files."""
+def digest(path: Path) -> str:
+    """SHA-256 of a file, in hexadecimal. Raises UserError where it cannot be read."""
+    total = hashlib.sha256()
+    with refusals("read", path), path.open("rb") as file:
+        while block := file.read(1 << 24):
+            total.update(block)
+    return total.hexdigest()
+
+
+def _converted(name: str, path: Path) -> dict[str, Any]:
+    network = find(name)
     try:
-        import huggingface_hub  # pyright: ignore[reportMissingImports]
-        from huggingface_hub import errors  # pyright: ignore[reportMissingImports]
-    except ImportError as error:
-        raise UserError(
-            "huggingface_hub is not installed (the extra hub: pip install '.[hub]' in a checkout); or give both folders"
-        ) from error
-    wanted = [part.file for part in LIVEPORTRAIT] if repository.avoid else [GENERATOR.file, TEMPLATE]
-    refused = []
-    for name in repository.names:
-        try:
-            folder = huggingface_hub.snapshot_download(
-                name,
-                revision=repository.revision,
-                allow_patterns=[pattern for file in wanted for pattern in (file, f"*/{file}")],
-                ignore_patterns=[f"*{part}*" for part in repository.avoid] or None,
-            )
-            return Path(folder)
-        except (errors.HfHubHTTPError, errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled, OSError) as error:
-            refused.append(f"{name}: {reason(error)[:200]}")
-    raise UserError(
-        f"the Hub does not give the weights ({'; '.join(refused)}); fetch them elsewhere and convert the folders with "
-        "python -m vasa_jax.convert pair --liveportrait DIR --joyvasa DIR --out FOLDER"
-    )
-
-
-def _find(folder: Path, name: str, avoid: tuple[str, ...]) -> Path:
-    found = {path: str(path.relative_to(folder)) for path in sorted(folder.rglob(name))}
-    inside = [path for path, where in found.items() if not any(part in where for part in avoid)]
-    if len(inside) == 1:
-        return inside[0]
-    if not inside:
-        raise UserError(f"{folder} holds no {name}; fetch it with the others")
-    raise UserError(f"{folder} holds {len(inside)} files {name}: {inside[0]} and {inside[1]}; leave one")
-
-
-def _converted(part: Part, path: Path) -> dict[str, Any]:
-    network = find(part.network)
-    try:
-        return convert(part.network, read_tensors(path, network.inside))
+        return convert(name, read_tensors(path, network.inside))
     except UserError as error:
-        raise UserError(f"{path} is no checkpoint of {part.network}: {error}") from error
+        raise UserError(f"{path} is no checkpoint of {name}: {error}") from error
 
 
 def _template(path: Path) -> dict[str, np.ndarray]:
@@ -178,14 +172,6 @@ def _statistics() -> Iterator[str]:
             yield from (f"min_{name}", f"max_{name}")
 
 
-def _digest(path: Path) -> str:
-    total = hashlib.sha256()
-    with refusals("read", path), path.open("rb") as file:
-        while block := file.read(1 << 24):
-            total.update(block)
-    return total.hexdigest()
-
-
 def _card(sources: Mapping[str, str]) -> str:
-    rows = [f"* {os.path.basename(name)}: sha256 {digest[:16]}" for name, digest in sources.items()]
+    rows = [f"* {os.path.basename(name)}: sha256 {total[:16]}" for name, total in sources.items()]
     return "\n".join(["# The public pair: LivePortrait and JoyVASA", "", f"Converted from: {LICENCES}.", "", *rows, ""])

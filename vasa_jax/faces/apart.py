@@ -5,7 +5,6 @@ process is `python -m vasa_jax.faces -`: arrays (.npy) go in one after the other
 """
 
 import contextlib
-import importlib.util
 import io
 import json
 import os
@@ -24,13 +23,7 @@ class LandmarkerApart:
     """Finds faces as `Landmarker` does; a context manager."""
 
     def __init__(self):
-        """Start the process; whether the detector works there is known at the first picture.
-
-        Raises:
-            NoDetectorError: where MediaPipe is not installed.
-        """
-        if importlib.util.find_spec("mediapipe") is None:
-            raise NoDetectorError("mediapipe is not installed (the extra faces: pip install '.[faces]' in a checkout)")
+        """Start the process; whether the detector works there is known at the first picture."""
         paths = os.pathsep.join(path for path in sys.path if path)
         self._told = tempfile.TemporaryFile()  # noqa: SIM115 (closed with the process)
         self._process = subprocess.Popen(

@@ -2,11 +2,10 @@
 
 It was trained by others on real faces and reads 52 ARKit blend shapes and a head transform off a picture (Grishchenko
 et al. 2020, "Attention Mesh"; Blendshapes V2, 2023); VASA-1 section 4 too judges with networks it did not train. Needs
-the extra `[faces]` and the file `face_landmarker.task`; nothing is downloaded here. Its shapes are scores, not angles,
-so they are compared by correlation only.
+the file `face_landmarker.task`; nothing is downloaded here. Its shapes are scores, not angles, so they are compared by
+correlation only.
 """
 
-import importlib.util
 from pathlib import Path
 from typing import NamedTuple
 
@@ -44,8 +43,6 @@ def why_unavailable(assets: str | Path | None) -> str:
         return "VASA_JAX_ASSETS is not set"
     if not (Path(assets) / MODEL_FILE).is_file():
         return f"{MODEL_FILE} is not in {assets}"
-    if importlib.util.find_spec("mediapipe") is None:
-        return "mediapipe is not installed (extra [faces])"
     return ""
 
 
