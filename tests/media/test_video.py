@@ -1,7 +1,9 @@
 import itertools
 import os
+import struct
 import subprocess
 import sys
+from fractions import Fraction
 from pathlib import Path
 
 import av
@@ -10,7 +12,7 @@ import pytest
 from PIL import Image
 
 from vasa_jax.media.audio import open_sound
-from vasa_jax.media.video import COMMENT, TITLE, FrameWriter, VideoWriter, is_frame_folder, read_video
+from vasa_jax.media.video import COMMENT, TITLE, FrameWriter, VideoWriter, is_frame_folder, read_rate, read_video
 
 ROOT = Path(__file__).parents[2]
 BLACK, WHITE = (np.full((64, 64, 3), level, np.uint8) for level in (0, 255))
@@ -250,6 +252,36 @@ def test_reading_what_is_no_video(tmp_path):
     (tmp_path / "a.mp4").write_bytes(b"letter" * 100)
     with pytest.raises(ValueError, match="not a video"):
         next(read_video(tmp_path / "a.mp4"))
+
+
+@pytest.mark.parametrize("matrix, turns", [((0, 1, -1, 0), 3), ((0, -1, 1, 0), 1), ((-1, 0, 0, -1), 2)])
+def test_a_video_is_read_upright(tmp_path, matrix, turns):
+    """As telephones store it: the matrix of the track's header maps x and y to a x + c y and b x + d y."""
+    picture = np.zeros((48, 64, 3), np.uint8)
+    picture[:16, :16], picture[:16, 48:] = 255, 128
+    with VideoWriter(tmp_path / "a.mp4", 25, (48, 64)) as writer:
+        writer.write(picture)
+    data = bytearray((tmp_path / "a.mp4").read_bytes())
+    at = data.find(b"tkhd") + 44
+    a, b, c, d = (number << 16 for number in matrix)
+    data[at : at + 36] = struct.pack(">9i", a, b, 0, c, d, 0, 0, 0, 1 << 30)
+    (tmp_path / "a.mp4").write_bytes(data)
+    (frame,) = read_video(tmp_path / "a.mp4")
+    np.testing.assert_allclose(frame, np.rot90(picture, turns), atol=30)
+    y, x = np.mgrid[:48, :64]
+    places = np.stack([matrix[0] * x + matrix[2] * y, matrix[1] * x + matrix[3] * y], -1)
+    x, y = np.moveaxis(places - places.min((0, 1)), -1, 0)
+    assert np.abs(frame[y, x].astype(int) - picture).mean() < 3
+
+
+def test_the_rate_of_a_video(tmp_path, assets: Path):
+    with VideoWriter(tmp_path / "a.mp4", Fraction(30000, 1001), 64) as writer:
+        for _ in range(30):
+            writer.write(BLACK)
+    assert read_rate(tmp_path / "a.mp4") == Fraction(30000, 1001)
+    assert read_rate(assets / "video" / "talk_d20.mp4") == 25 and read_rate(assets / "video" / "talk_d10.mp4") == 30
+    with pytest.raises(ValueError, match="no such video"):
+        read_rate(tmp_path / "none.mp4")
 
 
 def test_real_videos(assets: Path):

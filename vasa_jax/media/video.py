@@ -17,6 +17,7 @@ from types import TracebackType
 
 import av
 import numpy as np
+from av.container import InputContainer
 from av.error import FFmpegError
 from PIL import Image, PngImagePlugin
 
@@ -293,20 +294,37 @@ def is_frame_folder(path: str | os.PathLike) -> bool:
 
 
 def read_video(path: str | os.PathLike) -> Iterator[np.ndarray]:
-    """Yields the frames of a video file, uint8 (height, width, 3) RGB, one at a time.
+    """Yields the frames of a video file, uint8 (height, width, 3) RGB, one at a time, upright as the file asks.
 
     Raises:
         UserError: no such file, or no video in it.
     """
+    with _open_video(path) as container:
+        container.streams.video[0].thread_type = "AUTO"
+        for frame in container.decode(video=0):
+            picture = frame.to_ndarray(format="rgb24")
+            turns = round(frame.rotation / 90) % 4  # telephones store how they were held
+            yield np.ascontiguousarray(np.rot90(picture, turns)) if turns else picture
+
+
+def read_rate(path: str | os.PathLike) -> Fraction:
+    """Frames a second of a video file, on average. Raises UserError as `read_video`, or where the file does not say."""
+    with _open_video(path) as container:
+        rate = container.streams.video[0].average_rate
+    if not rate:
+        raise UserError(f"{path} does not say how many frames a second it shows; convert it to an .mp4 file")
+    return rate
+
+
+@contextlib.contextmanager
+def _open_video(path: str | os.PathLike) -> Iterator[InputContainer]:
     if not Path(path).is_file():
         raise UserError(f"{path}: no such video file")
     try:
         with open_container(whole(path)) as (container, _):
             if not container.streams.video:
                 raise UserError(f"{path} holds no video")
-            container.streams.video[0].thread_type = "AUTO"
-            for frame in container.decode(video=0):
-                yield frame.to_ndarray(format="rgb24")
+            yield container
     except FFmpegError as error:
         raise UserError(f"{path} is not a video that PyAV can read ({error.strerror})") from error
 
