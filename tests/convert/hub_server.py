@@ -10,6 +10,9 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import pytest
+from huggingface_hub import constants
+
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
@@ -33,10 +36,8 @@ class Hub:
 
     def fetched(self) -> list[str]:
         """Paths of the files whose content was asked for."""
-        return [path.partition(f"/resolve/{COMMIT}/")[2] for method, path, _ in self.asked if self._gives(method, path)]
-
-    def _gives(self, method: str, path: str) -> bool:
-        return method == "GET" and "/resolve/" in path
+        given = f"/resolve/{COMMIT}/"
+        return [path.partition(given)[2] for method, path, _ in self.asked if method == "GET" and given in path]
 
     def entry(self, repository: str, path: str) -> dict:
         """A file as the Hub lists it."""
@@ -129,6 +130,14 @@ def serve() -> Iterator[Hub]:
     finally:
         server.shutdown()
         server.server_close()
+
+
+def use(hub: Hub, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lead huggingface_hub, which read its environment when it was imported, to a Hub and a cache."""
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(cache))
+    monkeypatch.setattr(constants, "ENDPOINT", hub.url)
+    template = hub.url + "/{repo_id}/resolve/{revision}/{filename}"
+    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
 
 
 _SEEN: dict[Path, tuple[int, str]] = {}

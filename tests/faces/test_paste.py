@@ -6,6 +6,7 @@ from scipy.ndimage import gaussian_filter
 
 from vasa_jax.faces.box import Box
 from vasa_jax.faces.paste import Pasting
+from vasa_jax.media.image import over_grey
 
 BOXES = [
     Box(90.0, 70.0, 80.0),
@@ -57,6 +58,33 @@ def test_outside_of_the_box_nothing_is_touched(box):
     np.testing.assert_array_equal(pasted[outside], whole[outside])
     np.testing.assert_array_equal(pasted[..., 3], whole[..., 3])
     assert (pasted != whole).any()
+
+
+def test_transparency_stays_and_a_change_is_as_large_as_over_grey():
+    """What is seen over grey is what the photo over grey, pasted by itself, becomes, where colours allow."""
+    whole = photo(channels=4, blur=9.0)
+    low, high = np.quantile(whole[..., 3], (0.1, 0.9))
+    whole[..., 3] = np.clip((whole[..., 3] - low) / (high - low) * 255, 0, 255).astype(np.uint8)
+    box = Box(90.0, 70.0, 80.0, 15.0)
+    pasting, opaque = Pasting(whole, box, 64), Pasting(over_grey(whole), box, 64)
+    np.testing.assert_array_equal(pasting.paste(pasting.crop), whole)
+    frame = (pasting.crop * 0.9 + 12).astype(np.uint8)
+    pasted = pasting.paste(frame)
+    np.testing.assert_array_equal(pasted[..., 3], whole[..., 3])
+    inside = (pasted[..., :3] > 0).all(-1) & (pasted[..., :3] < 255).all(-1) & (whole[..., 3] > 0)
+    apart = np.abs(over_grey(pasted).astype(int) - opaque.paste(frame))[inside]
+    assert inside.mean() > 0.5 and apart.max() <= 2 and apart.mean() < 0.1
+    assert (pasted[whole[..., 3] == 0] == whole[whole[..., 3] == 0]).all()
+
+
+def test_frames_may_be_kept():
+    pasting = Pasting(photo(), Box(90, 70, 100), 64)
+    first = pasting.paste(pasting.crop // 2)
+    kept = first.copy()
+    pasting.paste(255 - pasting.crop)
+    np.testing.assert_array_equal(first, kept)
+    first[:] = 0
+    assert pasting.paste(pasting.crop // 2).any()
 
 
 def test_the_border_is_soft_and_the_middle_whole():

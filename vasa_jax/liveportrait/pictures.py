@@ -16,6 +16,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float, UInt8
 
+from vasa_jax.faces.box import Box
 from vasa_jax.faces.landmarks import LEFT_EYE, MOUTH, RIGHT_EYE
 
 LONGEST = 1280
@@ -24,6 +25,8 @@ CROP = 512
 """Side of the crop, and of a rendered frame."""
 SCALE, UP = 2.3, -0.125
 """Side of the crop in sides of the face's box, and the shift of its centre down the face, in sides of the crop."""
+DRIVER_SCALE, DRIVER_UP = 2.2, -0.1
+"""The same of the crop of a driving video, which is not turned and is the mean over its frames."""
 INNER_LIPS = (13, 14)
 EXTENT = (
     *(127, 234, 93, 132, 58, 172, 136, 150, 149, 176, 148, 152, 377, 400, 378, 379, 365, 397, 288, 361, 323, 454, 356),
@@ -96,6 +99,19 @@ def find_crop(
         np.float32,
     )
     return Transform(to_crop, np.linalg.inv(to_crop).astype(np.float32))
+
+
+def find_box(points: Float[np.ndarray, "478 2"], scale: float = SCALE, up: float = UP, upright: bool = True) -> Box:
+    """What `find_crop` finds, as a box of the photo, whose coordinates are continuous.
+
+    Args:
+        points: landmarks in pixels of the photo, a pixel's centre at .5 (`faces.landmarks`).
+        scale, up, upright: as in `find_crop`.
+    """
+    transform = find_crop(np.asarray(points) - 0.5, CROP, scale, up, upright)
+    x, y, _ = transform.to_photo @ np.array([(CROP - 1) / 2, (CROP - 1) / 2, 1.0]) + 0.5
+    across = transform.to_crop[0, :2]
+    return Box(float(x), float(y), float(CROP / np.hypot(*across)), float(np.degrees(np.arctan2(across[1], across[0]))))
 
 
 def cut(photo: UInt8[np.ndarray, "h w 3"], transform: Transform, size: int = CROP) -> UInt8[np.ndarray, "n n 3"]:

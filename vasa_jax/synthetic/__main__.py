@@ -35,7 +35,7 @@ SECONDS, SIZE = 6.0, 256
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
     """Read and check the flags; UserError for what cannot be done."""
     parser = Parser(prog="vasa-synthetic", description="Film a synthetic person who says nonsense.")
-    parser.add_argument("--out", type=Path, help="a video with sound (.mp4, .m4v, .mov, .mkv)")
+    parser.add_argument("--out", type=Path, help="a video with sound (.mp4, .m4v, .mov, .mkv, .webm)")
     parser.add_argument("--portrait", type=Path, help=f"a neutral frontal picture of {PORTRAIT_SIZE} pixels (.png)")
     parser.add_argument("--speech", type=Path, help="what the person says (.wav)")
     parser.add_argument("--seed", type=int, default=0, help="decides person, voice, words and acting (default 0)")

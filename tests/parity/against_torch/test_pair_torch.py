@@ -1,16 +1,22 @@
 """The public pair, from files that torch wrote to a frame of the original pipeline."""
 
+import filecmp
 import pickle
+import resource
 from pathlib import Path
 
 import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch
+from huggingface_hub import constants
 
+from tests.convert.hub_server import serve, use
 from tests.parity import fixtures
 from tests.parity import pipeline_fixtures as inputs
 from vasa_jax.convert.__main__ import main
+from vasa_jax.convert.hub import find_release
+from vasa_jax.errors import UserError
 from vasa_jax.geometry.rotation import rotation_matrix
 from vasa_jax.inference.public import KIND
 from vasa_jax.joyvasa.template import FaceMotion, smooth
@@ -98,3 +104,42 @@ def test_half_a_pair_and_strangers_are_refused(files, pair, tmp_path, capsys):
     assert "motion_generator" in refused(*halves[:2], "--joyvasa", other)
     with pytest.raises(ValueError, match=f"not '{KIND}'"):
         load_public("vasa_jax/models/demo")
+
+
+@pytest.fixture
+def hub(files, tmp_path, monkeypatch):
+    """A Hub that has both halves, LivePortrait's under its second owner and with what the pair does not read."""
+    halves = {
+        name: {path.relative_to(files / half).as_posix(): path for path in (files / half).rglob("*.*")}
+        for name, half in {"KlingTeam/LivePortrait": "liveportrait", "jdh-algo/JoyVASA": "joyvasa"}.items()
+    }
+    halves["KlingTeam/LivePortrait"] |= {"liveportrait_animals/base_models/motion_extractor.pth": b"of animals"}
+    with serve() as served:
+        use(served, tmp_path / "hub", monkeypatch)
+        served.repositories |= halves
+        yield served
+
+
+def test_the_hub_gives_the_same_release(files, pair, hub, tmp_path, monkeypatch):
+    said = []
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    folder = find_release("joyvasa", said.append)
+    assert folder == tmp_path / "home" / ".cache" / "vasa-jax" / "releases" / "joyvasa"
+    names = sorted(path.name for path in (files / "release").iterdir())
+    assert sorted(path.name for path in folder.iterdir()) == names
+    assert filecmp.cmpfiles(files / "release", folder, names, shallow=False) == (names, [], [])
+    assert len(hub.fetched()) == 7 and sum("MIT" in line for line in said) == 1
+    asked, told = len(hub.asked), len(said)
+    assert find_release("joyvasa", said.append) == folder and (len(hub.asked), len(said)) == (asked, told)
+
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)  # the checkpoints are at hand, and the disk is full
+    monkeypatch.setenv("HOME", str(tmp_path / "full"))
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, hard))
+    try:
+        with pytest.raises(UserError, match="cannot write .*/releases/joyvasa"):
+            find_release("joyvasa")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    left = {path.name for path in (tmp_path / "full" / ".cache" / "vasa-jax" / "releases").iterdir()}
+    assert left == {"joyvasa.lock"} and len(hub.asked) == asked
