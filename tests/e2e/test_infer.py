@@ -34,7 +34,7 @@ def command(folder, release, capsys):
     """Runs infer.py in this process; returns exit code, stdout and stderr."""
 
     def run(**flags) -> tuple[int, str, str]:
-        steps = None if flags.get("motion") else 2
+        steps = None if flags.get("driving") else 2
         flags = {
             "image": "face.png",
             "audio": "speech.wav",
@@ -69,7 +69,7 @@ def test_a_video_with_sound(command, folder):
 
 
 def test_a_folder_of_pictures_is_the_same_for_the_same_seed(command):
-    options = {"gaze": "-5,10", "distance": 1.5, "emotion": "happy:0.6", "crop": "5,5,40", "size": 48}
+    options = {"gaze": "-5,10", "distance": 1.5, "emotion": "happy:0.6", "box": "5,5,40", "size": 48}
     for out, seed in (("a/", 1), ("b", 1), ("c", 2)):
         assert command(out=out, seed=seed, **options)[0] == 0
     a, b, c = (np.stack([np.asarray(Image.open(path)) for path in sorted(Path(name).iterdir())]) for name in "abc")
@@ -80,20 +80,20 @@ def test_a_folder_of_pictures_is_the_same_for_the_same_seed(command):
 
 @pytest.mark.parametrize(
     "size, said",
-    [((40, 80), "its upper square is used (--crop 0,0,40)"), ((80, 40), "its central square"), ((50, 50), "its whole")],
+    [((40, 80), "its upper square is used (--box 0,0,40)"), ((80, 40), "its central square"), ((50, 50), "its whole")],
 )
 def test_what_is_shown_of_a_picture_without_a_face_is_said(command, size, said):
     Image.new("RGB", size, "red").save("other.png")
     code, _, err = command(image="other.png", size=16)
     lines = [line for line in err.splitlines() if line.startswith("infer: ")]
     assert code == 0 and len(lines) == 1 and said in lines[0]
-    assert "infer: " not in command(image="other.png", size=16, crop="0,0,20")[2]
+    assert "infer: " not in command(image="other.png", size=16, box="0,0,20")[2]
 
 
 def test_the_largest_face_is_used(command, assets):
     mona_lisa = assets / "portraits" / "painting_mona_lisa.jpg"
     assert command(image=mona_lisa, out="found")[:1] == (0,)
-    assert command(image=mona_lisa, out="cropped", crop="92,53,512")[:1] == (0,)
+    assert command(image=mona_lisa, out="cropped", box="92,53,512")[:1] == (0,)
     found, cropped = (np.asarray(Image.open(f"{name}/000012.png"), np.float32) for name in ("found", "cropped"))
     assert np.abs(found - cropped).mean() < 1.0
 
@@ -103,14 +103,14 @@ def test_names_that_libraries_take_for_something_else(command, name):
     assert command(out=f"{name}.mp4", save_motion=f"{name}.npz")[0] == 0
     Path("face.png").rename(f"{name}.png")
     Path("speech.wav").rename(f"{name}.wav")
-    assert command(image=f"{name}.png", audio=f"{name}.wav", out=name + "/", motion=f"./{name}.npz")[0] == 0
+    assert command(image=f"{name}.png", audio=f"{name}.wav", out=name + "/", driving=f"./{name}.npz")[0] == 0
     assert len(list(Path(name).iterdir())) == 25
 
 
 def test_motion_is_stored_and_replayed(command):
     assert command(out="a", save_motion="m.npz")[0] == 0
-    assert command(out="b", motion="m.npz", audio=None)[0] == 0
-    assert command(motion="m.npz")[0] == 0
+    assert command(out="b", driving="m.npz", audio=None)[0] == 0
+    assert command(driving="m.npz")[0] == 0
     for path in Path("a").iterdir():
         np.testing.assert_array_equal(Image.open(path), Image.open(Path("b") / path.name))
     assert len(list(read_video("talk.mp4"))) == 25
@@ -127,8 +127,8 @@ BAD = {
     "text as sound": ({"audio": "letter.txt"}, "letter.txt is not a sound"),
     "image as sound": ({"audio": "face.png"}, "not a sound"),
     "NaN in a sound": ({"audio": "nan.wav"}, "NaN"),
-    "neither": ({"audio": None}, "neither --audio nor --motion"),
-    "model": ({"model": "nobody"}, "no model 'nobody'"),
+    "neither": ({"audio": None}, "neither --audio nor --driving"),
+    "model": ({"model": "nobody"}, "the model 'nobody' is not there"),
     "gaze": ({"gaze": "away"}, "gaze 'away'"),
     "distance": ({"distance": 9}, "distance 9"),
     "distance text": ({"distance": "far"}, "--distance"),
@@ -147,33 +147,41 @@ BAD = {
     "size for a wall of pictures": ({"size": 100000, "out": "a/"}, "give 16 to 4096"),
     "size 0": ({"size": 0}, "--size 0"),
     "out is the image": ({"out": "a.mp4", "image": "a.mp4"}, "--out a.mp4 would overwrite --image a.mp4"),
-    "motion is the motion": ({"motion": "m.npz", "save_motion": "./m.npz"}, "would overwrite --motion m.npz"),
+    "motion is the motion": ({"driving": "m.npz", "save_motion": "./m.npz"}, "would overwrite --driving m.npz"),
     "motion among the frames": ({"out": "a/", "save_motion": "a/m.npz"}, "get in each other's way"),
     "motion among old frames": ({"out": "empty", "save_motion": "empty/m.npz"}, "get in each other's way"),
     "options of a generator": (
-        {"motion": "m.npz", "gaze": "left", "guidance_audio": 0.5, "seed": 0},
-        "--gaze, --guidance-audio, --seed has no effect",
+        {"driving": "m.npz", "gaze": "left", "guidance_audio": 0.5, "seed": 0},
+        "seed, guidance_audio, gaze would do nothing",
     ),
     "image with a long name": ({"image": "a" * 300}, "no such image file"),
-    "motion with a long name": ({"motion": "a" * 300}, "no such motion file"),
-    "model with a long name": ({"model": "a" * 300}, "there is no model"),
+    "driver with a long name": ({"driving": "a" * 300}, "no such video file"),
+    "model with a long name": ({"model": "a" * 300}, "is not there"),
     "long name": ({"out": "a" * 252 + ".mp4"}, "shorten it"),
-    "crop text": ({"crop": "1,2"}, "--crop '1,2'"),
-    "crop outside": ({"crop": "30,30,40"}, "leaves the picture"),
-    "motion": ({"motion": "letter.txt"}, "letter.txt is not a motion file"),
+    "box text": ({"box": "1,2"}, "--box '1,2'"),
+    "box outside": ({"box": "90,90,40"}, "outside of the picture"),
+    "face text": ({"face": "first"}, "--face 'first' names no face"),
+    "position text": ({"position": "1"}, "--position '1' is not x,y"),
+    "amplitude": ({"amplitude": 9}, "amplitude 9 is out of range"),
+    "no motion": ({"driving": "letter.npz"}, "letter.npz is not a motion file"),
+    "text as a driving video": ({"driving": "letter.txt"}, "letter.txt is not a video"),
+    "text as LivePortrait's motion": ({"driving": "letter.pkl"}, "letter.pkl"),
+    "show crop": ({"show_crop": "c.jpg"}, "must end in .png"),
+    "neither image nor jobs": ({"image": None}, "there is no --image"),
     "save motion": ({"save_motion": "m.txt"}, ".npz"),
     "out suffix": ({"out": "talk.gif"}, "must end in"),
     "out folder": ({"out": "none/talk.mp4"}, "no folder"),
     "full folder": ({"out": "full/"}, "not an empty folder"),
     "out is a file": ({"out": "letter.txt/talk.mp4"}, "no folder"),
     "unknown flag": ({"sped": 3}, "--sped"),
-    "no out": ({"out": None}, "--out"),
+    "no out": ({"out": None}, "there is no --out"),
 }
 
 
 @pytest.mark.parametrize("flags, message", BAD.values(), ids=BAD.keys())
 def test_bad_input_ends_in_one_line(command, folder, flags, message):
-    Path("letter.txt").write_text("dear reader\n" * 100)
+    for suffix in ("txt", "npz", "pkl"):
+        Path(f"letter.{suffix}").write_text("dear reader\n" * 100)
     Image.new("RGB", (1, 1)).save("pixel.png")
     Path("empty.wav").touch()
     soundfile.write("zero.wav", np.zeros(0), 16000)

@@ -4,6 +4,8 @@ import pytest
 from vasa_jax.arrays import Motion
 from vasa_jax.inference.motion_file import load_motion, record, save_motion
 
+SHAPES = Motion((6,), (5,))
+
 
 def stretch(frames: int, seed: int = 0) -> Motion:
     draw = np.random.default_rng(seed).normal
@@ -14,15 +16,15 @@ def test_round_trip(tmp_path):
     kept = []
     for part in record(iter([stretch(8), stretch(3, 1)]), kept):
         assert part is kept[-1]
-    save_motion(tmp_path / "m.npz", kept)
-    loaded = load_motion(tmp_path / "m.npz", 5)
+    save_motion(tmp_path / "m.npz", "vasa", kept)
+    loaded = load_motion(tmp_path / "m.npz", "vasa", SHAPES)
     for whole, parts in zip(loaded, zip(*kept, strict=True), strict=True):
         np.testing.assert_array_equal(whole, np.concatenate(parts))
     assert [path.name for path in tmp_path.iterdir()] == ["m.npz"]
 
 
 def write(path, **changes):
-    arrays = {"pose": np.zeros((4, 6)), "dynamics": np.zeros((4, 5)), "fps": 25} | changes
+    arrays = {"pose": np.zeros((4, 6)), "dynamics": np.zeros((4, 5)), "fps": 25, "kind": "vasa"} | changes
     np.savez(path, **{name: value for name, value in arrays.items() if value is not None})
 
 
@@ -31,12 +33,14 @@ def write(path, **changes):
     [
         ({"pose": None}, "is not a motion file"),
         ({"fps": None}, "is not a motion file"),
+        ({"kind": None}, "is not a motion file"),
+        ({"kind": "liveportrait-joyvasa"}, "of a model of kind 'liveportrait-joyvasa'; this one is 'vasa'"),
         ({"pose": np.zeros((3, 6))}, "needs"),
         ({"pose": np.zeros((4, 7))}, "needs"),
         ({"dynamics": np.zeros((4, 128))}, "needs"),
         ({"pose": np.zeros((0, 6)), "dynamics": np.zeros((0, 5))}, "needs"),
         ({"pose": np.full((4, 6), np.nan)}, "NaN"),
-        ({"dynamics": np.full((4, 5), "a")}, "must hold numbers"),
+        ({"dynamics": np.full((4, 5), "a")}, "must be numbers"),
         ({"fps": 30}, "30 frames a second"),
         ({"pose": np.array([{}, {}], object)}, "is not a motion file"),
     ],
@@ -44,7 +48,7 @@ def write(path, **changes):
 def test_files_that_are_refused(tmp_path, changes, message):
     write(tmp_path / "m.npz", **changes)
     with pytest.raises(ValueError, match=message) as error:
-        load_motion(tmp_path / "m.npz", 5)
+        load_motion(tmp_path / "m.npz", "vasa", SHAPES)
     assert "\n" not in str(error.value)
 
 
@@ -52,19 +56,19 @@ def test_files_that_are_refused(tmp_path, changes, message):
 def test_files_that_hold_no_arrays(tmp_path, content):
     (tmp_path / "m.npz").write_bytes(content)
     with pytest.raises(ValueError, match="is not a motion file"):
-        load_motion(tmp_path / "m.npz", 5)
+        load_motion(tmp_path / "m.npz", "vasa", SHAPES)
 
 
 def test_a_single_array_is_refused(tmp_path):
     np.save(tmp_path / "m.npy", np.zeros((4, 6)))
     with pytest.raises(ValueError, match="is not a motion file"):
-        load_motion(tmp_path / "m.npy", 5)
+        load_motion(tmp_path / "m.npy", "vasa", SHAPES)
 
 
 def test_names_that_are_refused(tmp_path):
     with pytest.raises(ValueError, match="no such motion file"):
-        load_motion(tmp_path / "none.npz", 5)
+        load_motion(tmp_path / "none.npz", "vasa", SHAPES)
     with pytest.raises(ValueError, match="must end in .npz"):
-        save_motion(tmp_path / "m.txt", [stretch(1)])
+        save_motion(tmp_path / "m.txt", "vasa", [stretch(1)])
     with pytest.raises(ValueError, match="no folder"):
-        save_motion(tmp_path / "none" / "m.npz", [stretch(1)])
+        save_motion(tmp_path / "none" / "m.npz", "vasa", [stretch(1)])

@@ -10,7 +10,9 @@ import pytest
 
 from tests.inference.tiny import MOTION
 from vasa_jax.errors import UserError
+from vasa_jax.faces.box import Box
 from vasa_jax.inference.controls import make_controls
+from vasa_jax.inference.pair import Options
 from vasa_jax.inference.program import KEPT, Program
 from vasa_jax.inference.session import session_start
 from vasa_jax.motion.audio_features import slice_samples
@@ -89,7 +91,8 @@ def test_other_numbers_compile_nothing(model):
 
     def step(seed=0, guidance=None, **controls):
         carry, asked = session_start(MOTION, jax.random.key(seed)), make_controls(**controls)
-        return np.asarray(model.motion.step(carry, sound, asked, steps=1, guidance=guidance or {"audio": 1.0})[1].pose)
+        options = Options(1, tuple({"gaze": 0.0, **(guidance or {"audio": 1.0})}.items()))
+        return np.asarray(model.motion.step(carry, sound, MOTION.window, MOTION.window, asked, options)[1].pose)
 
     first = step()
     with compilations() as compiled:
@@ -106,8 +109,8 @@ def test_what_a_model_prepares_is_what_it_runs(model):
         programs = model.face.programs | model.motion.programs
         return {(name, form) for name, program in programs.items() for form in program._forms}
 
-    model.prepare(steps=2, guidance_gaze=0.0)
+    model.pair.prepare(Options(2, (("gaze", 0.0),)))
     prepared = forms()
-    face, sound = np.full((32, 32, 3), 0.5), np.zeros(640, np.float32)
-    list(model.animate(face, sound, steps=2, guidance_gaze=0.0))
+    face, sound = np.full((32, 32, 3), 128, np.uint8), np.zeros(640, np.float32)
+    list(model.animate(face, sound, steps=2, guidance_gaze=0.0, box=Box(16, 16, 32)))
     assert forms() == prepared

@@ -7,19 +7,21 @@ from tests.inference.tiny import MOTION
 from vasa_jax.audio.loudness import unheard
 from vasa_jax.inference.controls import make_controls
 from vasa_jax.inference.offline import Model, windows
+from vasa_jax.inference.pair import Options, Sound
 from vasa_jax.inference.session import session_start
 from vasa_jax.motion.audio_features import LEAD, hear, slice_samples
 from vasa_jax.motion.config import AudioEncoderConfig, MotionConfig
 from vasa_jax.motion.statistics import normalise
 
 W, K = MOTION.window, MOTION.context
+NEEDS = Sound(LEAD, slice_samples(1) - LEAD - 640, W)
 NOISE = np.random.default_rng(0).uniform(-0.3, 0.3, 640 * 3 * W).astype(np.float32)
 
 
 def run(model: Model, sound: np.ndarray, seed: int = 0, steps: int = 2):
     carry = session_start(MOTION, jax.random.key(seed))
-    for samples, _ in windows([sound], W):
-        carry, motion = model.motion.step(carry, jnp.asarray(samples), make_controls(), steps=steps)
+    for samples, _ in windows([sound], NEEDS):
+        carry, motion = model.motion.step(carry, jnp.asarray(samples), W, W, make_controls(), Options(steps))
         yield carry, motion
 
 
@@ -38,8 +40,9 @@ def test_the_carry_holds_the_last_frames_and_their_sound(model):
 def test_the_first_window_has_no_context(model):
     start = session_start(MOTION, jax.random.key(0))
     poisoned = start._replace(motion=start.motion + jnp.nan, audio=start.audio + jnp.nan)
-    samples = jnp.asarray(next(windows([NOISE], W))[0])
-    clean, other = (model.motion.step(carry, samples, make_controls(), steps=2)[1] for carry in (start, poisoned))
+    samples = jnp.asarray(next(windows([NOISE], NEEDS))[0])
+    asked = make_controls(), Options(2)
+    clean, other = (model.motion.step(carry, samples, W, W, *asked)[1] for carry in (start, poisoned))
     jax.tree.map(np.testing.assert_array_equal, clean, other)
 
 
@@ -62,12 +65,42 @@ def test_a_window_hears_96_samples_past_its_end_and_no_more(model):
     jax.tree.map(np.testing.assert_array_equal, first, other)
 
 
+def test_a_session_remembers_what_it_emitted_at_any_hop(model):
+    """Hops of 3 frames: the context of 4 reaches over two steps, with the sound and the level that belong to them."""
+    hop, carry = 3, session_start(MOTION, jax.random.key(0))
+    whole = np.pad(NOISE, (LEAD, slice_samples(W)))
+    emitted = []
+    for number in range(4):
+        samples = jnp.asarray(whole[number * hop * 640 :][: slice_samples(W)])
+        carry, motion = model.motion.step(carry, samples, W, hop, make_controls(), Options(2))
+        emitted.append(normalise(model.motion.statistics, motion))
+        assert motion.pose.shape == (hop, 6)
+    state, heard = hear(unheard(1), jnp.asarray(whole[None, : slice_samples(4 * hop)]))
+    np.testing.assert_allclose(carry.audio, heard[:, -K:], atol=1e-4)
+    np.testing.assert_allclose(carry.motion[0], np.concatenate(emitted)[-K:], atol=1e-4)
+    for now, then in zip(carry.loudness, state, strict=True):
+        np.testing.assert_allclose(now, then, rtol=1e-4)
+    assert carry.known.all() and carry.window == 4
+
+
+def test_sound_that_is_not_heard_yet_counts_for_nothing(model):
+    carry = session_start(MOTION, jax.random.key(0))
+    samples = np.array(next(windows([NOISE], NEEDS))[0])
+    later = np.where(np.arange(len(samples)) < LEAD + 5 * 640 + 96, samples, 0.0).astype(np.float32)
+
+    def step(sound, heard):
+        return model.motion.step(carry, jnp.asarray(sound), heard, 2, make_controls(), Options(2))[1].pose
+
+    np.testing.assert_array_equal(step(samples, 5), step(later, 5))
+    assert np.abs(step(samples, W) - step(later, W)).max() > 1e-5
+
+
 def test_windows_draw_their_own_noise(model):
     silence = np.zeros(640 * 2 * W, np.float32)
     start = session_start(MOTION, jax.random.key(0))
-    samples = jnp.asarray(next(windows([silence], W))[0])
+    samples = jnp.asarray(next(windows([silence], NEEDS))[0])
     draws = [
-        model.motion.step(start._replace(window=jnp.int32(number)), samples, make_controls(), steps=2)[1].pose
+        model.motion.step(start._replace(window=jnp.int32(number)), samples, W, W, make_controls(), Options(2))[1].pose
         for number in (0, 1, 0)
     ]
     assert np.abs(draws[0] - draws[1]).max() > 1e-3
@@ -76,11 +109,11 @@ def test_windows_draw_their_own_noise(model):
 
 def test_distance_is_a_factor_of_the_training_mean(model, monkeypatch):
     """Where distances lie 1 higher, a factor e^-1 of their mean sends the network what 1 sends it elsewhere."""
-    samples = jnp.asarray(next(windows([NOISE], W))[0])
+    samples = jnp.asarray(next(windows([NOISE], NEEDS))[0])
 
     def drawn(factor):
         carry, controls = session_start(MOTION, jax.random.key(0)), make_controls(distance=factor)
-        return np.asarray(model.motion.step(carry, samples, controls, steps=2)[0].motion)
+        return np.asarray(model.motion.step(carry, samples, W, W, controls, Options(2))[0].motion)
 
     here = drawn(1.0)
     statistics = model.motion.statistics
@@ -100,7 +133,7 @@ def test_a_model_of_foreign_features_is_refused():
 @pytest.mark.parametrize("chunk", [100, 640, 100_000])
 def test_windows_tile_the_sound(length, chunk):
     sound = np.arange(1, length + 1, dtype=np.float32)
-    slices = list(windows([sound[i : i + chunk] for i in range(0, length, chunk)], W))
+    slices = list(windows([sound[i : i + chunk] for i in range(0, length, chunk)], NEEDS))
     padded = np.pad(sound, (LEAD, slice_samples(2 * W)))
     assert sum(count for _, count in slices) == -(-length // 640)
     assert all(count == W for _, count in slices[:-1])

@@ -74,6 +74,8 @@ WISHES = (
     *("guidance_gaze", "seed", "size"),
 )
 """Options that go to `Model.perform` as they are."""
+OPAQUE = (".mp4", ".m4v", ".mov", ".mkv")
+"""Suffixes of videos that keep no transparency."""
 DRIVERS = ("driving", "pose_from", "dynamics_from")
 """Options that name where motion comes from."""
 
@@ -152,6 +154,7 @@ def perform(options: Options, models: Models) -> str:
         wishes["box"] = parse_box(options.box)
     if options.square:
         wishes["square"] = True
+    wishes["alpha"] = Path(str(options.out)).suffix.lower() not in OPAQUE
     reader = AudioReader(options.audio) if options.audio else None
     model = models.load(options.model, options.dtype)
     before = dict(model.seconds)
@@ -253,8 +256,10 @@ def _writer(options: Options, performance: "Performance", sound: Any) -> Any:
     from vasa_jax.arrays import FPS
     from vasa_jax.media.video import FrameWriter, VideoWriter, is_frame_folder
 
-    out, size = str(options.out), (performance.height, performance.width)
-    return FrameWriter(out, size) if is_frame_folder(out) else VideoWriter(out, FPS, size, sound)
+    out, size, alpha = str(options.out), (performance.height, performance.width), performance.alpha
+    if is_frame_folder(out):
+        return FrameWriter(out, size, alpha=alpha)
+    return VideoWriter(out, FPS, size, sound, alpha=alpha)
 
 
 def _show_crop(path: str, performance: "Performance", size: int) -> None:

@@ -77,7 +77,8 @@ def make_controls(
         UserError: anything else, or an empty track.
     """
     values: list[Any] = [gaze] if isinstance(gaze, str) else list(gaze)
-    gazes = [values] if len(values) == 2 and not any(isinstance(part, str | Sequence) for part in values) else values
+    one = len(values) == 2 and not any(np.ndim(part) or isinstance(part, str) for part in values)
+    gazes: list[Any] = [tuple(values)] if one else values
     distances: Sequence[Any] = distance if isinstance(distance, Sequence | np.ndarray) else [distance]
     emotions = [emotion] if isinstance(emotion, str | None) else list(emotion)
     for name, track in (("gaze", gazes), ("distance", distances), ("emotion", emotions)):

@@ -9,12 +9,16 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import UInt8
 
 from vasa_jax.arrays import FPS
 from vasa_jax.errors import UserError
+from vasa_jax.faces.box import crop
+from vasa_jax.faces.track import track
 from vasa_jax.inference.motion_file import check_motion, load_motion
 from vasa_jax.inference.pair import Motion, Pair
 from vasa_jax.liveportrait.driving import DrivingMotion
+from vasa_jax.media.video import read_rate, read_video
 
 Driver = Motion | DrivingMotion | str | os.PathLike
 """Motion of a pair, LivePortrait's motion, or a file: a video, or a stored motion (.npz)."""
@@ -35,17 +39,25 @@ def read_driver(pair: Pair, driver: Driver, part: str = "driving") -> Motion:
     if Path(driver).suffix.lower() == ".npz":
         return load_motion(driver, pair.kind, pair.shapes)
     if Path(driver).suffix.lower() == ".pkl":
-        raise UserError(f"{driver} is a pickle; open it with vasa_jax.convert.driving.read_motion_file")
-    from vasa_jax.faces.track import track_video
+        raise UserError(f"{driver} is a pickle; open it with vasa_jax.convert.torch_file and liveportrait.driving")
+    followed = track(read_video(driver), pair.frame, str(driver))
+    stretches, crops = [], []
+    for picture in read_video(driver):
+        crops.append(crop(picture, followed.box, pair.face.sees))
+        if len(crops) == BATCH:
+            stretches.append(_seen(pair, crops))
+            crops = []
+    if crops:
+        stretches.append(_seen(pair, crops))
+    joined = jax.tree.map(lambda *parts: np.concatenate(parts), *stretches)
+    return resample(check_motion(joined, pair.shapes, str(driver)), float(read_rate(driver)))
 
-    video = track_video(driver, pair.frame, pair.face.sees)
-    stretches = []
-    for start in range(0, len(video.crops), BATCH):
-        crops = video.crops[start : start + BATCH].astype(np.float32) / 255
-        filled = np.concatenate([crops, np.repeat(crops[-1:], BATCH - len(crops), 0)])
-        stretches.append(jax.device_get(pair.face.motion(jnp.asarray(filled))))
-    joined = jax.tree.map(lambda *parts: np.concatenate(parts)[: len(video.crops)], *stretches)
-    return resample(check_motion(joined, pair.shapes, str(driver)), video.rate)
+
+def _seen(pair: Pair, crops: list[UInt8[np.ndarray, "n n 3"]]) -> Motion:
+    """Motion of up to `BATCH` pictures, read in a batch of one size."""
+    pictures = np.stack(crops + crops[-1:] * (BATCH - len(crops))).astype(np.float32) / 255
+    motion = jax.device_get(pair.face.motion(jnp.asarray(pictures)))
+    return jax.tree.map(lambda leaf: np.asarray(leaf)[: len(crops)], motion)
 
 
 def resample(motion: Motion, rate: float) -> Motion:

@@ -63,6 +63,7 @@ class Wishes(TypedDict, total=False):
     face: which face of the picture: its number counted from the largest, 1 (the default), or a place (x, y) in pixels.
     box: what the model sees of the picture, instead of looking for a face.
     square: only what the model draws, where it would be put back into the whole picture.
+    alpha: frames keep the transparency of a picture into which they are put back, as a fourth channel.
     size: longest side of the frames in pixels; default: the model's own for squares, the picture's own otherwise.
     """
 
@@ -85,6 +86,7 @@ class Wishes(TypedDict, total=False):
     face: int | tuple[float, float] | None
     box: Box | None
     square: bool
+    alpha: bool
     size: int | None
 
 
@@ -100,13 +102,14 @@ class Asked(NamedTuple):
 class Performance(NamedTuple):
     """A performance that is ready to be drawn.
 
-    frames: uint8 (h, w, 3), or (h, w, 4) where the picture is partly transparent. count: how many, where that is known.
-    height, width: of the frames. photo: the picture as it was used, over grey where it is transparent. view: what the
-    model sees of it.
+    frames: uint8 (h, w, 3), or (h, w, 4) with their opacity. count: how many, where that is known. alpha: whether they
+    have four channels. height, width: of the frames. photo: the picture as it was used, over grey where it is
+    transparent. view: what the model sees of it.
     """
 
     frames: Iterator[UInt8[np.ndarray, "h w c"]]
     count: int | None
+    alpha: bool
     height: int
     width: int
     photo: UInt8[np.ndarray, "y x 3"]
@@ -126,7 +129,8 @@ class Model:
 
     def __init__(self, pair: Pair):
         """Wraps a pair (see `load`)."""
-        self.pair, self.face, self.motion = pair, pair.face, pair.motion
+        self.pair: Any = pair
+        self.face, self.motion = self.pair.face, self.pair.motion
         self.size, self.fps = pair.face.size, pair.fps
         parts = ("load", "compile", "portrait", "motion", "render", "paste")
         self.seconds: dict[str, float] = dict.fromkeys(parts, 0.0)
@@ -194,10 +198,11 @@ class Model:
             motions = record(motions, keep)
         frames = self.frames(portrait, motions, asked.controls, asked.adjustments)
         if square:
-            return Performance(_resized(frames, size), count, size, size, seen, view)
-        whole = np.concatenate([seen, photo[..., 3:]], 2)
+            return Performance(_resized(frames, size), count, False, size, size, seen, view)
+        whole = photo if wishes.get("alpha") else seen
         height, width = photo.shape[:2]
-        return Performance(self._pasted(frames, whole, portrait, view.box), count, height, width, seen, view)
+        pasted = self._pasted(frames, whole, portrait, view.box)
+        return Performance(pasted, count, whole.shape[2] == 4, height, width, seen, view)
 
     def asked(self, **wishes: Any) -> Asked:
         """Wishes as the pair reads them; raises UserError for what it lacks or cannot do."""
@@ -217,9 +222,9 @@ class Model:
         adjustments = Adjustments(**{name: wishes[name] for name in ADJUSTED if name in wishes})
         return Asked(seed, options, controls, adjustments)
 
-    def portrait(self, picture: UInt8[np.ndarray, "n n 3"], face: Face | None = None) -> Portrait:
-        """The portrait of a square picture that shows what the model is to see, and perhaps of the landmarks of the
-        face in the photo that it comes from."""
+    def portrait(self, picture: UInt8[np.ndarray, "h w 3"], face: Face | None = None) -> Portrait:
+        """The portrait of a picture whose largest square shows what the model is to see, and perhaps of the landmarks
+        of the face in the photo that it comes from."""
         if len(picture) != self.face.sees:
             picture = crop(picture, largest_square(*picture.shape[1::-1]), self.face.sees)
         with self._timed("portrait"):
@@ -389,11 +394,10 @@ def _resized(frames: Iterable[UInt8[np.ndarray, "m m 3"]], size: int) -> Iterato
 
 
 def limited(photo: UInt8[np.ndarray, "h w c"], longest: int) -> UInt8[np.ndarray, "h w c"]:
-    """The photo, its longest side at most so many pixels and both even, as video needs them: an odd row or column at
-    the end is cut off."""
+    """The photo, its longest side at most so many pixels."""
     height, width = photo.shape[:2]
     if max(height, width) > longest:
         scale = longest / max(height, width)
-        size = (max(2, round(width * scale)), max(2, round(height * scale)))
+        size = (max(1, round(width * scale)), max(1, round(height * scale)))
         photo = np.asarray(Image.fromarray(photo).resize(size, FILTER))
-    return photo[: photo.shape[0] // 2 * 2, : photo.shape[1] // 2 * 2]
+    return photo

@@ -8,7 +8,7 @@ know no margins of a front end, no pose numbers, no keypoints.
 import dataclasses
 import math
 from collections.abc import Collection, Iterable, Mapping
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from jaxtyping import Array, Bool, Float, Key, UInt8
 
@@ -77,6 +77,7 @@ class Adjustments:
             raise UserError(f"zoom {self.zoom:g} is out of range; give 0.25 to 4; 1 is as generated")
 
 
+@runtime_checkable
 class FaceModel(Protocol):
     """Pictures to portraits and motion, and back."""
 
@@ -108,6 +109,7 @@ class FaceModel(Protocol):
         ...
 
 
+@runtime_checkable
 class MotionModel(Protocol):
     """Sound to motion, a window at a time."""
 
@@ -156,6 +158,7 @@ class MotionModel(Protocol):
         ...
 
 
+@runtime_checkable
 class Pair(Protocol):
     """Both models, and what joins them."""
 
@@ -170,13 +173,13 @@ class Pair(Protocol):
         ...
 
     @property
-    def face(self) -> Any:
-        """The `FaceModel`."""
+    def face(self) -> FaceModel:
+        """What draws."""
         ...
 
     @property
-    def motion(self) -> Any:
-        """The `MotionModel`."""
+    def motion(self) -> MotionModel:
+        """What moves."""
         ...
 
     @property

@@ -240,10 +240,7 @@ class PublicPair:
 
     def frame(self, face: Face) -> Box:
         """The crop of the originals, turned with the face, as a box of the photo."""
-        transform = pictures.find_crop(face.points - 0.5)
-        middle = transform.to_photo @ np.array([255.5, 255.5, 1.0])
-        k, turn = np.hypot(*transform.to_crop[0, :2]), np.arctan2(transform.to_crop[0, 1], transform.to_crop[0, 0])
-        return Box(float(middle[0] + 0.5), float(middle[1] + 0.5), float(pictures.CROP / k), float(np.degrees(turn)))
+        return pictures.find_box(face.points)
 
     def prepare(self, options: Options | None) -> None:
         """Starts compiling in the background what encodes and renders, and what generates with such options."""

@@ -145,13 +145,13 @@ def animate(
     own = _lead(source.motion)
     points = np.arange(21)
     strength = face * np.where(np.isin(points, LIPS), mouth, np.where(np.isin(points, EYES), blink, 1.0))
-    expression = own.expression + strength[:, None] * (jnp.asarray(motion.expression) - calm.expression)
+    expression = own.expression + strength[None, :, None] * (jnp.asarray(motion.expression) - calm.expression)
     turned = (
         Rotation.from_matrix(np.asarray(motion.rotation)) * Rotation.from_matrix(np.asarray(calm.rotation)[0]).inv()
     )
     rotation = jnp.asarray((turned**head).as_matrix() @ np.asarray(own.rotation, np.float64), jnp.float32)
     scale = zoom * own.scale * (jnp.asarray(motion.scale) / calm.scale) ** head
-    shift = np.array([*position, 0.0], np.float32)
+    shift = np.array([[*position, 0.0]], np.float32)
     translation = own.translation + head * (jnp.asarray(motion.translation) - calm.translation) + shift
     x = place(jnp.asarray(source.keypoints)[None], HeadMotion(rotation, expression, scale, translation))
     return _finish(source, x, Rules(close_lips=True), correctors, None, False)

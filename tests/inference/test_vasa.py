@@ -13,8 +13,9 @@ import vasa_jax
 from tests.inference.tiny import FACE, MOTION
 from vasa_jax.errors import UserError
 from vasa_jax.inference.controls import make_controls
-from vasa_jax.inference.session import session_start
-from vasa_jax.inference.vasa import MotionModel, load_pair
+from vasa_jax.inference.load import load
+from vasa_jax.inference.pair import Options
+from vasa_jax.inference.vasa import MotionModel
 from vasa_jax.motion.audio_features import slice_samples
 
 
@@ -25,7 +26,7 @@ def test_a_release_is_read_as_it_was_written(model):
 
 
 def test_frames_are_rounded_pictures(model):
-    portrait = model.portrait(np.full((32, 32, 3), 0.5))
+    portrait = model.portrait(np.full((32, 32, 3), 128, np.uint8))
     motion = model.face.motion(jnp.full((8, 32, 32, 3), 0.5))
     assert motion.pose.shape == (8, 6) and motion.dynamics.shape == (8, 5)
     frames, finite = model.face.render(portrait, motion)
@@ -39,7 +40,8 @@ def copy(release: Path, tmp_path: Path) -> Path:
 
 
 def test_dtype_reaches_both_networks(copy):
-    face, motion = load_pair(copy, "bfloat16")
+    pair = load(copy, "bfloat16").pair
+    face, motion = pair.face, pair.motion
     assert face.config.dtype == motion.config.dtype == "bfloat16"
 
 
@@ -47,7 +49,7 @@ def test_dtype_reaches_both_networks(copy):
 def test_a_missing_file_is_named(copy, name):
     (copy / f"{name}.safetensors").unlink()
     with pytest.raises(ValueError, match=f"no {name}.safetensors"):
-        load_pair(copy)
+        load(copy)
 
 
 @pytest.mark.parametrize("name", ["autoencoder", "motion", "statistics"])
@@ -62,16 +64,17 @@ def test_every_tensor_is_accounted_for(copy, name):
     ):
         save_file(changed, path)
         with pytest.raises(ValueError, match=name):
-            load_pair(copy)
+            load(copy)
 
 
 @pytest.mark.parametrize("change", [{"width": 24}, {"num_layers": 2}, {"window": 9}])
 def test_tensors_of_another_network_are_named_before_the_first_frame(model, change):
     """Loading traces nothing; so it is the compiler that stumbles."""
     odd = MotionModel(dataclasses.replace(MOTION, **change), model.motion.params, model.motion.statistics)
-    silence = jnp.zeros(slice_samples(odd.config.window))
+    window = odd.needs.window
+    silence = jnp.zeros(slice_samples(window))
     with pytest.raises(UserError, match="motion: .* do not fit its config"):
-        odd.step(session_start(odd.config, jax.random.key(0)), silence, make_controls(), steps=1)
+        odd.step(odd.start(jax.random.key(0)), silence, window, window, make_controls(), Options(1))
 
 
 @pytest.mark.parametrize("stage, field, value", [("motion", "dynamics_dim", 6), ("autoencoder", "dynamics_dim", 6)])
@@ -80,7 +83,7 @@ def test_stages_that_do_not_fit_together(copy, stage, field, value):
     config[stage][field] = value
     (copy / "config.json").write_text(json.dumps(config))
     with pytest.raises(ValueError, match="do not fit"):
-        load_pair(copy)
+        load(copy)
 
 
 def test_a_stage_that_is_absent(copy):
@@ -88,11 +91,11 @@ def test_a_stage_that_is_absent(copy):
     del config["motion"]
     (copy / "config.json").write_text(json.dumps(config))
     with pytest.raises(ValueError, match="no 'motion'"):
-        load_pair(copy)
+        load(copy)
 
 
 def test_models_that_are_not_there(tmp_path):
-    with pytest.raises(ValueError, match="no model 'nobody'"):
+    with pytest.raises(ValueError, match="the model 'nobody' is not there"):
         vasa_jax.load("nobody")
     with pytest.raises(ValueError, match="no config.json"):
         vasa_jax.load(tmp_path)
@@ -101,3 +104,10 @@ def test_models_that_are_not_there(tmp_path):
 def test_a_dtype_that_is_unknown(release):
     with pytest.raises(ValueError, match="float16"):
         vasa_jax.load(release, dtype="float16")
+
+
+def test_a_kind_that_is_unknown(copy):
+    config = json.loads((copy / "config.json").read_text())
+    (copy / "config.json").write_text(json.dumps(config | {"kind": "puppet"}))
+    with pytest.raises(UserError, match="of kind 'puppet'; this version runs vasa, liveportrait-joyvasa"):
+        load(copy)
