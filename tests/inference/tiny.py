@@ -1,6 +1,7 @@
 """A release folder with random weights, small enough for tests: 32x32 pictures, windows of 8 frames, context of 4."""
 
 import dataclasses
+import functools
 import json
 from pathlib import Path
 from typing import Any
@@ -9,11 +10,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from tests.joyvasa.tiny import TINY
+from tests.parity.fixtures import state_dict
 from tests.tiny import AUTOENCODER
 from vasa_jax import config as configs
 from vasa_jax.autoencoder.config import AutoencoderConfig
 from vasa_jax.autoencoder.model import Autoencoder
 from vasa_jax.checkpoint import save_release
+from vasa_jax.convert import convert
+from vasa_jax.convert.pair import NETWORKS
+from vasa_jax.joyvasa.motion_generator import MotionGenerator
+from vasa_jax.joyvasa.template import SIZES
 from vasa_jax.motion.config import AudioEncoderConfig, MotionConfig
 from vasa_jax.motion.denoiser import initialise
 
@@ -28,6 +35,16 @@ MOTION = MotionConfig(
     dynamics_dim=5,
     audio=AudioEncoderConfig(kind="mel", feature_dim=8),
 )
+
+
+JOYVASA = dataclasses.replace(TINY, motion=73)
+ENDS = {
+    "exp": {"mean": 0.0, "std": 0.01},
+    "scale": {"min": 1.0, "max": 1.2},
+    **dict.fromkeys(("t",), {"min": -0.05, "max": 0.05}),
+    **dict.fromkeys(("pitch", "yaw", "roll"), {"min": -5.0, "max": 5.0}),
+}
+"""What normalised motion of the small generator is scaled to."""
 
 
 def write_release(folder: Path, face: AutoencoderConfig = FACE, motion: MotionConfig = MOTION) -> Path:
@@ -59,3 +76,16 @@ def _random(seed: int, shapes: Any) -> Any:
         return (generator.normal(size=leaf.shape) / np.sqrt(fan_in)).astype(np.float32)
 
     return jax.tree.map(draw, shapes)
+
+
+@functools.cache
+def public_tensors() -> dict[str, Any]:
+    """Random weights of the public pair: LivePortrait's networks in their own size, and a small motion generator."""
+    real = {name: network for name, (network, _) in NETWORKS.items() if network.startswith("liveportrait.")}
+    tensors: dict[str, Any] = {name: convert(network, state_dict(network, 1)) for name, network in real.items()}
+    sound, motion = jnp.zeros((1, 640 * JOYVASA.window)), jnp.zeros((1, JOYVASA.window, JOYVASA.motion))
+    shapes = jax.eval_shape(MotionGenerator(JOYVASA).init, jax.random.key(0), sound, motion)
+    template = {
+        f"{end}_{name}": np.full(SIZES[name], value) for name, ends in ENDS.items() for end, value in ends.items()
+    }
+    return tensors | {"motion_generator": _random(3, shapes), "template": template}

@@ -104,12 +104,14 @@ class PublicFace:
         """LivePortrait's motion of pictures in [0, 1]."""
         return self.programs["motion"](*self._of("motion_extractor"), jnp.asarray(frames))
 
-    def render(self, portrait: PublicPortrait, motion: Float[Array, "t 21 3"]) -> Rendered:
+    def render(self, portrait: PublicPortrait, motion: Float[Array | np.ndarray, "t 21 3"]) -> Rendered:
         """Frames of 512 pixels of a portrait whose keypoints were placed by `PublicPair.retarget`; rounded."""
         levels = self.levels(portrait, motion)
         return jnp.round(jnp.clip(levels, 0, 1) * 255).astype(jnp.uint8), jnp.isfinite(levels).all((1, 2, 3))
 
-    def levels(self, portrait: PublicPortrait, motion: Float[Array, "t 21 3"]) -> Float[Array, "t 512 512 3"]:
+    def levels(
+        self, portrait: PublicPortrait, motion: Float[Array | np.ndarray, "t 21 3"]
+    ) -> Float[Array, "t 512 512 3"]:
         """Frames as the generator gives them, float32 in [0, 1]."""
         networks = self._of("warping", "generator")
         parts = [self.programs["render"](*networks, portrait.volume, batch) for batch in self._batches(motion)]

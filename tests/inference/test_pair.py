@@ -1,0 +1,183 @@
+"""What every pair of models keeps to, so that one driver, one server and one benchmark serve all of them."""
+
+import functools
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from tests.inference.tiny import JOYVASA, public_tensors
+from vasa_jax.errors import UserError
+from vasa_jax.faces.landmarks import Face
+from vasa_jax.inference.motion_file import check_motion, load_motion, save_motion
+from vasa_jax.inference.offline import Model, windows
+from vasa_jax.inference.pair import Adjustments, Options, Pair, check_known
+from vasa_jax.inference.public import PublicFace, PublicMotion, PublicPair
+
+
+class Subject(NamedTuple):
+    """A model, the picture that it is shown and the portrait of that."""
+
+    model: Model
+    picture: np.ndarray
+    portrait: Any
+
+
+@functools.cache
+def public() -> Model:
+    """LivePortrait in its real size beside a small motion generator, both with random weights."""
+    tensors = public_tensors()
+    return Model(PublicPair(PublicFace(tensors), PublicMotion(tensors, JOYVASA)))
+
+
+@pytest.fixture(scope="module", params=["vasa", "public"])
+def subject(request, model) -> Subject:
+    chosen = model if request.param == "vasa" else public()
+    picture = np.random.default_rng(0).integers(0, 256, (chosen.face.sees, chosen.face.sees, 3), np.uint8)
+    return Subject(chosen, picture, chosen.portrait(picture))
+
+
+SOUND = np.random.default_rng(1).uniform(-0.3, 0.3, 640 * 9 - 100).astype(np.float32)
+
+
+def generate(model, hop=None, seed=0, sound=SOUND):
+    """Motion of a sound, some frames at a time."""
+    motion, needs = model.motion, model.motion.needs
+    hop = hop or needs.window
+    options = Options(model.motion.steps[0] if model.motion.steps[0] == model.motion.steps[1] else 2)
+    controls, carry, parts = motion.make_controls(), None, []
+    frames = -(-len(sound) // 640)
+    padded = np.pad(sound, (needs.lead, 640 * needs.window + needs.ahead))
+    carry = motion.start(jax.random.key(seed), None, controls)
+    for first in range(0, frames, hop):
+        samples = jnp.asarray(padded[640 * first :][: needs.lead + 640 * needs.window + needs.ahead])
+        carry, drawn = motion.step(carry, samples, needs.window, hop, controls, options)
+        parts.append(jax.device_get(drawn))
+    return jax.tree.map(lambda *leaves: np.concatenate(leaves)[:frames], *parts)
+
+
+def same(one, other):
+    jax.tree.map(np.testing.assert_array_equal, one, other)
+
+
+def test_it_is_a_pair(subject):
+    assert isinstance(subject.model.pair, Pair)
+    assert subject.model.pair.kind and subject.model.fps == 25
+
+
+def test_the_same_seed_gives_the_same_motion_and_another_does_not(subject):
+    one = generate(subject.model)
+    same(one, generate(subject.model))
+    other = generate(subject.model, seed=1)
+    assert any((a != b).any() for a, b in zip(one, other, strict=True))
+
+
+@pytest.mark.parametrize("hop", [1, 2, 5])
+def test_any_hop_makes_as_many_frames(subject, hop):
+    motion = generate(subject.model, hop)
+    assert all(len(leaf) == 9 and np.isfinite(leaf).all() for leaf in jax.tree.leaves(motion))
+    check_motion(motion, subject.model.pair.shapes)
+
+
+def test_sound_counts_and_what_is_not_heard_does_not(subject):
+    model, needs = subject.model, subject.model.motion.needs
+    controls, length = model.motion.make_controls(), needs.lead + 640 * needs.window + needs.ahead
+    samples = np.random.default_rng(2).uniform(-0.5, 0.5, length).astype(np.float32)
+    known = np.arange(length) < needs.lead + 640 * 3 + needs.ahead
+    options = Options(model.motion.steps[0] if model.motion.steps[0] == model.motion.steps[1] else 2)
+
+    def step(sound, heard):
+        carry = model.motion.start(jax.random.key(0), subject.portrait, controls)
+        return jax.device_get(model.motion.step(carry, jnp.asarray(sound), heard, 2, controls, options)[1])
+
+    late = np.where(known, samples, 0.0).astype(np.float32)
+    one, two, other = step(samples, 3), step(late, 3), step(samples, needs.window)
+    for a, b in zip(one, two, strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-5)
+    assert any(np.abs(a - b).max() > 1e-6 for a, b in zip(one, other, strict=True))
+
+
+def test_hops_and_heard_frames_that_cannot_be(subject):
+    motion, needs = subject.model.motion, subject.model.motion.needs
+    carry, controls = motion.start(jax.random.key(0), None, ()), motion.make_controls()
+    sound = jnp.zeros(needs.lead + 640 * needs.window + needs.ahead)
+    for heard, hop in ((needs.window, 0), (needs.window, needs.window + 1), (1, 2), (needs.window + 1, 1)):
+        with pytest.raises(UserError, match="out of range"):
+            motion.step(carry, sound, heard, hop, controls, Options())
+
+
+def test_windows_tile_a_sound_whatever_a_step_hears(subject):
+    needs = subject.model.motion.needs
+    counts = [count for _, count in windows([SOUND[:1000], SOUND[1000:]], needs)]
+    assert sum(counts) == 9 and all(count == needs.window for count in counts[:-1])
+
+
+def test_stretches_of_any_length_are_retargeted_alike(subject):
+    model, motion = subject.model, generate(subject.model)
+
+    def fitted(*lengths):
+        state, at, parts = None, 0, []
+        for length in lengths:
+            stretch = jax.tree.map(lambda leaf, at=at, length=length: leaf[at : at + length], motion)
+            state, placed = model.pair.retarget(
+                subject.portrait, state, stretch, model.motion.make_controls(), Adjustments()
+            )
+            parts.append(jax.device_get(placed))
+            at += length
+        return jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
+
+    window = min(9, model.motion.needs.window)
+    for a, b in zip(jax.tree.leaves(fitted(9)), jax.tree.leaves(fitted(window, 9 - window)), strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["amplitude", "head", "mouth", "blink", "position", "zoom"])
+def test_every_adjustment_changes_what_is_drawn(subject, name):
+    model, motion = subject.model, generate(subject.model)
+    changed = Adjustments(**{name: (0.1, 0.2) if name == "position" else 1.5})
+    controls = model.motion.make_controls()
+    drawn = [model.pair.retarget(subject.portrait, None, motion, controls, how)[1] for how in (Adjustments(), changed)]
+    pairs = list(zip(*map(jax.tree.leaves, drawn), strict=True))
+    assert all(np.isfinite(leaf).all() for leaves in pairs for leaf in leaves)
+    assert any(np.abs(np.asarray(a) - np.asarray(b)).max() > 1e-5 for a, b in pairs)
+
+
+def test_what_a_pair_lacks_is_refused_by_name(subject):
+    with pytest.raises(UserError, match=f"of kind {subject.model.pair.kind!r} have no hairstyle"):
+        check_known(subject.model.pair, ["hairstyle"])
+    for name, value in {"gaze": "left", "distance": 2.0, "emotion": "happy"}.items():
+        if name in subject.model.motion.controls:
+            subject.model.asked(**{name: value})
+        else:
+            with pytest.raises(UserError, match=f"have no {name}; leave it out"):
+                subject.model.asked(**{name: value})
+    if "gaze" not in subject.model.motion.guidance:
+        with pytest.raises(UserError, match="no guidance_gaze; it has guidance_audio"):
+            subject.model.asked(guidance_gaze=1.0)
+
+
+def test_motion_files_know_their_kind(subject, tmp_path):
+    pair, motion = subject.model.pair, generate(subject.model)
+    save_motion(tmp_path / "m.npz", pair.kind, [motion])
+    same(load_motion(tmp_path / "m.npz", pair.kind, pair.shapes), motion)
+    save_motion(tmp_path / "m.npz", "puppet", [motion])
+    with pytest.raises(UserError, match="of a model of kind 'puppet'"):
+        load_motion(tmp_path / "m.npz", pair.kind, pair.shapes)
+
+
+def test_motion_is_read_off_pictures_and_drawn(subject):
+    model = subject.model
+    pictures = jnp.asarray(np.stack([subject.picture] * 2), jnp.float32) / 255
+    seen = jax.device_get(model.face.motion(pictures))
+    check_motion(seen, model.pair.shapes)
+    frames = list(model.frames(subject.portrait, [seen]))
+    assert len(frames) == 2 and frames[0].shape == (model.size, model.size, 3) and frames[0].dtype == np.uint8
+    assert (frames[0] != frames[0][0, 0]).any()
+
+
+def test_it_frames_a_face(subject):
+    points = np.random.default_rng(0).uniform(100, 200, (478, 2))
+    box = subject.model.pair.frame(Face(points, {}, np.eye(4)))
+    assert 16 < box.side < 1000 and np.isfinite(box).all()
