@@ -93,7 +93,6 @@ def test_without_a_detector_it_is_said(monkeypatch):
 
 
 def test_a_real_video(assets):
-    pytest.importorskip("mediapipe")
     path = assets / "video" / "talk_d18.mp4"
     got = track(
         itertools.islice(read_video(path), 12),
