@@ -267,18 +267,6 @@ def test_transparency_is_kept_where_there_is_some(tmp_path):
     assert over_grey(opaque) is opaque
 
 
-def test_a_photo_is_shrunk_to_its_longest_side():
-    """The colour of what nobody sees does not bleed into what is seen."""
-    pixels = np.zeros((40, 100, 4), np.uint8)
-    pixels[:, :50] = (200, 150, 120, 255)
-    pixels[:, 50:] = (0, 255, 0, 0)
-    assert open_photo(pixels, 100).shape == (40, 100, 4)
-    small = open_photo(pixels, 25)
-    assert small.shape == (10, 25, 4)
-    seen = small[small[..., 3] > 30]
-    assert np.abs(seen[:, :3].astype(int) - (200, 150, 120)).max() <= 16 and 120 <= len(seen) <= 140
-
-
 def test_reducing_does_not_alias():
     board = np.indices((256, 256)).sum(0) % 2 * 255
     small = load_image(np.repeat(board[..., None].astype(np.uint8), 3, 2), 32)

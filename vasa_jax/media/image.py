@@ -94,23 +94,13 @@ def open_image(source: ImageSource) -> Image.Image:
     return _over_grey(_open(source))
 
 
-def open_photo(source: ImageSource, longest: int | None = None) -> UInt8[np.ndarray, "h w c"]:
+def open_photo(source: ImageSource) -> UInt8[np.ndarray, "h w c"]:
     """The picture upright and fully read, with its transparency: c is 4 where a part of it is transparent, else 3.
 
-    Colours are those of the file, whatever their transparency; `over_grey` is what a model sees.
-
-    Args:
-        source: as in `load_image`.
-        longest: pixels of the longer side; a larger picture is shrunk to it. None keeps any size.
-
-    Raises:
-        UserError: as `open_image`.
+    Colours are those of the file, whatever their transparency; `over_grey` is what a model sees. Raises as
+    `open_image`.
     """
-    picture = _open(source)
-    if longest is not None and max(picture.size) > longest:
-        width, height = (max(1, round(length * longest / max(picture.size))) for length in picture.size)
-        picture = picture.resize((width, height), Image.Resampling.LANCZOS)
-    return np.asarray(picture)
+    return np.asarray(_open(source))
 
 
 def over_grey(photo: UInt8[np.ndarray, "h w c"]) -> UInt8[np.ndarray, "h w 3"]:
