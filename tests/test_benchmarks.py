@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from benchmarks import demo_quality, render, sampler, timing, volume
+from benchmarks import demo_quality, paste, render, sampler, timing, volume
 from benchmarks import input as benchmark_input
 from tests.inference.tiny import FACE, MOTION
 from vasa_jax.arrays import Motion
@@ -104,6 +104,13 @@ def test_one_clip_cannot_exchange_its_audio(capsys):
     with pytest.raises(SystemExit):
         demo_quality.main(["--clips", "1"])
     assert "2 or more" in capsys.readouterr().err
+
+
+def test_pasting_is_timed(capsys):
+    """A row each for pasting and writing, without and with transparency."""
+    paste.main(["--photos", "64", "--size", "32", "--repeats", "2"])
+    rows = [line.split()[:2] for line in capsys.readouterr().out.splitlines()[-4:]]
+    assert rows == [["64", "paste"], ["64", "H.264"], ["64", "paste,"], ["64", "VP9,"]]
 
 
 def test_rendering_is_timed(capsys, monkeypatch):

@@ -2,8 +2,10 @@
 
 import numpy as np
 import pytest
+from PIL import Image
 from scipy.ndimage import gaussian_filter
 
+from vasa_jax.faces import paste as module
 from vasa_jax.faces.box import Box
 from vasa_jax.faces.paste import Pasting
 from vasa_jax.media.image import over_grey
@@ -85,6 +87,15 @@ def test_frames_may_be_kept():
     np.testing.assert_array_equal(first, kept)
     first[:] = 0
     assert pasting.paste(pasting.crop // 2).any()
+
+
+def test_pictures_are_doubled_as_pillow_does_it():
+    """But for the edge, where Pillow's filter ends and ours repeats the edge."""
+    levels = np.random.default_rng(0).integers(90, 160, (30, 30, 4), np.uint8)
+    ours = np.asarray(module._doubled(levels.view(np.uint32)[..., 0])).view(np.uint8).reshape(60, 60, 4)
+    for i in range(4):
+        theirs = np.asarray(Image.fromarray(levels[..., i]).resize((60, 60), Image.Resampling.BICUBIC))
+        assert np.abs(ours[4:-4, 4:-4, i].astype(int) - theirs[4:-4, 4:-4]).max() <= 1
 
 
 def test_the_border_is_soft_and_the_middle_whole():

@@ -7,11 +7,11 @@ import pytest
 
 from vasa_jax.errors import UserError
 from vasa_jax.faces import track as module
-from vasa_jax.faces.box import Box
+from vasa_jax.faces.box import Box, crop
 from vasa_jax.faces.landmarks import Face, NoDetectorError
-from vasa_jax.faces.track import mean_box, track
+from vasa_jax.faces.track import mean_box, track, track_video
 from vasa_jax.liveportrait.pictures import DRIVER_SCALE, DRIVER_UP, find_box
-from vasa_jax.media.video import read_video
+from vasa_jax.media.video import VideoWriter, read_video
 
 
 def face(x, y=50.0, size=40.0, jaw=0.0):
@@ -25,10 +25,10 @@ def place_and_size(face):
 
 
 @pytest.fixture
-def follow(monkeypatch):
-    """Follows through frames in each of which the detector finds what is listed."""
+def detect(monkeypatch):
+    """Lets the detector find in each frame what is listed."""
 
-    def run(found):
+    def prepare(found):
         answers = iter(found)
 
         class Detector:
@@ -42,6 +42,16 @@ def follow(monkeypatch):
                 return next(answers)
 
         monkeypatch.setattr(module, "LandmarkerApart", Detector)
+
+    return prepare
+
+
+@pytest.fixture
+def follow(detect):
+    """Follows through frames in each of which the detector finds what is listed."""
+
+    def run(found):
+        detect(found)
         return track([np.zeros((8, 8, 3), np.uint8)] * len(found), place_and_size, "it.mp4")
 
     return run
@@ -92,8 +102,27 @@ def test_without_a_detector_it_is_said(monkeypatch):
         track([np.zeros((8, 8, 3), np.uint8)], place_and_size, "it.mp4")
 
 
+def test_a_video_file_is_cut_by_the_box_of_its_track(detect, tmp_path, monkeypatch):
+    path = tmp_path / "a.mp4"
+    with VideoWriter(path, 30, (60, 80)) as writer:
+        for i in range(4):
+            picture = np.full((60, 80, 3), 40 + 10 * i, np.uint8)
+            picture[:30] //= 2
+            writer.write(picture)
+    answers = [[face(40.0, 30.0, 20.0)], [], [face(44.0, 30.0, 20.0)], [face(42.0, 30.0, 20.0)]]
+    detect(answers)
+    got = track_video(path, place_and_size, 16)
+    assert got.rate == 30 and got.track.found.tolist() == [True, False, True, True]
+    assert got.track.box == Box(42.0, 30.0, 20.0) and got.crops.shape == (4, 16, 16, 3)
+    for picture, cut in zip(read_video(path), got.crops, strict=True):
+        np.testing.assert_array_equal(cut, crop(picture, got.track.box, 16))
+    detect(answers)
+    monkeypatch.setattr(module, "MOST_BYTES", 3 * 3 * 16**2)
+    with pytest.raises(UserError, match="a.mp4 has 4 frames, and at most 3 of 16 pixels are held; cut the video"):
+        track_video(path, place_and_size, 16)
+
+
 def test_a_real_video(assets):
-    pytest.importorskip("mediapipe")
     path = assets / "video" / "talk_d18.mp4"
     got = track(
         itertools.islice(read_video(path), 12),

@@ -3,8 +3,7 @@
 import numpy as np
 import pytest
 
-from vasa_jax.faces.landmarks import LEFT_EYE, MOUTH, RIGHT_EYE, Face
-from vasa_jax.inference.public import PublicPair
+from vasa_jax.faces.landmarks import LEFT_EYE, MOUTH, RIGHT_EYE
 from vasa_jax.liveportrait.pictures import CROP, DRIVER_SCALE, DRIVER_UP, EXTENT, SCALE, UP, find_box, find_crop
 
 
@@ -36,8 +35,3 @@ def test_a_driver_box_follows_the_originals_rule():
     assert box.side == pytest.approx(2.2 * (high - low).max(), abs=1e-3) and box.degrees == 0
     centre = (low + high) / 2 - (0, 0.1 * box.side)
     np.testing.assert_allclose(box.places(np.array([[256.5, 256.5]]), CROP)[0], centre, atol=1e-3)
-
-
-def test_the_pair_frames_faces_so():
-    face = Face(points(12.0), {}, np.eye(4))
-    np.testing.assert_allclose(PublicPair.frame(None, face), find_box(face.points), atol=1e-4)  # pyright: ignore

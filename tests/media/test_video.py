@@ -101,6 +101,15 @@ def test_transparency_comes_back(tmp_path):
     assert abs(heard - 20 / 25) <= 1 / 25
 
 
+def test_the_same_frames_give_the_same_video(tmp_path):
+    noise = np.random.default_rng(0).integers(0, 256, (6, 128, 128, 4), np.uint8)
+    for name in ("a.webm", "b.webm"):
+        with VideoWriter(tmp_path / name, 25, 128, alpha=True) as writer:
+            for frame in noise:
+                writer.write(frame)
+    np.testing.assert_array_equal(*(np.stack(decode_alpha(tmp_path / name)) for name in ("a.webm", "b.webm")))
+
+
 def test_transparency_needs_a_file_that_keeps_it(tmp_path):
     for name in ("a.mp4", "a.mkv", "a.mov"):
         with pytest.raises(ValueError, match="cannot keep transparency.*name a .webm file or a folder"):

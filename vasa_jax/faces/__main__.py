@@ -14,7 +14,7 @@ import numpy as np
 
 from vasa_jax.command import Parser, run
 from vasa_jax.faces.landmarks import Landmarker
-from vasa_jax.media.image import open_image
+from vasa_jax.media.image import open_photo, over_grey
 
 
 def work(arguments: Sequence[str]) -> Iterator[str]:
@@ -25,7 +25,7 @@ def work(arguments: Sequence[str]) -> Iterator[str]:
     )
     name = parser.parse_args(arguments).picture
     with Landmarker() as landmarker:
-        for photo in _arrays() if name == "-" else [np.asarray(open_image(name))]:
+        for photo in _arrays() if name == "-" else [over_grey(open_photo(name))]:
             yield json.dumps(
                 [
                     {"points": face.points.tolist(), "shapes": face.shapes, "transform": face.transform.tolist()}

@@ -23,7 +23,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import scipy.ndimage
 from jaxtyping import Array, Float, UInt8, UInt32
 from PIL import Image
 
@@ -36,6 +35,8 @@ MIN_FEATHER = 8.0
 """Its least width, in pixels of the photo."""
 LIKENESS = 12.0
 """s of equation (1), in grey levels."""
+QUARTER = (-0.0234375, 0.2265625, 0.8671875, -0.0703125)
+"""Weights of the bicubic convolution (a = -1/2) at distances 1.75, 0.75, 0.25 and 1.25."""
 GAINS = (0.5, 2.0)
 """Bounds of g: more is no difference of colours."""
 
@@ -60,7 +61,7 @@ class Pasting:
         self._affine = np.stack([right_of - origin, below - origin, origin]).astype(np.float32)
         self._mask = _mask(self._affine, max(FEATHER, min(0.5, MIN_FEATHER / box.side)), self._shape)
         self._below = jnp.asarray(_packed(seen[self._area], np.full(self._shape, 255, np.uint8)))
-        self._shown = self._enlarged(self._seen, np.full((size, size), 255, np.uint8))
+        self._shown = self._enlarged(self._seen)
         if photo.shape[2] == 4:
             opacity = photo[self._area][..., 3]
             self._partly = np.nonzero(opacity < 255)
@@ -84,11 +85,7 @@ class Pasting:
         pasted = self._photo.copy()
         if not min(self._shape):
             return pasted
-        matched = np.clip(frame * self._gain + self._offset, 0, 255)
-        apart = np.abs(matched - self._seen).mean(-1)
-        alike = np.exp(-np.square(scipy.ndimage.uniform_filter(apart, 3) / LIKENESS))
-        new = self._enlarged(*(np.round(levels).astype(np.uint8) for levels in (matched, 255 * alike)))
-        blend = np.asarray(_blend(new, self._shown, self._below, self._mask))
+        blend = np.asarray(_blend(self._enlarged(frame), self._shown, self._below, self._mask))
         area = pasted[self._area]
         if pasted.shape[2] == 4:
             own = area[self._partly][:, :3]
@@ -99,14 +96,15 @@ class Pasting:
             area[...] = blend
         return pasted
 
-    def _enlarged(self, frame: UInt8[np.ndarray, "n n 3"], fourth: UInt8[np.ndarray, "n n"]) -> UInt32[Array, "y x"]:
-        """A frame at the photo's pixels within the box's bounds."""
-        picture = Image.frombytes("CMYK", (self._size, self._size), _packed(frame, fourth).tobytes())  # any four levels
+    def _enlarged(self, frame: UInt8[np.ndarray, "n n 3"]) -> UInt32[Array, "y x"]:
+        """A frame in the photo's colours and its w, at the photo's pixels within the box's bounds."""
+        levels = _compare(frame, self._seen, self._gain, self._offset)
         side = min(self._size, max(1, round(self._side)))
         if side < self._size:
+            picture = Image.frombytes("CMYK", (self._size, self._size), np.asarray(levels).tobytes())  # any four levels
             picture = picture.resize((side, side), Image.Resampling.LANCZOS)
-        fine = np.asarray(picture.resize((2 * side, 2 * side), Image.Resampling.BICUBIC))
-        return _look_up(np.ascontiguousarray(fine).view(np.uint32)[..., 0], self._affine, self._shape)
+            levels = np.ascontiguousarray(picture).view(np.uint32)[..., 0]
+        return _look_up(_doubled(levels), self._affine, self._shape)
 
 
 def _packed(colours: UInt8[np.ndarray, "y x 3"], fourth: UInt8[np.ndarray, "y x"]) -> UInt32[np.ndarray, "y x"]:
@@ -136,6 +134,40 @@ def _mask(affine: Float[Array, "3 2"], feather: Any, shape: tuple[int, int]) -> 
     edge = jnp.minimum(jnp.minimum(x, 1 - x), jnp.minimum(y, 1 - y))
     ramp = jax.lax.clamp(0.0, edge / feather, 1.0)
     return ramp * ramp * (3 - 2 * ramp)
+
+
+@jax.jit
+def _compare(
+    frame: UInt8[Array, "n n 3"], seen: UInt8[Array, "n n 3"], gain: Float[Array, "3"], offset: Float[Array, "3"]
+) -> UInt32[Array, "n n"]:
+    """g F + o and w of equation (1), where |F - C| is a mean over the colours and 3 x 3 pixels."""
+    matched = [jax.lax.clamp(0.0, frame[..., i] * gain[i] + offset[i], 255.0) for i in range(3)]
+    apart = sum(jnp.abs(level - seen[..., i]) for i, level in enumerate(matched))
+    for axis in (0, 1):
+        apart = _weighted(apart, axis, (1.0, 1.0, 1.0))
+    return _joined([*matched, 255 * jnp.exp(-jnp.square(apart / (27 * LIKENESS)))])
+
+
+@jax.jit
+def _doubled(packed: UInt32[Array, "n n"]) -> UInt32[Array, "m m"]:
+    """Bicubic to twice the pixels: a new one lies a quarter beside the centre of an old one."""
+    levels = []
+    for i in range(4):
+        level = _level(packed, i)
+        for axis in (0, 1):
+            pair = [_weighted(level, axis, weights) for weights in ((*QUARTER, 0.0), (0.0, *QUARTER[::-1]))]
+            shape = [length * (2 if i == axis else 1) for i, length in enumerate(level.shape)]
+            level = jnp.stack(pair, axis + 1).reshape(shape)
+        levels.append(level)
+    return _joined(levels)
+
+
+def _weighted(level: Any, axis: int, weights: tuple[float, ...]) -> Array:
+    """A sum over neighbours on an axis, the middle weight being that of the pixel itself; the edge is repeated."""
+    reach, length = len(weights) // 2, level.shape[axis]
+    padded = jnp.pad(level, [(reach * (i == axis),) * 2 for i in (0, 1)], mode="edge")
+    parts = [w * jax.lax.slice_in_dim(padded, k, k + length, axis=axis) for k, w in enumerate(weights) if w]
+    return functools.reduce(jnp.add, parts)
 
 
 @functools.partial(jax.jit, static_argnums=2)

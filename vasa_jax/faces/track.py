@@ -6,6 +6,7 @@ found it stays as it was last found (at the beginning, as it is first found).
 """
 
 import math
+import os
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
@@ -14,11 +15,14 @@ from jaxtyping import Bool, Float, UInt8
 
 from vasa_jax.errors import UserError
 from vasa_jax.faces.apart import LandmarkerApart
-from vasa_jax.faces.box import Box
+from vasa_jax.faces.box import Box, crop
 from vasa_jax.faces.landmarks import Face
+from vasa_jax.media.video import read_rate, read_video
 
 LEAST_FOUND = 0.5
 """Share of the frames in which a face must be found."""
+MOST_BYTES = 2 * 2**30
+"""Of the crops of a video, which are held in memory: 90 s of 30 frames a second at 512 pixels."""
 
 
 class Track(NamedTuple):
@@ -34,6 +38,34 @@ class Track(NamedTuple):
     def scores(self, shape: str) -> Float[np.ndarray, " t"]:
         """Of one of the 52 blend shapes, as "jawOpen", frame by frame, 0 to 1. Raises KeyError for another name."""
         return np.array([face.shapes[shape] for face in self.faces])
+
+
+class FaceVideo(NamedTuple):
+    """The face of a video file. crops: what the track's box holds. rate: frames a second."""
+
+    crops: UInt8[np.ndarray, "t n n 3"]
+    rate: float
+    track: Track
+
+
+def track_video(path: str | os.PathLike, frame: Callable[[Face], Box], size: int) -> FaceVideo:
+    """Follow a face through a video file and cut it out; the file is read twice.
+
+    Args:
+        path: of the video.
+        frame: the box that a model wants for a face.
+        size: side of the crops in pixels.
+
+    Raises:
+        UserError: as `read_video` and `track`, or a video whose crops need more than 2 GB.
+    """
+    rate, name = read_rate(path), os.fspath(path)
+    followed = track(read_video(path), frame, name)
+    count, most = len(followed.faces), MOST_BYTES // (3 * size**2)
+    if count > most:
+        raise UserError(f"{name} has {count} frames, and at most {most} of {size} pixels are held; cut the video")
+    crops = np.stack([crop(picture, followed.box, size) for picture in read_video(path)])
+    return FaceVideo(crops, float(rate), followed)
 
 
 def track(frames: Iterable[UInt8[np.ndarray, "h w 3"]], frame: Callable[[Face], Box], name: str) -> Track:

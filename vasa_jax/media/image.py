@@ -1,10 +1,8 @@
-"""Any picture as one square of the model's size.
+"""Any picture as 8-bit RGB, upright, with what is transparent in it.
 
-The network reads one portrait as float32 RGB in [0, 1] (VASA-1 section 3.2, the source image). Pictures come in every
-mode and wrapping: palettes, 16-bit greys, CMYK from print shops, transparency, telephones' HEIC (read by pillow-heif)
-and AVIF, a rotation stored beside the pixels. Here each becomes 8-bit RGB, upright, over a neutral grey where it is
-transparent; then a square of it is resized with an antialiasing filter. Of what is stored beside the pixels only the
-EXIF orientation counts; the rest is never a reason to refuse a picture.
+Pictures come in every mode and wrapping: palettes, 16-bit greys, CMYK from print shops, transparency, telephones' HEIC
+(read by pillow-heif) and AVIF, a rotation stored beside the pixels. A model sees what is transparent as a neutral grey.
+Of what is stored beside the pixels only the EXIF orientation counts; the rest is never a reason to refuse a picture.
 """
 
 import io
@@ -15,15 +13,13 @@ import zlib
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import UInt8
 from PIL import ExifTags, Image, UnidentifiedImageError
 
 from vasa_jax.errors import UserError, reason, refusals
 
 ImageSource = str | os.PathLike | Image.Image | np.ndarray
-Crop = tuple[int, int, int]
 
-MIN_SIDE = 16  # pixels; less than this cannot show a face
 NEUTRAL = (128, 128, 128)  # what shows through transparent pixels
 TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -64,90 +60,28 @@ FOREIGN = (
 """How files begin that people take for pictures and that are not read here, and what they are."""
 
 
-def load_image(source: ImageSource, size: int, crop: Crop | None = None) -> Float[np.ndarray, "{size} {size} 3"]:
-    """The picture as one square, float32 RGB in [0, 1].
-
-    Args:
-        source: a path, a PIL image, or an array (h, w), (h, w, 1), (h, w, 3) or (h, w, 4): uint8, uint16, or float in
-            [0, 1].
-        size: side of the result in pixels.
-        crop: x and y of the upper left corner and the side of a square in pixels of the upright picture; None is the
-            square that `choose_square` takes: of a tall picture the upper one, of a wide one the central one.
-
-    Raises:
-        UserError: no such file, not a picture, one smaller than 16 pixels, NaN in it, or a crop that leaves the
-            picture.
-    """
-    picture = open_image(source)
-    left, top, side = choose_square(picture, crop, _name(source))
-    resized = picture.resize((size, size), Image.Resampling.LANCZOS, box=(left, top, left + side, top + side))
-    return np.asarray(resized, np.float32) / 255
-
-
-def open_image(source: ImageSource) -> Image.Image:
-    """The picture as upright 8-bit RGB, grey where it is transparent, fully read; of an animation the first picture.
-
-    Raises:
-        UserError: as `load_image`, the size apart; colours that Pillow cannot convert; or more pixels than it takes for
-            honest (179 million).
-    """
-    return _over_grey(_open(source))
-
-
 def open_photo(source: ImageSource) -> UInt8[np.ndarray, "h w c"]:
     """The picture upright and fully read, with its transparency: c is 4 where a part of it is transparent, else 3.
 
-    Colours are those of the file, whatever their transparency; `over_grey` is what a model sees. Raises as
-    `open_image`.
+    Colours are those of the file, whatever their transparency; `over_grey` is what a model sees.
+
+    Args:
+        source: a path, a PIL image, or an array (h, w), (h, w, 1), (h, w, 3) or (h, w, 4): uint8, uint16, or float in
+            [0, 1]. Of an animation the first picture is taken.
+
+    Raises:
+        UserError: no such file, not a picture, NaN in it, colours that Pillow cannot convert, or more pixels than it
+            takes for honest (179 million).
     """
     return np.asarray(_open(source))
 
 
 def over_grey(photo: UInt8[np.ndarray, "h w c"]) -> UInt8[np.ndarray, "h w 3"]:
     """A photo of `open_photo` over neutral grey where it is transparent; the same array where it has no such part."""
-    return photo if photo.shape[2] == 3 else np.asarray(_over_grey(Image.fromarray(photo)))
-
-
-def choose_square(picture: Image.Image, crop: Crop | None = None, name: str = "the image") -> Crop:
-    """The square of a picture to use, as x and y of its upper left corner and its side in pixels.
-
-    Without a crop it is as large as the picture allows. People stand in pictures with their heads up, so it begins at
-    the top of a tall one; in a wide one it is central.
-
-    Raises:
-        UserError: a picture or a crop smaller than 16 pixels, or a crop that leaves the picture.
-    """
-    width, height = picture.size
-    if min(width, height) < MIN_SIDE:
-        raise UserError(
-            f"{name} is {width}x{height} pixels, too small to show a face; give at least {MIN_SIDE}x{MIN_SIDE}"
-        )
-    if crop is None:
-        side = min(width, height)
-        return (width - side) // 2, 0, side
-    left, top, side = crop
-    if side < MIN_SIDE:
-        raise UserError(
-            f"the crop {left},{top},{side} is too small to show a face; its side must be at least {MIN_SIDE}"
-        )
-    if left < 0 or top < 0 or left + side > width or top + side > height:
-        raise UserError(f"the crop {left},{top},{side} leaves the picture {name}, which is {width}x{height} pixels")
-    return crop
-
-
-def to_uint8(frames: Float[np.ndarray, "*b h w 3"]) -> np.ndarray:
-    """Pictures in [0, 1] to uint8, rounded to the nearest level and clipped."""
-    return np.clip(np.round(np.asarray(frames, np.float32) * 255), 0, 255).astype(np.uint8)
-
-
-def resize_frame(frame: np.ndarray, size: int) -> np.ndarray:
-    """A square uint8 frame (h, h, 3) at another side, (size, size, 3), with antialiasing;
-
-    The same array where nothing changes.
-    """
-    if frame.shape[0] == size:
-        return frame
-    return np.asarray(Image.fromarray(frame).resize((size, size), Image.Resampling.LANCZOS))
+    if photo.shape[2] == 3:
+        return photo
+    picture = Image.fromarray(photo)
+    return np.asarray(Image.alpha_composite(Image.new("RGBA", picture.size, (*NEUTRAL, 255)), picture).convert("RGB"))
 
 
 def _open(source: ImageSource) -> Image.Image:
@@ -195,17 +129,6 @@ def _to_8_bits(picture: Image.Image, name: str = "the image") -> Image.Image:
         return picture.convert("RGB")
     except ValueError as error:
         raise UserError(f"{name} has colours of mode {picture.mode}, which Pillow cannot turn into RGB") from error
-
-
-def _over_grey(picture: Image.Image) -> Image.Image:
-    if picture.mode == "RGB":
-        return picture
-    background = Image.new("RGBA", picture.size, (*NEUTRAL, 255))
-    return Image.alpha_composite(background, picture).convert("RGB")
-
-
-def _name(source: ImageSource) -> str:
-    return str(source) if isinstance(source, str | os.PathLike) else "the image"
 
 
 def _unusable(path: Path, error: BaseException) -> UserError:

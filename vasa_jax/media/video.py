@@ -36,7 +36,7 @@ VIDEO_SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv", WEBM)
 AAC_RATES = (96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000)
 OPUS_RATES = (48000, 24000, 16000, 12000, 8000)
 H264 = {"preset": "veryfast", "crf": "18"}
-VP9 = {"deadline": "good", "cpu-used": "4", "crf": "18", "b": "0", "row-mt": "1"}
+VP9 = {"deadline": "realtime", "cpu-used": "6", "crf": "18", "b": "0"}
 VP9_ALPHA = VP9 | {"auto-alt-ref": "0"}
 """Frames that are never shown and transparency do not go together."""
 LARGEST = 4096
