@@ -7,7 +7,7 @@ found it stays as it was last found (at the beginning, as it is first found).
 
 import math
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -21,8 +21,6 @@ from vasa_jax.media.video import read_rate, read_video
 
 LEAST_FOUND = 0.5
 """Share of the frames in which a face must be found."""
-MOST_BYTES = 2 * 2**30
-"""Of the crops of a video, which are held in memory: 90 s of 30 frames a second at 512 pixels."""
 
 
 class Track(NamedTuple):
@@ -41,9 +39,9 @@ class Track(NamedTuple):
 
 
 class FaceVideo(NamedTuple):
-    """The face of a video file. crops: what the track's box holds. rate: frames a second."""
+    """The face of a video file. crops: what the track's box holds, frame by frame. rate: frames a second."""
 
-    crops: UInt8[np.ndarray, "t n n 3"]
+    crops: Iterator[UInt8[np.ndarray, "n n 3"]]
     rate: float
     track: Track
 
@@ -57,14 +55,11 @@ def track_video(path: str | os.PathLike, frame: Callable[[Face], Box], size: int
         size: side of the crops in pixels.
 
     Raises:
-        UserError: as `read_video` and `track`, or a video whose crops need more than 2 GB.
+        UserError: as `read_video` and `track`.
     """
     rate, name = read_rate(path), os.fspath(path)
     followed = track(read_video(path), frame, name)
-    count, most = len(followed.faces), MOST_BYTES // (3 * size**2)
-    if count > most:
-        raise UserError(f"{name} has {count} frames, and at most {most} of {size} pixels are held; cut the video")
-    crops = np.stack([crop(picture, followed.box, size) for picture in read_video(path)])
+    crops = (crop(picture, followed.box, size) for picture in read_video(path))
     return FaceVideo(crops, float(rate), followed)
 
 

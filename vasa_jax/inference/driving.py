@@ -3,6 +3,7 @@
 Everything is brought to 25 frames a second by interpolation between neighbours.
 """
 
+import itertools
 import os
 from pathlib import Path
 
@@ -13,12 +14,10 @@ from jaxtyping import UInt8
 
 from vasa_jax.arrays import FPS
 from vasa_jax.errors import UserError
-from vasa_jax.faces.box import crop
-from vasa_jax.faces.track import track
+from vasa_jax.faces.track import track_video
 from vasa_jax.inference.motion_file import check_motion, load_motion
 from vasa_jax.inference.pair import Motion, Pair
 from vasa_jax.liveportrait.driving import DrivingMotion
-from vasa_jax.media.video import read_rate, read_video
 
 Driver = Motion | DrivingMotion | str | os.PathLike
 """Motion of a pair, LivePortrait's motion, or a file: a video, or a stored motion (.npz)."""
@@ -40,17 +39,12 @@ def read_driver(pair: Pair, driver: Driver, part: str = "driving") -> Motion:
         return load_motion(driver, pair.kind, pair.shapes)
     if Path(driver).suffix.lower() == ".pkl":
         raise UserError(f"{driver} is a pickle; open it with vasa_jax.convert.torch_file and liveportrait.driving")
-    followed = track(read_video(driver), pair.frame, str(driver))
-    stretches, crops = [], []
-    for picture in read_video(driver):
-        crops.append(crop(picture, followed.box, pair.face.sees))
-        if len(crops) == BATCH:
-            stretches.append(_seen(pair, crops))
-            crops = []
-    if crops:
+    video = track_video(driver, pair.frame, pair.face.sees)
+    stretches = []
+    while crops := list(itertools.islice(video.crops, BATCH)):
         stretches.append(_seen(pair, crops))
     joined = jax.tree.map(lambda *parts: np.concatenate(parts), *stretches)
-    return resample(check_motion(joined, pair.shapes, str(driver)), float(read_rate(driver)))
+    return resample(check_motion(joined, pair.shapes, str(driver)), video.rate)
 
 
 def _seen(pair: Pair, crops: list[UInt8[np.ndarray, "n n 3"]]) -> Motion:

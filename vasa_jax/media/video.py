@@ -318,7 +318,7 @@ def read_rate(path: str | os.PathLike) -> Fraction:
 
 @contextlib.contextmanager
 def _open_video(path: str | os.PathLike) -> Iterator[InputContainer]:
-    if not Path(path).is_file():
+    if not os.path.isfile(path):
         raise UserError(f"{path}: no such video file")
     try:
         with open_container(whole(path)) as (container, _):
