@@ -13,6 +13,7 @@ import soundfile
 from PIL import Image
 
 import infer
+import vasa_jax
 from vasa_jax.doors import infer as door
 from vasa_jax.media.video import read_video
 
@@ -140,7 +141,6 @@ BAD = {
     "seed": ({"seed": -1}, "seed"),
     "platform": ({"platform": "abacus"}, "abacus"),
     "dtype": ({"dtype": "int4"}, "int4"),
-    "odd size": ({"size": 33}, "even"),
     "negative size": ({"size": -4}, "give 16 to 4096"),
     "size for a badge": ({"size": 8, "out": "a/"}, "--size 8 cannot be written; give 16 to 4096"),
     "size for a wall": ({"size": 16384}, "--size 16384 cannot be written; give 16 to 4096"),
@@ -228,3 +228,19 @@ def test_real_inputs(command, assets):
     with av.open("talk.mp4") as container:
         assert container.streams.audio[0].rate == 48000
         assert sum(1 for _ in container.decode(video=0)) == 169
+
+
+def test_many_jobs_load_a_model_once(folder, release, capsys, monkeypatch):
+    loads = []
+    real = vasa_jax.load
+    monkeypatch.setattr(vasa_jax, "load", lambda *given: loads.append(given) or real(*given))
+    Path("jobs.csv").write_text("image,out,seed\nface.png,a.mp4,1\nnone.png,b.mp4,2\nface.png,c/,3\nface.png,d.mp4,x\n")
+    common = ["--audio", "speech.wav", "--model", str(release), "--steps", "2", "--box", "5,5,40", "--jobs", "jobs.csv"]
+    assert door.main(common) == 2
+    out, err = capsys.readouterr()
+    assert len(loads) == 1 and Path("a.mp4").is_file() and len(list(Path("c").iterdir())) == 25
+    assert "b.mp4  failed: none.png: no such image file" in out and "d.mp4  failed:" in out
+    assert err.splitlines()[-1] == "infer: error: 2 of 4 jobs of jobs.csv failed; mend their rows and run it again"
+    Path("jobs.csv").write_text("image,out,seed\nface.png,a.mp4,1\nface.png,c/,3\n")
+    assert door.main(common) == 0
+    assert capsys.readouterr().out.count("skipped: it is there") == 2 and len(loads) == 1

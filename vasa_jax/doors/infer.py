@@ -220,11 +220,10 @@ def _check_paths(options: Options) -> None:
 
 
 def _check_size(options: Options) -> None:
-    from vasa_jax.media.video import LARGEST, is_frame_folder
+    from vasa_jax.media.video import LARGEST
 
-    even = "" if is_frame_folder(str(options.out)) else ", even, since video needs even sizes"
-    if options.size is not None and (not SMALLEST <= options.size <= LARGEST or (even and options.size % 2)):
-        raise UserError(f"--size {options.size} cannot be written; give {SMALLEST} to {LARGEST} pixels{even}")
+    if options.size is not None and not SMALLEST <= options.size <= LARGEST:
+        raise UserError(f"--size {options.size} cannot be written; give {SMALLEST} to {LARGEST} pixels")
 
 
 def _driver(path: str) -> Any:

@@ -39,7 +39,7 @@ def read_driver(pair: Pair, driver: Driver, part: str = "driving") -> Motion:
         return load_motion(driver, pair.kind, pair.shapes)
     if Path(driver).suffix.lower() == ".pkl":
         raise UserError(f"{driver} is a pickle; open it with vasa_jax.convert.torch_file and liveportrait.driving")
-    video = track_video(driver, pair.frame, pair.face.sees)
+    video = track_video(driver, pair.watch, pair.face.sees)
     stretches = []
     while crops := list(itertools.islice(video.crops, BATCH)):
         stretches.append(_seen(pair, crops))

@@ -206,6 +206,10 @@ class Pair(Protocol):
         """Where the pair wants to look at a face."""
         ...
 
+    def watch(self, face: Face) -> Box:
+        """Where it wants to look at a face of a driving video, so that the head is seen to move."""
+        ...
+
     def prepare(self, options: Options | None) -> None:
         """Start compiling in the background what rendering needs, and generating with such options."""
         ...

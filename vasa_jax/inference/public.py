@@ -244,6 +244,10 @@ class PublicPair:
         """The crop of the originals, turned with the face, as a box of the photo."""
         return pictures.find_box(face.points)
 
+    def watch(self, face: Face) -> Box:
+        """The crop of the originals for driving videos, upright."""
+        return pictures.find_box(face.points, pictures.DRIVER_SCALE, pictures.DRIVER_UP, upright=False)
+
     def prepare(self, options: Options | None) -> None:
         """Starts compiling in the background what encodes and renders, and what generates with such options."""
         if options is not None:

@@ -233,6 +233,10 @@ class VasaPair:
         """The box in which a face lies as in the world's portraits."""
         return frame_face(face, WORLD)
 
+    def watch(self, face: Face) -> Box:
+        """The same."""
+        return self.frame(face)
+
     def prepare(self, options: Options | None) -> None:
         """Starts compiling in the background what encodes and renders, and what generates with such options."""
         self.face.prepare()
