@@ -126,10 +126,11 @@ def test_choices_as_users_write_them():
 
 def test_a_given_box_is_shown_with_the_face_in_it(seen):
     seen.extend([face(), face(30.0, corner=(150, 250))])
-    view = look(PHOTO, frame, "it", box=Box(165, 265, 60))
+    assert look(PHOTO, frame, "it", box=Box(165, 265, 60)).face is None
+    view = look(PHOTO, frame, "it", box=Box(165, 265, 60), needed=True)
     assert view.box == Box(165, 265, 60) and view.face is seen[1]
     assert view.remarks == ("the face in it is only 30 pixels large; a closer picture gives a better video",)
-    view = look(PHOTO, frame, "it", box=Box(20, 20, 80))
+    view = look(PHOTO, frame, "it", box=Box(20, 20, 80), needed=True)
     assert view.face is None and view.remarks == (
         "44% of what is shown lies outside of it, whose edge is repeated there",
     )

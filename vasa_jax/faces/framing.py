@@ -90,8 +90,9 @@ def look(
         frame: the box that a model wants for a face.
         name: what remarks call the photo.
         choose: which of several faces; None is the largest.
-        box: what is shown, whatever the faces. The face is then the largest whose centre lies in it, or None.
-        needed: whether the model cannot do without a face to frame: the largest square is then no way out.
+        box: what is shown, whatever the faces.
+        needed: whether the model wants the landmarks of a face: the largest square is then no way out, and of a given
+            box the largest face is found whose centre lies in it.
 
     Raises:
         UserError: a photo that is too small, a face that is not there, both a face and a box, a box outside of the
@@ -105,7 +106,7 @@ def look(
     if box is not None:
         if choose is not None:
             raise UserError("--face and --box both say what is shown; give one of them")
-        return _given(photo, check_box(box, width, height), name)
+        return _given(photo, check_box(box, width, height), name, needed)
     try:
         faces = find_apart(photo)
         missing = f"no face was found in {name}"
@@ -125,8 +126,10 @@ def look(
     return _view(frame(face), face, remarks, name, width, height)
 
 
-def _given(photo: np.ndarray, box: Box, name: str) -> View:
+def _given(photo: np.ndarray, box: Box, name: str, needed: bool) -> View:
     height, width = photo.shape[:2]
+    if not needed:
+        return _view(box, None, [], name, width, height)
     try:
         inside = (face for face in find_apart(photo) if (abs(box.seen(_centre(face)[None], 1) - 0.5) <= 0.5).all())
         face = next(inside, None)

@@ -123,7 +123,7 @@ class Model:
         pair: both. face, motion: each.
         size: side of what the model draws, in pixels.
         fps: frames a second.
-        seconds: how long each part has taken since loading: load, compile, portrait, motion, render, paste. What was
+        seconds: how long each part has taken since loading: load, compile, portrait, motion, render. What was
             compiled in the background counts as far as something waited for it.
     """
 
@@ -132,7 +132,7 @@ class Model:
         self.pair: Any = pair
         self.face, self.motion = self.pair.face, self.pair.motion
         self.size, self.fps = pair.face.size, pair.fps
-        parts = ("load", "compile", "portrait", "motion", "render", "paste")
+        parts = ("load", "compile", "portrait", "motion", "render")
         self.seconds: dict[str, float] = dict.fromkeys(parts, 0.0)
 
     def animate(
@@ -300,15 +300,15 @@ class Model:
     def _pasted(
         self, frames: Iterable[np.ndarray], photo: UInt8[np.ndarray, "h w c"], portrait: Portrait, box: Box
     ) -> Iterator[UInt8[np.ndarray, "h w c"]]:
-        with self._timed("paste"):
+        with self._timed("render"):
             pasting = Pasting(photo, box, self.size)
         with self._timed("render"):
             own, finite = self.face.render(portrait, self.pair.still(portrait))
         (still,) = self._read((own, finite), 1)
-        with self._timed("paste"):
+        with self._timed("render"):
             pasting.match(still)
         for frame in frames:
-            with self._timed("paste"):
+            with self._timed("render"):
                 pasted = pasting.paste(frame)
             yield pasted
 
