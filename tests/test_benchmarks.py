@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from benchmarks import demo_quality, paste, render, sampler, timing, volume
+from benchmarks import demo_quality, fit, paste, render, sampler, timing, volume
 from benchmarks import input as benchmark_input
 from tests.inference.tiny import FACE, MOTION
 from vasa_jax.arrays import Motion
@@ -183,3 +183,28 @@ def test_without_speech_the_volumes_have_nothing_to_play(monkeypatch, capsys):
     monkeypatch.delenv("VASA_JAX_ASSETS", raising=False)
     with pytest.raises(ValueError, match="name sound files, or set VASA_JAX_ASSETS"):
         volume.main([])
+
+
+def test_a_fit_that_loses_somewhere_is_no_default(monkeypatch, capsys):
+    """A gain of 2 dB everywhere reaches the bar; one loss among them misses it, as does a gain of half a decibel."""
+    monkeypatch.setattr(fit, "load", lambda name: types.SimpleNamespace(size=32))
+    monkeypatch.setattr(fit, "perform", lambda seed, seconds, emotion: types.SimpleNamespace(audio=None))
+    monkeypatch.setattr(fit, "pictures", lambda *_: (None, None))
+    for gains, verdict in (([5, 2, 2, 2], "reached"), ([5, 2, -0.1, 2], "missed"), ([5, 0.5, 0.5, 0.5], "missed")):
+        one = fit.Gain(np.full(4, 20.0), 20.0 + np.array(gains), np.array([3.0, 0.1]))
+        monkeypatch.setattr(fit, "gain", lambda *_, one=one: one)
+        fit.main(["--people", "2", "--steps", "2"])
+        printed = capsys.readouterr().out
+        assert f"none below 0): {verdict}" in printed
+        assert "photo itself: median +5.00 dB" in printed and "step: 0.100" in printed
+
+
+def test_the_face_is_a_disc_that_follows_the_head():
+    """Of half a head: its area, and its centre moved with the pose."""
+    pose = np.zeros((2, 6), np.float32)
+    pose[1, 3:] = 0.2, -0.1, np.log(2.0)
+    discs = fit.face_disc(pose, 201)
+    np.testing.assert_allclose(discs.mean((1, 2)), np.pi / 4 * np.array([0.25, 0.0625]), rtol=0.02)
+    side = np.linspace(-1, 1, 201)
+    centres = [[(disc.sum(0) * side).sum() / disc.sum(), (disc.sum(1) * side).sum() / disc.sum()] for disc in discs]
+    np.testing.assert_allclose(centres, [[0.0, 0.05], [0.2, -0.075]], atol=1e-3)

@@ -5,7 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 from numpy.testing import assert_allclose
 
-from vasa_jax.geometry.picture import FACE_CENTRE, face_crop, face_crop_grid, sample_2d
+from vasa_jax.geometry.picture import FACE_CENTRE, face_crop, face_crop_grid, in_plane_grid, sample_2d
+from vasa_jax.geometry.rotation import apply_pose
 
 
 def ramp(size: int) -> jax.Array:
@@ -64,3 +65,16 @@ def test_the_pose_gets_no_gradient():
     """The crop never teaches the pose encoder."""
     slope = jax.grad(lambda pose: face_crop(ramp(9), pose, 4, 0.5).sum())(jnp.full((1, 6), 0.1))
     assert_allclose(slope, 0.0)
+
+
+def test_a_move_in_the_plane_follows_every_point_of_the_head():
+    """Points of a head at any depth, posed before and after: the grid leads from where each is to where it was."""
+    random = np.random.default_rng(0)
+    points = jnp.asarray(random.uniform(-0.4, 0.4, (1, 30, 3)), jnp.float32)
+    pose = jnp.array([[0.2, -0.4, 0.1, 0.05, -0.1, 0.1]])
+    offset = jnp.array([[0.0, 0.0, -0.3, 0.15, 0.1, -0.2], [0.0, 0.0, 0.4, -0.2, 0.05, 0.15]])
+    before = apply_pose(points, pose)[..., :2]
+    after = apply_pose(jnp.tile(points, (2, 1, 1)), pose + offset)[..., :2]
+    assert jnp.abs(after).max() < 1.0
+    found = sample_2d(in_plane_grid(pose, pose + offset, 17), after[:, :, None])
+    assert_allclose(found[:, :, 0], jnp.tile(before, (2, 1, 1)), atol=1e-5)

@@ -58,3 +58,27 @@ def face_crop(
 ) -> Float[Array, "b h2 w2 c"]:
     """The upright face crop (b, size, size, c) of `picture`; the pose gets no gradient."""
     return sample_2d(picture, face_crop_grid(jax.lax.stop_gradient(pose), size, reach))
+
+
+def in_plane_grid(pose: Float[Array, "1 6"], moved: Float[Array, "n 6"], size: int) -> Float[Array, "n h w 2"]:
+    """Where a picture of a head at `pose` already shows what a picture at `moved` would, if only roll, tx, ty and log
+    distance have changed.
+
+    These four act behind pitch and yaw, so equation 2 of `geometry.rotation` gives one similarity for all depths:
+    with Q the turn by the difference of the rolls, u = (s / s') (u' - t') Q + t. A pinhole camera agrees for the plane
+    of the head's centre; what lies z before it, at distance Z, moves by Z / (Z - z) times as much.
+
+    Args:
+        pose, moved: pitch and yaw are not read.
+        size: side of the pictures in pixels.
+
+    Returns:
+        (x, y) in crop units, for `sample_2d`; beyond [-1, 1] where the picture does not reach.
+    """
+    side = jnp.linspace(-1.0, 1.0, size, dtype=pose.dtype)
+    x = side[None, None, :] - moved[:, 3, None, None]
+    y = side[None, :, None] - moved[:, 4, None, None]
+    angle, scale = (part[:, None, None] for part in (pose[:, 2] - moved[:, 2], jnp.exp(moved[:, 5] - pose[:, 5])))
+    across = scale * (jnp.cos(angle) * x - jnp.sin(angle) * y) + pose[:, 3, None, None]
+    down = scale * (jnp.sin(angle) * x + jnp.cos(angle) * y) + pose[:, 4, None, None]
+    return jnp.stack([across, down], -1)
