@@ -26,7 +26,7 @@ from vasa_jax.arrays import FPS, Motion
 from vasa_jax.errors import UserError
 from vasa_jax.geometry.picture import face_crop_grid
 from vasa_jax.inference import Model, load
-from vasa_jax.inference.fit import fit, render
+from vasa_jax.inference.fit import fit
 from vasa_jax.inference.vasa import FaceModel
 from vasa_jax.synthetic.identity import Identity
 from vasa_jax.synthetic.performance import perform
@@ -128,7 +128,7 @@ def gain(
     mask = face_disc(pose, model.size)
     before, after = (
         disc_psnr(np.asarray(frames) / np.float32(255), shown, mask)
-        for frames, _ in (face.render(portrait, motion), render(face, fitted, motion))
+        for frames, _ in (face.render(portrait, motion), face.render(fitted.portrait, motion))
     )
     return Gain(before, after, np.diff(times))
 

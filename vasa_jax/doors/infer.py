@@ -17,7 +17,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -62,6 +62,7 @@ class Options:
     face: str | None = None  # which face: 1 for the largest (default), 2 for the next, or x,y in pixels of the picture
     box: str | None = None  # x,y,size[,degrees]: what the model sees of the picture, instead of looking for a face
     show_crop: str | None = None  # also write what the model sees, with the landmarks of the face, to this PNG
+    fit: int | None = None  # steps by which the portrait is pulled towards the picture first; 100 is a good number
     square: bool = False  # write only what the model draws, where it would be put back into the whole picture
     size: int | None = None  # longest side of the output in pixels, 16 to 4096; default: the model's or the picture's
     platform: Literal["auto", "cpu", "gpu", "tpu"] = "auto"  # where to compute
@@ -71,7 +72,7 @@ class Options:
 
 WISHES = (
     *("gaze", "distance", "emotion", "amplitude", "head", "mouth", "blink", "zoom", "steps", "guidance_audio"),
-    *("guidance_gaze", "seed", "size"),
+    *("guidance_gaze", "seed", "size", "fit"),
 )
 """Options that go to `Model.perform` as they are."""
 OPAQUE = (".mp4", ".m4v", ".mov", ".mkv")
@@ -160,7 +161,10 @@ def perform(options: Options, models: Models) -> str:
     before = dict(model.seconds)
     wishes |= {name: _driver(path) for name in DRIVERS if (path := getattr(options, name))}
     kept: list[Any] = []
-    performance = model.perform(str(options.image), reader, kept if options.save_motion else None, **wishes)
+    with _fitting(options.fit) as progress:
+        performance = model.perform(
+            str(options.image), reader, kept if options.save_motion else None, progress, **wishes
+        )
     if options.show_crop:
         _show_crop(options.show_crop, performance, model.size)
     with _writer(options, performance, reader.sound if reader else _sound_of(options.driving)) as writer:
@@ -172,7 +176,7 @@ def perform(options: Options, models: Models) -> str:
     elapsed = models.spent()
     parts = {name: seconds - before[name] for name, seconds in model.seconds.items()} | {"encode": encoding}
     parts["load"] = elapsed - sum(value for name, value in parts.items() if name != "load")  # and imports, and inputs
-    for remark in performance.view.remarks:
+    for remark in performance.remarks:
         sys.stderr.write(f"infer: {remark}\n")
     took = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in parts.items())
     count, size = writer.frames, f"{performance.width}x{performance.height}"
@@ -270,6 +274,24 @@ def _show_crop(path: str, performance: "Performance", size: int) -> None:
     drawn = draw_crop(performance.photo, performance.view.box, performance.view.face, max(size, 512))
     with whole_file(Path(path)) as hidden:
         Image.fromarray(drawn).save(hidden, format="PNG")
+
+
+@contextlib.contextmanager
+def _fitting(steps: int | None) -> Iterator[Callable[[int], None]]:
+    """What is told of each step of a fit; it shows a bar, and stops where a signal asks to."""
+    if not steps or steps < 1:
+        yield lambda done: None
+        return
+    from tqdm import tqdm
+
+    with tqdm(total=steps, unit="step", desc="fitting", dynamic_ncols=True) as bar:
+
+        def progress(done: int) -> None:
+            if STOPPED:
+                raise KeyboardInterrupt
+            bar.update(1)
+
+        yield progress
 
 
 def _write(performance: "Performance", writer: Any) -> float:

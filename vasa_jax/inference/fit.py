@@ -27,7 +27,7 @@ from vasa_jax.autoencoder.losses import multi_scale_l1
 from vasa_jax.autoencoder.model import Autoencoder
 from vasa_jax.errors import UserError
 from vasa_jax.geometry.picture import in_plane_grid, sample_2d
-from vasa_jax.inference.vasa import FaceModel, Rendered
+from vasa_jax.inference.vasa import FaceModel, FittedPortrait, Rendered
 
 RATES = {"volume": 2e-3, "decoder": 1e-4}
 """First learning rates of Adam; both fall to 0 along half a cosine."""
@@ -48,15 +48,12 @@ LOW = 20.0
 
 
 class Fitted(NamedTuple):
-    """A portrait that has been fitted; `render` shows it.
+    """A portrait that has been fitted; its identity map is the encoder's.
 
-    portrait: with the fitted volume; the identity map is the encoder's. decoder: parameters of the network's decoder
-        for this portrait, float32. before, after: PSNR in dB of the photo at its own motion, of the encoder alone and
-        fitted.
+    before, after: PSNR in dB of the photo at its own motion, of the encoder alone and fitted.
     """
 
-    portrait: Portrait
-    decoder: dict[str, Any]
+    portrait: FittedPortrait
     before: float
     after: float
 
@@ -99,19 +96,10 @@ def fit(
             _step(face.config, parts, moments, fixed, drawn, np.float32(step / steps))
         )
         progress(step + 1)
-    fitted = portrait._replace(volume=parts["volume"].astype(portrait.volume.dtype))
-    before = _psnr(face.render(portrait, own), picture)
-    after = _psnr(_render(face, fitted, parts["decoder"], own), picture)
-    return Fitted(fitted, parts["decoder"], before, after)
-
-
-def render(face: FaceModel, fitted: Fitted, motion: Motion) -> Rendered:
-    """As `FaceModel.render`, and by the same compiled program."""
-    return _render(face, fitted.portrait, fitted.decoder, motion)
-
-
-def _render(face: FaceModel, portrait: Portrait, decoder: dict[str, Any], motion: Motion) -> Rendered:
-    return face.programs["render"](face.params | {"decoder": decoder}, portrait, motion)
+    volume = parts["volume"].astype(portrait.volume.dtype)
+    fitted = FittedPortrait(portrait._replace(volume=volume), parts["decoder"])
+    before, after = (_psnr(face.render(each, own), picture) for each in (portrait, fitted))
+    return Fitted(fitted, before, after)
 
 
 def low(picture: Float[Array, "b h w 3"]) -> Float[Array, "b cells cells 3"]:

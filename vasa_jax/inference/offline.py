@@ -14,10 +14,11 @@ for frame in model.animate("portrait.png", "speech.wav", gaze="left", emotion="h
 
 import contextlib
 import dataclasses
+import itertools
 import math
 import os
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple, TypedDict, Unpack
 
 import jax
@@ -43,6 +44,8 @@ from vasa_jax.media.video import LARGEST
 
 LESS_MEMORY = "end what else runs there, or choose --dtype bfloat16 or --platform cpu"
 """What to do where a device has too little memory."""
+EXAMPLES = 3
+"""Windows of motion that a fit sees."""
 FILTER = Image.Resampling.LANCZOS
 """For pictures at another size."""
 ADJUSTED = tuple(field.name for field in dataclasses.fields(Adjustments))
@@ -64,6 +67,7 @@ class Wishes(TypedDict, total=False):
     box: what the model sees of the picture, instead of looking for a face.
     square: only what the model draws, where it would be put back into the whole picture.
     alpha: frames keep the transparency of a picture into which they are put back, as a fourth channel.
+    fit: steps by which the portrait is pulled towards its picture before it is drawn (`inference.fit`); default none.
     size: longest side of the frames in pixels; default: the model's own for squares, the picture's own otherwise.
     """
 
@@ -88,6 +92,7 @@ class Wishes(TypedDict, total=False):
     square: bool
     alpha: bool
     size: int | None
+    fit: int
 
 
 class Asked(NamedTuple):
@@ -104,7 +109,7 @@ class Performance(NamedTuple):
 
     frames: uint8 (h, w, 3), or (h, w, 4) with their opacity. count: how many, where that is known. alpha: whether they
     have four channels. height, width: of the frames. photo: the picture as it was used, over grey where it is
-    transparent. view: what the model sees of it.
+    transparent. view: what the model sees of it. remarks: what to tell the user, a line each.
     """
 
     frames: Iterator[UInt8[np.ndarray, "h w c"]]
@@ -114,6 +119,7 @@ class Performance(NamedTuple):
     width: int
     photo: UInt8[np.ndarray, "y x 3"]
     view: View
+    remarks: tuple[str, ...]
 
 
 class Model:
@@ -157,9 +163,11 @@ class Model:
         image: ImageSource,
         audio: AudioSource | AudioReader | None = None,
         keep: list[Motion] | None = None,
+        progress: Callable[[int], None] = lambda done: None,
         **wishes: Unpack[Wishes],
     ) -> Performance:
-        """As `animate`, with all that is known beside the frames; raw motion is appended to `keep` as it is made."""
+        """As `animate`, with all that is known beside the frames; raw motion is appended to `keep` as it is made, and
+        `progress` is told of each step of a fit."""
         asked = self.asked(**wishes)
         drivers = {name: driver for name in ("driving", "pose_from", "dynamics_from") if (driver := wishes.get(name))}
         if audio is None and not {"driving", "dynamics_from"} & set(drivers):
@@ -186,7 +194,8 @@ class Model:
         self.pair.prepare(asked.options if generated else None)
         view = looking.result()
         replayed = {part: self._driver(driver, part) for part, driver in drivers.items()}
-        portrait = self.portrait(crop(seen, view.box, self.face.sees), view.face)
+        shown = crop(seen, view.box, self.face.sees)
+        portrait, remarks = self.portrait(shown, view.face), view.remarks
         if generated:
             assert reader is not None
             motions, count = self._generate(portrait, reader, asked), reader.frames
@@ -194,15 +203,20 @@ class Model:
             base = replayed.get("driving", replayed.get("dynamics_from"))
             motions, count = iter([base]), len(jax.tree.leaves(base)[0])
         motions = self._joined(motions, replayed)
+        if "fit" in wishes:
+            beginning = list(itertools.islice(motions, EXAMPLES))
+            motions = itertools.chain(beginning, motions)
+            portrait, remark = self._fitted_portrait(portrait, shown, beginning, wishes["fit"], asked.seed, progress)
+            remarks = (*remarks, remark)
         if keep is not None:
             motions = record(motions, keep)
         frames = self.frames(portrait, motions, asked.controls, asked.adjustments)
         if square:
-            return Performance(_resized(frames, size), count, False, size, size, seen, view)
+            return Performance(_resized(frames, size), count, False, size, size, seen, view, remarks)
         whole = photo if wishes.get("alpha") else seen
         height, width = photo.shape[:2]
         pasted = self._pasted(frames, whole, portrait, view.box)
-        return Performance(pasted, count, whole.shape[2] == 4, height, width, seen, view)
+        return Performance(pasted, count, whole.shape[2] == 4, height, width, seen, view, remarks)
 
     def asked(self, **wishes: Any) -> Asked:
         """Wishes as the pair reads them; raises UserError for what it lacks or cannot do."""
@@ -272,6 +286,20 @@ class Model:
     def _driver(self, driver: Driver, part: str) -> Motion:
         with self._timed("motion"):
             return read_driver(self.pair, driver, part)
+
+    def _fitted_portrait(
+        self,
+        portrait: Portrait,
+        picture: UInt8[np.ndarray, "n n 3"],
+        motions: list[Motion],
+        steps: int,
+        seed: int,
+        progress: Callable[[int], None],
+    ) -> tuple[Portrait, str]:
+        with self._timed("portrait"):
+            levels = jnp.asarray(np.asarray(picture, np.float32)[None] / 255)
+            joined = jax.tree.map(lambda *parts: np.concatenate(parts), *motions)
+            return self.pair.fit(portrait, levels, joined, steps, seed, progress)
 
     def _joined(self, motions: Iterable[Motion], replayed: dict[str, Motion]) -> Iterator[Motion]:
         """Motions whose pose, or all but their pose, comes from elsewhere."""

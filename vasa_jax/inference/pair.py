@@ -7,7 +7,7 @@ know no margins of a front end, no pose numbers, no keypoints.
 
 import dataclasses
 import math
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from jaxtyping import Array, Bool, Float, Key, UInt8
@@ -218,6 +218,24 @@ class Pair(Protocol):
         self, portrait: Portrait, state: Any, motion: Motion, controls: Controls, adjustments: Adjustments
     ) -> tuple[Any, Motion]:
         """Fit stretches of motion to a portrait, one after the other; None is the first state."""
+        ...
+
+    def fit(
+        self, portrait: Portrait, picture: Any, motions: Motion, steps: int, seed: int, progress: Callable[[int], None]
+    ) -> tuple[Portrait, str]:
+        """Pull a portrait towards its picture, and say how far it came.
+
+        Args:
+            portrait: of `FaceModel.encode`.
+            picture: that, (1, n, n, 3) in [0, 1].
+            motions: raw motion, as it will be drawn.
+            steps: 1 or more.
+            seed: of what is drawn.
+            progress: told of each step.
+
+        Raises:
+            UserError: where the pair has no fit, or for fewer steps.
+        """
         ...
 
     def still(self, portrait: Portrait) -> Motion:

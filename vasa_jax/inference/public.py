@@ -14,6 +14,7 @@ from typing import Any, Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float, Key, UInt8
 
 from vasa_jax.arrays import FPS, SAMPLES_PER_FRAME
@@ -31,9 +32,9 @@ from vasa_jax.liveportrait import pictures
 from vasa_jax.liveportrait.animation import Correctors, Source, animate, calmest
 from vasa_jax.liveportrait.appearance import AppearanceFeatureExtractor
 from vasa_jax.liveportrait.driving import DrivingMotion
-from vasa_jax.liveportrait.generator import SpadeGenerator
 from vasa_jax.liveportrait.keypoints import HeadMotion, place, read_heads
 from vasa_jax.liveportrait.motion_extractor import MotionExtractor
+from vasa_jax.liveportrait.rendering import render
 from vasa_jax.liveportrait.stitching import RETARGET_EYE, RETARGET_LIP, STITCHING, Corrector
 from vasa_jax.liveportrait.warping import WarpingModule, WarpSource
 from vasa_jax.nn.resize import average_pool
@@ -72,19 +73,22 @@ class PublicFace:
 
     size, sees = pictures.CROP, pictures.CROP
 
-    def __init__(self, tensors: dict[str, Any]):
-        """`tensors`: name of `NETWORKS` to Flax variables, float32."""
+    def __init__(self, tensors: dict[str, Any], dtype: Dtype = "float32"):
+        """`tensors`: name of `NETWORKS` to Flax variables, float32. `dtype`: of the features of W and G."""
+        features = self._features = None if dtype == "float32" else jnp.dtype(dtype)
         self.batch = BATCHES.get(jax.default_backend(), 8)
         self._variables = {name: jax.device_put(tensors[name]) for name in NETWORKS}
         sizes = {"stitching": STITCHING, "retarget_eye": RETARGET_EYE, "retarget_lip": RETARGET_LIP}
-        self.programs = {"encode": Program(_encode, rare=True), "motion": Program(_motion), "render": Program(_render)}
+        self.programs = {"encode": Program(functools.partial(_encode, features), rare=True), "motion": Program(_motion)}
+        self.programs |= {"render": Program(functools.partial(render, dtype=features))}
         self.programs |= {name: Program(functools.partial(_correct, size), rare=True) for name, size in sizes.items()}
 
     def prepare(self) -> None:
         """Starts compiling what encodes one picture and what renders a batch of frames of it, in the background."""
+        read = self._of("appearance", "motion_extractor", "warping")
         picture = jax.ShapeDtypeStruct((1, self.sees, self.sees, 3), "float32")
-        self.programs["encode"].prepare(*self._of("appearance", "motion_extractor", "warping"), picture)
-        volume = jax.eval_shape(_encode, *self._of("appearance", "motion_extractor", "warping"), picture)[0]
+        self.programs["encode"].prepare(*read, picture)
+        volume = jax.eval_shape(functools.partial(_encode, self._features), *read, picture)[0]
         driving = jax.ShapeDtypeStruct((self.batch, 21, 3), "float32")
         self.programs["render"].prepare(*self._of("warping", "generator"), volume, driving)
 
@@ -283,6 +287,10 @@ class PublicPair:
         )
         return RetargetState(state.calm, HeadMotion(*(part[-1:] for part in smoothed))), placed
 
+    def fit(self, portrait: Any, picture: Any, motions: Any, steps: int, seed: int, progress: Any) -> Any:
+        """Refused: this pair draws a photo well as it is."""
+        raise UserError(f"models of kind {KIND!r} have no fit; leave it out")
+
     def still(self, portrait: PublicPortrait) -> Float[Array, "1 21 3"]:
         """The portrait's own keypoints."""
         return portrait.source.placed
@@ -319,32 +327,23 @@ def from_release(release: Release, name: str, dtype: Dtype = "float32") -> Publi
     Raises:
         UserError: a release that is not whole.
     """
-    del dtype
     if missing := [part for part in (*NETWORKS, "motion_generator", "template") if part not in release.tensors]:
         raise UserError(f"{name} is half of a pair: it has no {missing[0]}.safetensors; convert both again")
-    return PublicPair(PublicFace(release.tensors), PublicMotion(release.tensors))
+    return PublicPair(PublicFace(release.tensors, dtype), PublicMotion(release.tensors))
 
 
 def _encode(
-    appearance: Any, extractor: Any, warping: Any, picture: Float[Array, "1 n n 3"]
+    dtype: DTypeLike | None, appearance: Any, extractor: Any, warping: Any, picture: Float[Array, "1 n n 3"]
 ) -> tuple[WarpSource, Array, HeadMotion]:
     seen = _halved(picture)
     keypoints, motion = read_heads(MotionExtractor().apply(extractor, seen))  # pyright: ignore
     volume = AppearanceFeatureExtractor().apply(appearance, seen)
     placed = place(keypoints, motion)
-    return WarpingModule().apply(warping, volume, placed, method="prepare"), keypoints, motion  # pyright: ignore
+    return WarpingModule(dtype).apply(warping, volume, placed, method="prepare"), keypoints, motion  # pyright: ignore
 
 
 def _motion(extractor: Any, frames: Float[Array, "t n n 3"]) -> HeadMotion:
     return read_heads(MotionExtractor().apply(extractor, _halved(frames)))[1]  # pyright: ignore
-
-
-def _render(
-    warping: Any, generator: Any, source: WarpSource, driving: Float[Array, "t 21 3"]
-) -> Float[Array, "t 512 512 3"]:
-    source = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (len(driving), *leaf.shape[1:])), source)
-    warped: Any = WarpingModule().apply(warping, source, driving, method="warp")
-    return jnp.asarray(SpadeGenerator().apply(generator, warped["features"]))
 
 
 def _correct(sizes: Any, variables: Any, features: Float[Array, "t k"]) -> Float[Array, "t n"]:

@@ -9,9 +9,9 @@ in it is executed.
 import dataclasses
 import functools
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -46,6 +46,14 @@ STEPS = 50
 """Of the sampler."""
 Dtype = Literal["float32", "bfloat16"]
 Rendered = tuple[UInt8[Array, "n h w 3"], Bool[Array, " n"]]
+
+
+class FittedPortrait(NamedTuple):
+    """A portrait that `fit` pulled towards its photo. portrait: with the fitted volume. decoder: parameters of the
+    network's decoder for this portrait alone, float32."""
+
+    portrait: Portrait
+    decoder: dict[str, Any]
 
 
 class FaceModel:
@@ -104,12 +112,15 @@ class FaceModel:
         """Raw motion, (b, 6) and (b, z), of pictures in [0, 1]."""
         return self.programs["motion"](self.params, frames)
 
-    def render(self, portrait: Portrait, motion: Motion) -> Rendered:
+    def render(self, portrait: Portrait | FittedPortrait, motion: Motion) -> Rendered:
         """Pictures, 0 to 255, of one portrait in n raw motions, (n, 6) and (n, z); the pose is absolute.
 
         Beside them which of them are finite: NaN is black as a picture.
         """
-        return self.programs["render"](self.params, portrait, motion)
+        params = self.params
+        if isinstance(portrait, FittedPortrait):
+            portrait, params = portrait.portrait, params | {"decoder": portrait.decoder}
+        return self.programs["render"](params, portrait, motion)
 
 
 class MotionModel:
@@ -252,6 +263,17 @@ class VasaPair:
         if adjustments == Adjustments():
             return None, motion
         return None, adjust(self.motion.statistics, motion, controls, adjustments)
+
+    def fit(
+        self, portrait: Portrait, picture: Any, motions: Motion, steps: int, seed: int, progress: Callable[[int], None]
+    ) -> tuple[FittedPortrait, str]:
+        """The portrait, pulled towards its picture; see `fit.fit`."""
+        from vasa_jax.inference.fit import fit
+
+        key = jax.random.fold_in(jax.random.key(seed), steps)
+        fitted = fit(self.face, portrait, picture, motions, steps=steps, key=key, progress=progress)
+        gain = f"PSNR of the picture at its own motion {fitted.before:.1f} dB before, {fitted.after:.1f} dB after"
+        return fitted.portrait, f"the portrait was fitted in {steps} steps: {gain}"
 
     def still(self, portrait: Portrait) -> Motion:
         """Refused: this pair's frames are not put back into a picture."""

@@ -418,8 +418,9 @@ def plan(arguments: Sequence[str]) -> str:
             table = train_table(experiment, topology, batches)
         dtype = computing(experiment, topology).dtype
         texts.append(f"{heading(configs.find(name).name, dtype, topology)}\n{table}")
-    if len(frames) > 1 and None not in frames:
-        texts.append(f"together, estimated: {1 / sum(frames):.1f} frames/s, the portrait encoded before")
+    known = [frame for frame in frames if frame is not None]
+    if len(known) == len(frames) > 1:
+        texts.append(f"together, estimated: {1 / sum(known):.1f} frames/s, the portrait encoded before")
     return "\n\n".join(texts)
 
 
