@@ -32,13 +32,19 @@ class Times(NamedTuple):
 
 def measure(call: Callable[[], Any], repeats: int) -> Times:
     """Time a call that returns arrays; waits for them, and leaves the first call out of the median."""
-    seconds = []
-    for _ in range(repeats + 1):
-        start = time.perf_counter()
-        jax.block_until_ready(call())
-        seconds.append(time.perf_counter() - start)
-    low, median, high = np.quantile(seconds[1:], [0.1, 0.5, 0.9])
-    return Times(seconds[0], float(median), float(low), float(high))
+    return measure_in_turns([call], repeats)[0]
+
+
+def measure_in_turns(calls: Sequence[Callable[[], Any]], repeats: int) -> list[Times]:
+    """The times of several calls that take turns, so that a slow minute of the machine is shared; see `measure`."""
+    seconds = np.empty((len(calls), repeats + 1))
+    for turn in range(repeats + 1):
+        for index, call in enumerate(calls):
+            start = time.perf_counter()
+            jax.block_until_ready(call())
+            seconds[index, turn] = time.perf_counter() - start
+    low, median, high = np.quantile(seconds[:, 1:], [0.1, 0.5, 0.9], axis=1).tolist()
+    return [Times(*row) for row in zip(seconds[:, 0].tolist(), median, low, high, strict=True)]
 
 
 def matrix_peak(dtype: str, size: int, repeats: int = 5) -> float:

@@ -14,8 +14,11 @@ from vasa_jax.nn.convolution import (
     convolve_3d,
     convolve_3d_depth_split,
     convolve_3d_direct,
+    convolve_repeated,
     standardise,
 )
+from vasa_jax.nn.cost import count_macs
+from vasa_jax.nn.resize import repeat
 
 KEY = jax.random.key(0)
 
@@ -26,10 +29,12 @@ def normal(shape):
 
 
 @pytest.mark.users_compiler
+@pytest.mark.parametrize("outputs, inputs", [(4, 2), (32, 2), (33, 130)])
 @pytest.mark.parametrize("depth", [1, 2, 5])
-def test_depth_split_is_the_3d_convolution_in_value_and_gradient(depth):
-    x = normal((2, depth, 4, 3, 2))
-    kernel = normal((3, 3, 3, 2, 4))
+def test_depth_split_is_the_3d_convolution_in_value_and_gradient(depth, inputs, outputs):
+    """Few outputs, many, and inputs that are filled up."""
+    x = normal((2, depth, 4, 3, inputs))
+    kernel = normal((3, 3, 3, inputs, outputs)) / inputs**0.5
 
     def run(function):
         y, pull = jax.vjp(function, x, kernel)
@@ -41,15 +46,41 @@ def test_depth_split_is_the_3d_convolution_in_value_and_gradient(depth):
             assert_allclose(ours, theirs, atol=2e-4)
 
 
-def test_accelerators_get_one_3d_convolution_and_cpus_none():
-    shapes = jax.ShapeDtypeStruct((1, 4, 4, 4, 2), jnp.float32), jax.ShapeDtypeStruct((3, 3, 3, 2, 2), jnp.float32)
-    traced = jax.jit(convolve_3d).trace(*shapes)
+@pytest.mark.parametrize("form", [convolve_3d_direct, convolve_3d_depth_split])
+@pytest.mark.parametrize("outputs", [2, 40])
+def test_zeros_around_a_volume_are_as_told(form, outputs):
+    """Two taps, one of them before: the first row and the last column see zeros."""
+    kernel = jnp.ones((1, 2, 2, 1, outputs))
+    found = form(jnp.ones((1, 2, 3, 3, 1)), kernel, padding=((1, 0), (0, 1)))
+    wanted = np.array([[2, 2, 1], [4, 4, 2], [4, 4, 2]])
+    assert_allclose(found, np.broadcast_to(wanted[None, None, :, :, None], (1, 2, 3, 3, outputs)))
+
+
+@pytest.mark.parametrize("outputs, convolutions", [(2, 1), (32, 3)])
+def test_accelerators_get_one_3d_convolution_and_cpus_none(outputs, convolutions):
+    x, kernel = normal((1, 4, 4, 4, 2)), normal((3, 3, 3, 2, outputs))
+    traced = jax.jit(convolve_3d).trace(x, kernel)
     programs = {name: traced.lower(lowering_platforms=(name,)).as_text() for name in ("cpu", "cuda", "tpu")}
     assert {name: text.count("stablehlo.convolution") for name, text in programs.items()} == {
-        "cpu": 3,
+        "cpu": convolutions,
         "cuda": 1,
         "tpu": 1,
     }
+
+
+@pytest.mark.parametrize("factor", [1, 2, 3, 4])
+@pytest.mark.parametrize("depth", [(), (3,)])
+def test_repeated_pixels_are_convolved_at_their_own_size(factor, depth):
+    x, kernel = normal((2, *depth, 5, 7, 3)), normal((*(3 for _ in depth), 3, 3, 3, 4))
+    convolve, factors = (convolve_3d, (1, factor, factor)) if depth else (convolve_2d, (factor, factor))
+    assert_allclose(convolve_repeated(x, kernel, factor), convolve(repeat(x, factors), kernel), atol=2e-5)
+
+
+@pytest.mark.parametrize("factor, share", [(2, 16 / 36), (4, 25 / 144)])
+def test_summed_taps_cost_a_fraction(factor, share):
+    x, kernel = jax.ShapeDtypeStruct((1, 32, 32, 64), jnp.float32), jax.ShapeDtypeStruct((3, 3, 64, 64), jnp.float32)
+    short = count_macs(lambda x, k: convolve_repeated(x, k, factor), x, kernel)
+    assert short == pytest.approx(share * count_macs(lambda x, k: convolve_2d(repeat(x, (factor,) * 2), k), x, kernel))
 
 
 def test_a_shifting_kernel_shifts_and_zeros_enter():
@@ -77,6 +108,14 @@ def test_module_computes_in_its_dtype_with_float32_parameters():
     assert {leaf.dtype for leaf in jax.tree.leaves(variables)} == {jnp.dtype("float32")}
 
 
-def test_a_stride_in_3d_is_refused():
+@pytest.mark.parametrize("module", [Convolution(4, (3, 3, 3), stride=2), Convolution(4, (3, 3), stride=2, repeated=2)])
+def test_strides_are_for_2d_convolutions_of_pixels_as_they_are(module):
     with pytest.raises(ValueError, match="stride"):
-        jax.eval_shape(Convolution(4, (3, 3, 3), stride=2).init, KEY, jnp.ones((1, 4, 4, 4, 2)))
+        jax.eval_shape(module.init, KEY, jnp.ones((1, *(4 for _ in module.kernel_size), 2)))
+
+
+def test_a_module_of_repeated_pixels_enlarges():
+    module = Convolution(4, (3, 3, 3), repeated=2, standardised=False)
+    x = normal((1, 2, 3, 3, 2))
+    y, variables = module.init_with_output(KEY, x)
+    assert_allclose(y, convolve_3d(repeat(x, (1, 2, 2)), variables["params"]["kernel"]), atol=1e-5)

@@ -2,12 +2,14 @@
 
 The norms are batch norms in evaluation mode: fixed statistics, epsilon 1e-5. Behind a convolution such a norm is one
 more factor and offset a channel, y = (k * x) f + g with f = scale / sqrt(variance + epsilon), so it is written as that:
-one multiply-add, in the pass that adds the bias and takes the ReLU.
+one multiply-add, in the pass that adds the bias and takes the ReLU. It is computed in float32 whatever the features'
+dtype, which is kept.
 """
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from vasa_jax.nn.convolution import Convolution
@@ -29,12 +31,22 @@ class BatchNorm(nn.Module):
         factor = scale * jax.lax.rsqrt(variance + EPSILON)
         offset = bias - mean * factor
         row = (1,) * (x.ndim - 1) + channels
-        return x * factor.reshape(row) + offset.reshape(row)
+        return (x * factor.reshape(row) + offset.reshape(row)).astype(x.dtype)
 
 
-def plain(features: int, size: int, dimensions: int = 2, name: str | None = None, bias: bool = True) -> Convolution:
-    """A convolution with an odd kernel of equal sides and zero padding to the same size."""
-    return Convolution(features, (size,) * dimensions, use_bias=bias, standardised=False, name=name)
+def plain(
+    features: int,
+    size: int,
+    dimensions: int = 2,
+    name: str | None = None,
+    bias: bool = True,
+    dtype: DTypeLike | None = None,
+    repeated: int = 1,
+) -> Convolution:
+    """A convolution with an odd kernel of equal sides and zero padding to the same size; see `Convolution`."""
+    return Convolution(
+        features, (size,) * dimensions, use_bias=bias, standardised=False, repeated=repeated, dtype=dtype, name=name
+    )
 
 
 class ConvolutionNorm(nn.Module):
@@ -43,11 +55,14 @@ class ConvolutionNorm(nn.Module):
     features: int
     dimensions: int = 2
     slope: float = 0.0  # of the activation below zero; 0 is ReLU
+    dtype: DTypeLike | None = None
+    repeated: int = 1  # times that pixels are repeated along height and width before
 
     @nn.compact
-    def __call__(self, x: Float[Array, "b *space c"]) -> Float[Array, "b *space k"]:
+    def __call__(self, x: Float[Array, "b *space c"]) -> Float[Array, "b *space2 k"]:
         """Convolve, normalise, rectify."""
-        y = BatchNorm(name="norm")(plain(self.features, 3, self.dimensions, "conv")(x))
+        convolution = plain(self.features, 3, self.dimensions, "conv", dtype=self.dtype, repeated=self.repeated)
+        y = BatchNorm(name="norm")(convolution(x))
         return nn.leaky_relu(y, self.slope) if self.slope else nn.relu(y)
 
 

@@ -12,17 +12,21 @@ is their mean under it; the volume is sampled there, flattened to channels and m
 What depends on the source alone (compressed volume, its copy that stays, its heat maps) is computed once a source, in
 `prepare`; `warp` is the work of a frame. The grid's ends are -1 and 1 at the centres of the outer cells while the
 sampling takes them for their outer edges, a slight magnification that is part of the trained model.
+
+Features may be computed in another dtype than float32; keypoints, grids, heat maps and the softmax may not.
 """
 
+from functools import partial
 from typing import NamedTuple
 
 import flax.linen as nn
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from vasa_jax.geometry.grid import grid_sample_3d_zeros, identity_grid
 from vasa_jax.liveportrait.blocks import BatchNorm, ConvolutionNorm, depth_to_channels, plain
-from vasa_jax.nn.resize import average_pool, repeat
+from vasa_jax.nn.resize import average_pool
 
 KEYPOINTS = 21
 _DOWN, _UP = (64, 128, 256, 512, 1024), (512, 256, 128, 64, 32)
@@ -45,31 +49,40 @@ class WarpSource(NamedTuple):
 class Hourglass(nn.Module):
     """Five steps down and up in height and width, depth kept; every step's result meets its twin on the way up."""
 
+    dtype: DTypeLike | None = None
+
     @nn.compact
     def __call__(self, x: Float[Array, "b d h w c"]) -> Float[Array, "b d h w k"]:
         """Features of c + 32 channels at the input's size."""
+        layer = partial(ConvolutionNorm, dimensions=3, dtype=self.dtype)
         kept = [x]
         for i, features in enumerate(_DOWN):
-            kept.append(average_pool(ConvolutionNorm(features, 3, name=f"down_{i}")(kept[-1]), (1, 2, 2)))
+            kept.append(average_pool(layer(features, name=f"down_{i}")(kept[-1]), (1, 2, 2)))
         x = kept.pop()
         for i, features in enumerate(_UP):
-            y = ConvolutionNorm(features, 3, name=f"up_{i}")(repeat(x, (1, 2, 2)))
+            y = layer(features, repeated=2, name=f"up_{i}")(x)
             x = jnp.concatenate([y, kept.pop()], -1)
-        return ConvolutionNorm(x.shape[-1], 3, name="out")(x)
+        return layer(x.shape[-1], name="out")(x)
 
 
 class WarpingModule(nn.Module):
-    """The whole of W; `prepare` once a source and `warp` every frame, or both in one call."""
+    """The whole of W; `prepare` once a source and `warp` every frame, or both in one call.
+
+    `dtype` is that of features while computing, None float32; `WarpSource` holds volumes in it.
+    """
+
+    dtype: DTypeLike | None = None
 
     def setup(self):
         """Name the layers."""
-        self.compress = plain(4, 1, 3)
+        dtype = self.dtype
+        self.compress = plain(4, 1, 3, dtype=dtype)
         self.compress_norm = BatchNorm()
-        self.hourglass = Hourglass()
-        self.mask = plain(KEYPOINTS + 1, 7, 3)
-        self.occlusion = plain(1, 7)
-        self.third = ConvolutionNorm(256, slope=0.01)
-        self.fourth = plain(256, 1)
+        self.hourglass = Hourglass(dtype)
+        self.mask = plain(KEYPOINTS + 1, 7, 3, dtype=dtype)
+        self.occlusion = plain(1, 7, dtype=dtype)
+        self.third = ConvolutionNorm(256, slope=0.01, dtype=dtype)
+        self.fourth = plain(256, 1, dtype=dtype)
 
     def __call__(
         self,
@@ -82,13 +95,14 @@ class WarpingModule(nn.Module):
         Keypoints are (x, y, z) in the units of the grid, -1..1.
 
         Returns:
-            `features` (b, h, w, 256) for the generator, `deformation` (b, d, h, w, 3), where each cell is taken from,
-            and `occlusion` (b, h, w, 1), 0..1.
+            `features` (b, h, w, 256) for the generator, in the dtype of features; `deformation` (b, d, h, w, 3), where
+            each cell is taken from; and `occlusion` (b, h, w, 1), 0..1.
         """
         return self.warp(self.prepare(volume, source), driving)
 
     def prepare(self, volume: Float[Array, "b d h w 32"], source: Float[Array, "b 21 3"]) -> WarpSource:
         """Everything that no frame changes."""
+        volume = volume.astype(self.dtype or volume.dtype)
         compressed = nn.relu(self.compress_norm(self.compress(volume)))
         grid = _grid(compressed)
         staying = grid_sample_3d_zeros(compressed, jnp.broadcast_to(grid, (*compressed.shape[:4], 3)))
@@ -103,18 +117,22 @@ class WarpingModule(nn.Module):
         moved = grid_sample_3d_zeros(compressed, shifts.reshape(-1, d, h, w, 3)).reshape(b, KEYPOINTS, d, h, w, c)
         moved = jnp.moveaxis(moved, 1, 4)
         candidates = jnp.concatenate([staying[..., None, :], moved], 4)
-        difference = jnp.pad(_heat(grid, driving) - heat, [(0, 0)] * 4 + [(1, 0)])
+        difference = jnp.pad(_heat(grid, driving) - heat, [(0, 0)] * 4 + [(1, 0)]).astype(compressed.dtype)
         seen = jnp.concatenate([difference[..., None], candidates], -1).reshape(b, d, h, w, -1)
         features = self.hourglass(seen)
-        share = nn.softmax(self.mask(features))
+        share = nn.softmax(_exact(self.mask(features)))
         deformation = share[..., :1] * grid + jnp.einsum("bdhwk,bkdhwx->bdhwx", share[..., 1:], shifts)
-        occlusion = nn.sigmoid(self.occlusion(depth_to_channels(features)))
+        occlusion = nn.sigmoid(_exact(self.occlusion(depth_to_channels(features))))
         warped = depth_to_channels(grid_sample_3d_zeros(volume, deformation))
         return {
-            "features": self.fourth(self.third(warped)) * occlusion,
+            "features": self.fourth(self.third(warped)) * occlusion.astype(volume.dtype),
             "deformation": deformation,
             "occlusion": occlusion,
         }
+
+
+def _exact(x: Array) -> Array:
+    return x.astype(jnp.promote_types(x.dtype, jnp.float32))
 
 
 def _grid(volume: Float[Array, "b d h w c"]) -> Float[Array, "1 d h w 3"]:

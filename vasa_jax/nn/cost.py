@@ -5,8 +5,7 @@ resizing, sampling) is left out, as in papers' tables. A convolution counts
 
     MAC = output elements x kernel positions x input channels / groups                                           (1)
 
-with every position of the kernel, also those that fall on padding; so a SAME 3-D convolution and its depth-split form
-count the same. Of a `cond` or a platform-dependent choice the dearest branch counts; a scan counts its body times its
+with every position of the kernel, also those that fall on padding. Of a `cond` or a platform-dependent choice the dearest branch counts; a scan counts its body times its
 length; the body of a `while` loop, whose length is unknown, counts once.
 """
 
