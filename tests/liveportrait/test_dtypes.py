@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from tests.compiling import OF_USERS
 from vasa_jax.liveportrait.generator import SpadeGenerator
 from vasa_jax.liveportrait.warping import WarpingModule
 
@@ -17,7 +18,9 @@ def random_variables(module, *inputs):
     def draw(path, leaf):
         name = path[-1].key
         if name.endswith("kernel"):
-            return random.standard_normal(leaf.shape, np.float32) * np.sqrt(2 / np.prod(leaf.shape[:-1]), dtype=np.float32)
+            return random.standard_normal(leaf.shape, np.float32) * np.sqrt(
+                2 / np.prod(leaf.shape[:-1]), dtype=np.float32
+            )
         low, high = (0.5, 1.5) if name in ("scale", "var") else (-0.2, 0.2)
         return random.uniform(low, high, leaf.shape).astype(np.float32)
 
@@ -31,14 +34,15 @@ def rendered():
     volume = jnp.asarray(random.standard_normal((1, 2, 32, 32, 32), np.float32))
     source, driving = jnp.asarray(random.uniform(-0.5, 0.5, (2, 1, 21, 3)).astype(np.float32))
     w = random_variables(WarpingModule(), volume, driving, source)
-    g = random_variables(SpadeGenerator(), jnp.zeros((1, 8, 8, 256)))
+    g = random_variables(SpadeGenerator(), jnp.zeros((1, 4, 4, 256)))
 
     def render(dtype):
         prepared = WarpingModule(dtype).apply(w, volume, source, method="prepare")
         warped = WarpingModule(dtype).apply(w, prepared, driving, method="warp")
-        return prepared, warped, SpadeGenerator(dtype).apply(g, warped["features"][:, :8, :8])
+        return prepared, warped, SpadeGenerator(dtype).apply(g, warped["features"][:, :4, :4])
 
-    return {dtype: jax.jit(render, static_argnums=0)(dtype) for dtype in (None, jnp.bfloat16)}
+    render = jax.jit(render, static_argnums=0, compiler_options=OF_USERS)
+    return {dtype: render(dtype) for dtype in (None, jnp.bfloat16)}
 
 
 def test_features_are_computed_in_the_dtype_and_places_in_float32(rendered):
@@ -51,5 +55,7 @@ def test_features_are_computed_in_the_dtype_and_places_in_float32(rendered):
 
 def test_a_picture_of_bfloat16_stays_close(rendered):
     (_, wanted, picture), (_, found, other) = rendered.values()
-    print(np.abs(found["deformation"]-wanted["deformation"]).max(), np.abs(found["deformation"]-wanted["deformation"]).mean(), np.abs(other-picture).max(), np.sqrt(np.square(other-picture).mean()), picture.std(), wanted["deformation"].std())
-    assert 0
+    moved = np.abs(found["deformation"] - wanted["deformation"])
+    error = np.abs(other - picture)
+    assert np.std(picture) > 0.2 and 0 < moved.max() < 2e-3  # of a grid from -1 to 1
+    assert np.sqrt(np.square(error).mean()) < 0.015 and error.max() < 0.1

@@ -5,8 +5,9 @@ resizing, sampling) is left out, as in papers' tables. A convolution counts
 
     MAC = output elements x kernel positions x input channels / groups                                           (1)
 
-with every position of the kernel, also those that fall on padding. Of a `cond` or a platform-dependent choice the dearest branch counts; a scan counts its body times its
-length; the body of a `while` loop, whose length is unknown, counts once.
+with every position of the kernel, also those that fall on padding. Of a `cond` or a platform-dependent choice the
+dearest branch counts; a scan counts its body times its length; the body of a `while` loop, whose length is unknown,
+counts once.
 """
 
 import math
