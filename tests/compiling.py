@@ -9,6 +9,3 @@ HURRIED = "--xla_backend_optimization_level=0" + OLD_EMITTERS
 
 OPTIMISED = {"xla_backend_optimization_level": 3}
 """Compiler options, for `jax.jit`, of networks in their real size that run for many steps."""
-
-OF_USERS = OPTIMISED | ({"xla_cpu_use_fusion_emitters": True} if OLD_EMITTERS else {})
-"""The same for bfloat16, which the older emitters compute hundreds of times more slowly."""

@@ -5,7 +5,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tests.compiling import OF_USERS
 from vasa_jax.liveportrait.generator import SpadeGenerator
 from vasa_jax.liveportrait.warping import WarpingModule
 
@@ -36,13 +35,12 @@ def rendered():
     w = random_variables(WarpingModule(), volume, driving, source)
     g = random_variables(SpadeGenerator(), jnp.zeros((1, 4, 4, 256)))
 
-    def render(dtype):
+    def render(dtype, w, g):
         prepared = WarpingModule(dtype).apply(w, volume, source, method="prepare")
         warped = WarpingModule(dtype).apply(w, prepared, driving, method="warp")
         return prepared, warped, SpadeGenerator(dtype).apply(g, warped["features"][:, :4, :4])
 
-    render = jax.jit(render, static_argnums=0, compiler_options=OF_USERS)
-    return {dtype: render(dtype) for dtype in (None, jnp.bfloat16)}
+    return {dtype: jax.jit(render, static_argnums=0)(dtype, w, g) for dtype in (None, jnp.bfloat16)}
 
 
 def test_features_are_computed_in_the_dtype_and_places_in_float32(rendered):

@@ -11,6 +11,7 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from tests.training.toy import EXPERIMENT, make_toy
 from vasa_jax.checkpoint import flatten
+from vasa_jax.nn.cost import count_jaxpr
 from vasa_jax.training import plan, sharding, topology
 from vasa_jax.training.hlo import COLLECTIVES, Module
 from vasa_jax.training.parallel import make_strategy
@@ -248,6 +249,26 @@ def test_a_sampler_is_planned_from_the_command_line(config, capsys, monkeypatch)
     assert "sampler, 6 frames, 2 steps, 3 branches a call" in text and "no data sheet, so no estimates" in text
 
 
+def test_the_public_pair_is_planned_without_weights(capsys, monkeypatch):
+    """W and G with the savings of `benchmarks.liveportrait`, 306 and 780 GFLOP a frame; on the machine of `LIMITS` the
+    two calls take 8 frames x 1085 GFLOP and the sampler's FLOPs at 100 FLOP/s."""
+
+    def count(jitted, arguments, devices, topology):
+        return COST._replace(flops=2.0 * count_jaxpr(jitted.trace(*arguments).jaxpr.jaxpr))
+
+    monkeypatch.setattr(plan, "cost", count)
+    monkeypatch.setattr(plan, "find_topology", lambda name: Topology(name, jax.devices()[:1], LIMITS))
+    assert plan.main("--model joyvasa --topology cuda:made_up --render".split()) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("joyvasa for cuda:made_up: 1 x cpu, bfloat16")
+    calls = [line for line in lines if " a call, one device" in line]
+    assert calls[0].startswith("W and G, bfloat16, 8 frames")
+    assert calls[1].startswith("audio encoder and sampler, float32, 50 steps, 2 branches, 100 frames")
+    teraflops = [float(line[22:].split()[0]) for line in lines if line.startswith("TFLOP")]
+    assert teraflops[0] == pytest.approx(8 * 1.0854, rel=1e-3) and teraflops[1] > 0.15
+    assert lines[-1].startswith("together, estimated")
+
+
 def test_auto_is_bfloat16_on_what_is_planned_and_not_on_what_is_here():
     for name, dtype in (("v5e:2x4", "bfloat16"), ("cuda:h100x8", "bfloat16"), ("cpu:8", "float32")):
         assert plan.computing(EXPERIMENT, Topology(name, (), None)).dtype == dtype
@@ -265,7 +286,9 @@ def test_an_unknown_topology_ends_with_one_line(name, config, capsys):
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        (["--topology", "cpu:8"], "the following arguments are required: config"),
+        (["--topology", "cpu:8"], "nothing to plan"),
+        (["--topology", "cpu:8", "--model", "joyvasa"], "--model joyvasa is planned with --render and without configs"),
+        (["CONFIG", "--topology", "cpu:8", "--render", "--model", "joyvasa"], "with --render and without configs"),
         (["missing.py", "--topology", "cpu:8"], "config 'missing.py' is not a Python file"),
         (["CONFIG", "--topology", "cpu:99"], "JAX has started with 8 devices; plan in a new process"),
         (

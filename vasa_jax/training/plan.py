@@ -2,6 +2,7 @@
 
     python -m vasa_jax.training.plan autoencoder_512 --topology v5e:2x4 [--fsdp 8] [--remat] [--accumulate 2]
     python -m vasa_jax.training.plan autoencoder_512 motion_base --topology cuda:rtx4090 --render
+    python -m vasa_jax.training.plan --model joyvasa --topology cuda:rtx4090 --render
 
 Four kinds of numbers stand apart. *Compiled*: memory, traffic and collectives of the program that the machine would
 run. *Counted*: multiply-adds of the traced program. *Estimated*: seconds by roofline (Williams et al. 2009),
@@ -29,11 +30,16 @@ import jax.numpy as jnp
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from vasa_jax import config as configs
-from vasa_jax.arrays import POSE_DIM, Motion, Portrait
+from vasa_jax.arrays import POSE_DIM, SAMPLES_PER_FRAME, Motion, Portrait
 from vasa_jax.autoencoder.model import Autoencoder
 from vasa_jax.command import Parser, run
 from vasa_jax.errors import UserError
 from vasa_jax.inference.vasa import FaceModel
+from vasa_jax.joyvasa import sample
+from vasa_jax.joyvasa.motion_generator import RELEASED, MotionGenerator, MotionGeneratorConfig
+from vasa_jax.liveportrait.generator import SpadeGenerator
+from vasa_jax.liveportrait.rendering import render
+from vasa_jax.liveportrait.warping import WarpingModule
 from vasa_jax.motion.conditions import empty
 from vasa_jax.motion.denoiser import initialise
 from vasa_jax.motion.sampling import GUIDANCE, sample_window
@@ -48,6 +54,8 @@ from vasa_jax.training.topology import GIB, Chip, Topology, find_topology
 
 SAMPLER_STEPS = 50
 """Steps of the planned sampler, VASA-1's default."""
+PUBLIC_BATCH = 8
+"""Frames that W and G render in one call on an accelerator."""
 
 
 class Cost(NamedTuple):
@@ -131,11 +139,16 @@ def largest_batch(batches: Sequence[int], memory: Sequence[int], capacity: int) 
     return max(0, math.floor(batches[0] + (capacity - memory[0]) / slope)) if slope > 0 else None
 
 
+def planned_dtype(dtype: str, topology: Topology) -> str:
+    """What "auto" means on the planned machine, whatever this one is; others as they are."""
+    if dtype != "auto":
+        return dtype
+    return "float32" if topology.platform == "cpu" else "bfloat16"
+
+
 def computing(experiment: Experiment, topology: Topology) -> Experiment:
-    """The experiment with the dtype that "auto" means on the planned machine, whatever this one is."""
-    if experiment.dtype != "auto":
-        return experiment
-    return dataclasses.replace(experiment, dtype="float32" if topology.platform == "cpu" else "bfloat16")
+    """The experiment with the dtype that it has on the planned machine."""
+    return dataclasses.replace(experiment, dtype=planned_dtype(experiment.dtype, topology))
 
 
 def train_cost(experiment: Experiment, topology: Topology, batch: int) -> tuple[Cost, int]:
@@ -157,8 +170,22 @@ def train_cost(experiment: Experiment, topology: Topology, batch: int) -> tuple[
     return cost(program.step, (program.shapes, task.batch_spec(size), key), devices, topology), state
 
 
-def inference_cost(experiment: Experiment, topology: Topology) -> tuple[str, int, Cost]:
-    """What inference runs of a stage, on one device: its name, the frames that a call makes, and the call's cost.
+class Call(NamedTuple):
+    """One call of a program of inference: what it is called, the frames that it makes, and its cost."""
+
+    name: str
+    frames: int
+    cost: Cost
+
+
+def on_first(topology: Topology) -> NamedSharding:
+    """The topology's first device alone."""
+    mesh = jax.make_mesh((1,), ("data",), axis_types=(AxisType.Auto,), devices=topology.devices[:1])
+    return NamedSharding(mesh, PartitionSpec())
+
+
+def inference_cost(experiment: Experiment, topology: Topology) -> Call:
+    """What inference runs of a stage, on one device.
 
     Stage 1 renders `FaceModel.batch` frames of one portrait; stage 2 draws a window in `SAMPLER_STEPS` steps, the
     branches of guidance as one batch. Sizes are those of the benchmarks `render` and `sampler`.
@@ -166,9 +193,7 @@ def inference_cost(experiment: Experiment, topology: Topology) -> tuple[str, int
     Raises:
         UserError: for an experiment of no known stage.
     """
-    mesh = jax.make_mesh((1,), ("data",), axis_types=(AxisType.Auto,), devices=topology.devices[:1])
-    here = NamedSharding(mesh, PartitionSpec())
-    dtype = computing(experiment, topology).dtype
+    here, dtype = on_first(topology), computing(experiment, topology).dtype
     key = jax.eval_shape(lambda: jax.random.key(0))
     array = partial(jax.ShapeDtypeStruct, dtype=jnp.float32)
     if isinstance(experiment, AutoencoderExperiment):
@@ -179,11 +204,8 @@ def inference_cost(experiment: Experiment, topology: Topology) -> tuple[str, int
         motion = Motion(array((FaceModel.batch, POSE_DIM)), array((FaceModel.batch, config.dynamics_dim)))
         params = jax.eval_shape(partial(model.init, method="render"), key, portrait, motion)
         jitted = jax.jit(partial(model.apply, method="render"), in_shardings=here, out_shardings=here)
-        return (
-            f"render, {FaceModel.batch} frames",
-            FaceModel.batch,
-            cost(jitted, (params, portrait, motion), 1, topology),
-        )
+        spent = cost(jitted, (params, portrait, motion), 1, topology)
+        return Call(f"render, {FaceModel.batch} frames", FaceModel.batch, spent)
     if isinstance(experiment, MotionExperiment):
         config = dataclasses.replace(experiment.model, dtype=dtype)
         params = jax.eval_shape(partial(initialise, config), key)
@@ -192,11 +214,48 @@ def inference_cost(experiment: Experiment, topology: Topology) -> tuple[str, int
         jitted = jax.jit(draw, in_shardings=here, out_shardings=here)
         branches = 1 + sum(scale != 0.0 for scale in GUIDANCE.values())
         name = f"sampler, {config.window} frames, {SAMPLER_STEPS} steps, {branches} branches"
-        return name, config.window, cost(jitted, (params, key, conditions), 1, topology)
+        return Call(name, config.window, cost(jitted, (params, key, conditions), 1, topology))
     raise UserError(f"{type(experiment).__name__} is no experiment of stage 1 or 2")
 
 
-def heading(name: str, experiment: Experiment, topology: Topology) -> str:
+def public_costs(topology: Topology, dtype: str, config: MotionGeneratorConfig = RELEASED) -> list[Call]:
+    """What inference runs of LivePortrait and JoyVASA, on one device.
+
+    W and G render `PUBLIC_BATCH` frames of one portrait in `dtype`, the source's part of W done before; JoyVASA hears
+    and draws a window, both branches of guidance as one batch, in float32. No weights are needed.
+
+    Args:
+        topology: whose first device is taken.
+        dtype: "float32" or "bfloat16".
+        config: JoyVASA's sizes.
+    """
+    here, key = on_first(topology), jax.eval_shape(lambda: jax.random.key(0))
+    array = partial(jax.ShapeDtypeStruct, dtype=jnp.float32)
+    w, g, generator = WarpingModule(jnp.dtype(dtype)), SpadeGenerator(jnp.dtype(dtype)), MotionGenerator(config)
+    volume, points = array((1, 16, 64, 64, 32)), array((1, 21, 3))
+    warping = jax.eval_shape(w.init, key, volume, points, points)
+    source = jax.eval_shape(partial(w.apply, method="prepare"), warping, volume, points)
+    arguments = (
+        warping,
+        jax.eval_shape(g.init, key, array((1, 64, 64, 256))),
+        source,
+        array((PUBLIC_BATCH, *points.shape[1:])),
+    )
+    jitted = jax.jit(partial(render, dtype=jnp.dtype(dtype)), in_shardings=here, out_shardings=here)
+    frames = Call(f"W and G, {dtype}, {PUBLIC_BATCH} frames", PUBLIC_BATCH, cost(jitted, arguments, 1, topology))
+
+    def draw(variables: Any, sound: Any, start: Any, steps: Any) -> Any:
+        heard = jnp.asarray(generator.apply(variables, sound, method="audio_features"))
+        return sample(variables, heard, start, steps, config=config)
+
+    sound, start = array((1, config.window * SAMPLES_PER_FRAME)), array((1, config.window, config.motion))
+    arguments = jax.eval_shape(generator.init, key, sound, start), sound, start, array((config.steps, *start.shape))
+    jitted = jax.jit(draw, in_shardings=here, out_shardings=here)
+    name = f"audio encoder and sampler, float32, {config.steps} steps, 2 branches, {config.window} frames"
+    return [frames, Call(name, config.window, cost(jitted, arguments, 1, topology))]
+
+
+def heading(name: str, dtype: str, topology: Topology) -> str:
     """Two lines: the config, the machine, how the step is spread; the limits that estimates use and the versions."""
     devices = topology.devices
     versions = [f"{part} {importlib.metadata.version(part)}" for part in ("jax", "jaxlib", *_compiler(topology))]
@@ -209,7 +268,7 @@ def heading(name: str, experiment: Experiment, topology: Topology) -> str:
     )
     return (
         f"{name} for {topology.name}: {len(devices)} x {devices[0].device_kind}, "
-        f"{computing(experiment, topology).dtype}; {', '.join(versions)}\n{sheet}"
+        f"{dtype}; {', '.join(versions)}\n{sheet}"
     )
 
 
@@ -249,19 +308,19 @@ def train_table(experiment: Experiment, topology: Topology, batches: Sequence[in
     return "\n".join(lines)
 
 
-def inference_table(experiment: Experiment, topology: Topology) -> tuple[str, float | None]:
-    """The plan of inference on one device, and the estimated seconds a frame, None without a data sheet."""
-    name, frames, spent = inference_cost(experiment, topology)
+def inference_table(call: Call, topology: Topology) -> tuple[str, float | None]:
+    """The plan of a call of inference on one device, and the estimated seconds a frame, None without a data sheet."""
+    spent = call.cost
     lines = [
-        f"{name} a call, one device; compiled in {spent.seconds:.0f} s here",
+        f"{call.name} a call, one device; compiled in {spent.seconds:.0f} s here",
         _row("a call", "compiled", "estimate"),
         _row("memory, GiB", _memory(spent, topology)),
     ]
     lines += _resources([spent], topology.limits)
-    call = None if topology.limits is None else step_seconds(spent, topology.limits)
-    if call is None:
+    seconds = None if topology.limits is None else step_seconds(spent, topology.limits)
+    if seconds is None:
         return "\n".join(lines), None
-    frame = call / frames
+    frame = seconds / call.frames
     lines.append(_row("a frame by roofline", "", _ms(frame)))
     lines.append(_row("frames/s by roofline", "", f"{1 / frame:.1f}"))
     return "\n".join(lines), frame
@@ -309,7 +368,8 @@ def _compiler(topology: Topology) -> tuple[str, ...]:
 
 def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser = Parser(prog="python -m vasa_jax.training.plan", description="Plan a run for a machine that is not here.")
-    parser.add_argument("config", nargs="+", help="names or files of configs, as training takes them")
+    parser.add_argument("config", nargs="*", help="names or files of configs, as training takes them")
+    parser.add_argument("--model", choices=("joyvasa",), help="instead of configs, with --render: the public pair")
     parser.add_argument("--topology", required=True, help="v5e:2x4, v5p:4x4x4, cuda:h100x8, cuda:rtx4090, cpu:8, ...")
     parser.add_argument("--render", action="store_true", help="plan inference on one device instead of training")
     parser.add_argument("--batches", nargs="+", type=int, help="samples a device (default 1 2); two make a fit")
@@ -337,17 +397,27 @@ def plan(arguments: Sequence[str]) -> str:
     if min(batches) < 1 or len(batches) > 2 or len(set(batches)) < len(batches):
         raise UserError(f"{batches=} must be one or two different numbers, 1 or more")
     given = {"parallel": "sharded"} | given
+    if options.model and (options.config or not options.render):
+        raise UserError(f"--model {options.model} is planned with --render and without configs")
+    if not (options.config or options.model):
+        raise UserError("nothing to plan; name a config such as autoencoder_512, or --model joyvasa with --render")
     loaded = [(name, configs.load(name)) for name in options.config]
     topology = find_topology(options.topology)
     texts, frames = [], []
+    if options.model:
+        dtype = planned_dtype(given.get("dtype", "auto"), topology)
+        tables = [inference_table(call, topology) for call in public_costs(topology, dtype)]
+        frames = [frame for _, frame in tables]
+        texts.append("\n\n".join([heading(options.model, dtype, topology), *(table for table, _ in tables)]))
     for name, experiment in loaded:
         experiment = dataclasses.replace(experiment, batch_size=given.get("accumulate", 1), **given)
         if options.render:
-            table, frame = inference_table(experiment, topology)
+            table, frame = inference_table(inference_cost(experiment, topology), topology)
             frames.append(frame)
         else:
             table = train_table(experiment, topology, batches)
-        texts.append(f"{heading(configs.find(name).name, experiment, topology)}\n{table}")
+        dtype = computing(experiment, topology).dtype
+        texts.append(f"{heading(configs.find(name).name, dtype, topology)}\n{table}")
     if len(frames) > 1 and None not in frames:
         texts.append(f"together, estimated: {1 / sum(frames):.1f} frames/s, the portrait encoded before")
     return "\n\n".join(texts)
