@@ -403,7 +403,8 @@ def plan(arguments: Sequence[str]) -> str:
         raise UserError("nothing to plan; name a config such as autoencoder_512, or --model joyvasa with --render")
     loaded = [(name, configs.load(name)) for name in options.config]
     topology = find_topology(options.topology)
-    texts, frames = [], []
+    texts: list[str] = []
+    frames: list[float | None] = []
     if options.model:
         dtype = planned_dtype(given.get("dtype", "auto"), topology)
         tables = [inference_table(call, topology) for call in public_costs(topology, dtype)]
@@ -418,8 +419,9 @@ def plan(arguments: Sequence[str]) -> str:
             table = train_table(experiment, topology, batches)
         dtype = computing(experiment, topology).dtype
         texts.append(f"{heading(configs.find(name).name, dtype, topology)}\n{table}")
-    if len(frames) > 1 and None not in frames:
-        texts.append(f"together, estimated: {1 / sum(frames):.1f} frames/s, the portrait encoded before")
+    known = [frame for frame in frames if frame is not None]
+    if len(known) == len(frames) > 1:
+        texts.append(f"together, estimated: {1 / sum(known):.1f} frames/s, the portrait encoded before")
     return "\n\n".join(texts)
 
 
