@@ -91,7 +91,7 @@ def test_other_numbers_compile_nothing(model):
 
     def step(seed=0, guidance=None, **controls):
         carry, asked = session_start(MOTION, jax.random.key(seed)), make_controls(**controls)
-        options = Options(1, tuple({"gaze": 0.0, **(guidance or {"audio": 1.0})}.items()))
+        options = Options(7, tuple({"gaze": 0.0, **(guidance or {"audio": 1.0})}.items()))
         return np.asarray(model.motion.step(carry, sound, MOTION.window, MOTION.window, asked, options)[1].pose)
 
     first = step()

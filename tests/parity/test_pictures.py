@@ -85,6 +85,15 @@ def test_faces_that_are_almost_upright(golden, number):
     assert np.abs(corners(found.to_photo, 512) - corners(wanted.to_photo, 512)).max() < 0.05
 
 
+def test_a_driving_video_has_one_crop(golden):
+    found, wanted = pictures.find_steady_crop(golden["video.landmarks"]), golden["drive_crop.M_o2c"]
+    assert (wanted == wanted[0]).all()
+    assert np.abs(corners(found.to_crop, 480) - corners(wanted[0], 480)).max() < 0.05
+    frame = pictures.halve(pictures.cut(inputs.source_video(1)[5], found))
+    apart = np.abs(frame[2::9, 2::9].astype(int) - golden["drive_crop.frame256_5"])
+    assert apart.max() <= 3 and apart.mean() <= 0.2
+
+
 @pytest.mark.parametrize("turn", ["rot", "upright"])
 def test_a_crop_is_cut_and_halved(photo, golden, turn):
     name, pixels = photo
@@ -108,7 +117,7 @@ def test_a_frame_is_pasted_back(photo, golden, turn):
     key = f"paste.{name}.{turn}"
     mask = pictures.warp(pictures.MASK, transform.to_photo, small.shape[:2])[..., 0]
     np.testing.assert_array_equal(mask[5::20, 5::20], golden[f"{key}.mask"])
-    pasted = pictures.paste(inputs.answer(1), small, transform)
+    pasted = pictures.Pasting(small, transform).paste(inputs.answer(1))
     same((pasted[5::20, 5::20], pasted), golden[f"{key}.pixels"], golden[f"{key}.mean64"], name == "synthetic")
     y, x = golden[f"{key}.block_at"]
     np.testing.assert_array_equal(mask[y : y + 24, x : x + 24], golden[f"{key}.mask_block"])

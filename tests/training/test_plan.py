@@ -258,9 +258,9 @@ def test_the_public_pair_is_planned_without_weights(capsys, monkeypatch):
 
     monkeypatch.setattr(plan, "cost", count)
     monkeypatch.setattr(plan, "find_topology", lambda name: Topology(name, jax.devices()[:1], LIMITS))
-    assert plan.main("--model joyvasa --topology cuda:made_up --render".split()) == 0
+    assert plan.main("--model joyvasa --topology cpu:1 --render --dtype bfloat16".split()) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0].startswith("joyvasa for cuda:made_up: 1 x cpu, bfloat16")
+    assert lines[0].startswith("joyvasa for cpu:1: 1 x cpu, bfloat16")
     calls = [line for line in lines if " a call, one device" in line]
     assert calls[0].startswith("W and G, bfloat16, 8 frames")
     assert calls[1].startswith("audio encoder and sampler, float32, 50 steps, 2 branches, 100 frames")

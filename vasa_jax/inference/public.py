@@ -158,6 +158,7 @@ class PublicMotion:
     Attributes:
         needs: windows of 100 frames, nothing before and behind: a frame is made of its own sound, as in training.
         controls, guidance, steps: see `pair.MotionModel`.
+        variables, template: of the generator, and its statistics (`joyvasa.template`).
     """
 
     controls = ()
@@ -169,15 +170,15 @@ class PublicMotion:
         self.config = config
         self.needs = Sound(0, 0, config.window)
         self.steps = (config.steps, config.steps)
-        self._variables = jax.device_put(tensors["motion_generator"])
-        self._template = {name: np.asarray(value) for name, value in tensors["template"].items()}
+        self.variables = jax.device_put(tensors["motion_generator"])
+        self.template = {name: np.asarray(value) for name, value in tensors["template"].items()}
         self.programs = {"step": Program(functools.partial(_step, config), static=("hop",))}
 
     def prepare(self, options: Options) -> None:
         """Starts compiling the step of a session that emits whole windows, in the background."""
         carry = self.start(jax.random.key(0))
         sound = jax.ShapeDtypeStruct((SAMPLES_PER_FRAME * self.needs.window,), "float32")
-        self.programs["step"].prepare(self._variables, carry, sound, self._guidance(options), hop=self.needs.window)
+        self.programs["step"].prepare(self.variables, carry, sound, self._guidance(options), hop=self.needs.window)
 
     def make_controls(self, **wishes: Any) -> tuple[()]:
         """None: this model hears sound alone. Raises UserError for any wish."""
@@ -188,7 +189,7 @@ class PublicMotion:
     def start(self, key: Key[Array, ""], portrait: Any = None, controls: Any = None) -> PublicCarry:
         """A session that begins with the learned frames."""
         del portrait, controls
-        params = self._variables["params"]
+        params = self.variables["params"]
         return PublicCarry(key, np.int32(0), params["start_motion"], params["start_audio"])
 
     def step(
@@ -207,8 +208,8 @@ class PublicMotion:
         check_options(self, options)
         silent = np.arange(len(sound)) >= heard * SAMPLES_PER_FRAME
         sound = jnp.where(silent, 0.0, jnp.asarray(sound, jnp.float32))
-        carry, drawn = self.programs["step"](self._variables, carry, sound, self._guidance(options), hop=hop)
-        parts = denormalise(drawn[0], self._template)
+        carry, drawn = self.programs["step"](self.variables, carry, sound, self._guidance(options), hop=hop)
+        parts = denormalise(drawn[0], self.template)
         pitch, yaw, roll = (jnp.deg2rad(angle[:, 0]) for angle in (parts.pitch, parts.yaw, parts.roll))
         return carry, HeadMotion(rotation_matrix(pitch, yaw, roll), parts.exp, parts.scale, parts.t)
 

@@ -11,6 +11,7 @@ Landmarks are MediaPipe's 478 (`faces.landmarks`); the crop reads the eyes, the 
 has no forehead, as the point sets that the originals read have none.
 """
 
+import functools
 from typing import NamedTuple
 
 import numpy as np
@@ -101,6 +102,16 @@ def find_crop(
     return Transform(to_crop, np.linalg.inv(to_crop).astype(np.float32))
 
 
+def find_steady_crop(points: Float[np.ndarray, "t 478 2"]) -> Transform:
+    """The one crop of a driving video, from the landmarks of its frames: not turned, the mean of their own crops."""
+    each = [find_crop(frame, CROP, DRIVER_SCALE, DRIVER_UP, upright=False).to_photo for frame in points]
+    corners = [(place @ np.array([[0, CROP], [0, CROP], [1, 1]], np.float32))[:2] for place in each]
+    (left, right), (top, _) = np.mean(corners, 0)
+    k = CROP / (right - left)
+    to_crop = np.array([[k, 0, -k * left], [0, k, -k * top], [0, 0, 1]], np.float32)
+    return Transform(to_crop, np.linalg.inv(to_crop).astype(np.float32))
+
+
 def find_box(points: Float[np.ndarray, "478 2"], scale: float = SCALE, up: float = UP, upright: bool = True) -> Box:
     """What `find_crop` finds, as a box of the photo, whose coordinates are continuous.
 
@@ -119,14 +130,27 @@ def cut(photo: UInt8[np.ndarray, "h w 3"], transform: Transform, size: int = CRO
     return warp(photo, transform.to_crop, (size, size))
 
 
-def paste(
-    frame: UInt8[np.ndarray, "512 512 3"], photo: UInt8[np.ndarray, "h w 3"], transform: Transform
-) -> UInt8[np.ndarray, "h w 3"]:
-    """The photo with a frame in its crop, under a mask whose ramp is 16 pixels of the crop; levels are cut off."""
-    size = photo.shape[:2]
-    mask = warp(MASK, transform.to_photo, size).astype(np.float32) / 255
-    moved = warp(frame, transform.to_photo, size)
-    return np.clip(mask * moved + (1 - mask) * photo, 0, 255).astype(np.uint8)
+class Pasting:
+    """Pastes frames into the crop of a photo, under a mask whose ramp is 16 pixels of the crop; levels are cut off.
+
+    What is the same for all frames is worked out once, and only the part of the photo that the mask covers is touched.
+    """
+
+    def __init__(self, photo: UInt8[np.ndarray, "h w 3"], transform: Transform):
+        """Of a photo and its crop."""
+        mask = warp(MASK, transform.to_photo, photo.shape[:2])
+        rows, columns = (_covered(mask[..., 0].max(axis)) for axis in (1, 0))
+        share = mask[rows, columns].astype(np.float32) / 255
+        self._photo, self._part, self._share = photo, (rows, columns), share
+        self._rest = (1 - share) * photo[rows, columns]
+        self._neighbours = _neighbours((CROP, CROP), transform.to_photo, rows, columns)
+
+    def paste(self, frame: UInt8[np.ndarray, "512 512 3"]) -> UInt8[np.ndarray, "h w 3"]:
+        """The photo with a frame in it."""
+        whole = self._photo.copy()
+        moved = _weigh(frame, self._neighbours)
+        whole[self._part] = np.clip(self._share * moved + self._rest, 0, 255).astype(np.uint8)
+        return whole
 
 
 def to_levels(frame: Float[np.ndarray, "*b h w 3"]) -> UInt8[np.ndarray, "*b h w 3"]:
@@ -138,18 +162,43 @@ def warp(
     picture: UInt8[np.ndarray, "h w c"], matrix: Float[np.ndarray, "3 3"], size: tuple[int, int]
 ) -> UInt8[np.ndarray, "height width c"]:
     """The picture under an affine map from its places to those of the result, whose height and width are `size`."""
-    height, width = size
+    return _weigh(picture, _neighbours(picture.shape[:2], matrix, slice(0, size[0]), slice(0, size[1])))
+
+
+Neighbour = tuple[np.ndarray, np.ndarray]
+
+
+def _neighbours(
+    shape: tuple[int, int], matrix: Float[np.ndarray, "3 3"], rows: slice, columns: slice
+) -> list[Neighbour]:
+    """The four pixels that each of some places of a warp looks up: their numbers in the picture, and their weights in
+    1/1024, 0 outside of it."""
+    height, width = shape
     (a, b, c), (d, e, f) = _inverse(np.asarray(matrix[:2], np.float64))
-    x, y = np.arange(width, dtype=np.float64), np.arange(height, dtype=np.float64)
+    x, y = (np.arange(part.start, part.stop, dtype=np.float64) for part in (columns, rows))
     column = (np.rint((b * y + c) * 1024)[:, None] + np.rint(a * x * 1024)[None] + 16).astype(np.int64) >> 5
     row = (np.rint((e * y + f) * 1024)[:, None] + np.rint(d * x * 1024)[None] + 16).astype(np.int64) >> 5
-    left, top = column >> 5, row >> 5
-    across, down = (column & 31)[..., None], (row & 31)[..., None]
-    total = np.zeros((height, width, picture.shape[2]), np.int64)
-    for below, weight_y in ((0, 32 - down), (1, down)):
-        for beside, weight_x in ((0, 32 - across), (1, across)):
-            total += weight_x * weight_y * _at(picture, left + beside, top + below)
+    found = []
+    for below, weight_y in ((0, 32 - (row & 31)), (1, row & 31)):
+        for beside, weight_x in ((0, 32 - (column & 31)), (1, column & 31)):
+            at, over = (column >> 5) + beside, (row >> 5) + below
+            inside = (at >= 0) & (at < width) & (over >= 0) & (over < height)
+            index = np.clip(over, 0, height - 1) * width + np.clip(at, 0, width - 1)
+            found.append((index, np.where(inside, weight_x * weight_y, 0).astype(np.int32)[..., None]))
+    return found
+
+
+def _weigh(picture: UInt8[np.ndarray, "h w c"], neighbours: list[Neighbour]) -> UInt8[np.ndarray, "height width c"]:
+    """The weighted means of four neighbours each, halves up."""
+    pixels = picture.reshape(-1, picture.shape[2]).astype(np.int32)
+    total = functools.reduce(np.add, (weight * pixels[index] for index, weight in neighbours))
     return ((total + 512) >> 10).astype(np.uint8)
+
+
+def _covered(some: np.ndarray) -> slice:
+    """From the first to the last place where something is, empty where nothing is."""
+    places = np.flatnonzero(some)
+    return slice(int(places[0]), int(places[-1]) + 1) if len(places) else slice(0, 0)
 
 
 def _inverse(matrix: Float[np.ndarray, "2 3"]) -> Float[np.ndarray, "2 3"]:
@@ -158,13 +207,6 @@ def _inverse(matrix: Float[np.ndarray, "2 3"]) -> Float[np.ndarray, "2 3"]:
     scale = 1.0 / (a * e - b * d)
     a, b, d, e = e * scale, b * -scale, d * -scale, a * scale
     return np.array([[a, b, -a * c - b * f], [d, e, -d * c - e * f]])
-
-
-def _at(picture: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    height, width = picture.shape[:2]
-    inside = (x >= 0) & (x < width) & (y >= 0) & (y < height)
-    values = picture[np.clip(y, 0, height - 1), np.clip(x, 0, width - 1)]
-    return np.where(inside[..., None], values, 0).astype(np.int64)
 
 
 def resize(picture: UInt8[np.ndarray, "h w c"], size: tuple[int, int]) -> UInt8[np.ndarray, "height width c"]:

@@ -403,7 +403,8 @@ def plan(arguments: Sequence[str]) -> str:
         raise UserError("nothing to plan; name a config such as autoencoder_512, or --model joyvasa with --render")
     loaded = [(name, configs.load(name)) for name in options.config]
     topology = find_topology(options.topology)
-    texts, frames = [], []
+    texts: list[str] = []
+    frames: list[float | None] = []
     if options.model:
         dtype = planned_dtype(given.get("dtype", "auto"), topology)
         tables = [inference_table(call, topology) for call in public_costs(topology, dtype)]
