@@ -63,6 +63,7 @@ class Options:
     box: str | None = None  # x,y,size[,degrees]: what the model sees of the picture, instead of looking for a face
     show_crop: str | None = None  # also write what the model sees, with the landmarks of the face, to this PNG
     fit: int | None = None  # steps by which the portrait is pulled towards the picture first; 100 is a good number
+    parity: bool = False  # the public pair exactly as its authors' programs run it
     square: bool = False  # write only what the model draws, where it would be put back into the whole picture
     size: int | None = None  # longest side of the output in pixels, 16 to 4096; default: the model's or the picture's
     platform: Literal["auto", "cpu", "gpu", "tpu"] = "auto"  # where to compute
@@ -139,7 +140,6 @@ class Models:
 def perform(options: Options, models: Models) -> str:
     """Does one job and says so. Raises UserError; then nothing is left behind."""
     _prepare_jax(options.platform)
-    from vasa_jax.arrays import FPS
     from vasa_jax.faces.box import parse_box
     from vasa_jax.faces.framing import parse_face
     from vasa_jax.inference.motion_file import save_motion
@@ -153,8 +153,9 @@ def perform(options: Options, models: Models) -> str:
         wishes["face"] = parse_face(options.face)
     if options.box:
         wishes["box"] = parse_box(options.box)
-    if options.square:
-        wishes["square"] = True
+    for name in ("square", "parity"):
+        if getattr(options, name):
+            wishes[name] = True
     wishes["alpha"] = Path(str(options.out)).suffix.lower() not in OPAQUE
     reader = AudioReader(options.audio) if options.audio else None
     model = models.load(options.model, options.dtype)
@@ -180,7 +181,8 @@ def perform(options: Options, models: Models) -> str:
         sys.stderr.write(f"infer: {remark}\n")
     took = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in parts.items())
     count, size = writer.frames, f"{performance.width}x{performance.height}"
-    return f"{options.out}: {count} frames of {size}, {count / FPS:.2f} s of video in {elapsed:.1f} s ({took})"
+    length = count / performance.rate
+    return f"{options.out}: {count} frames of {size}, {length:.2f} s of video in {elapsed:.1f} s ({took})"
 
 
 def _check(options: Options, wishes: dict[str, Any]) -> None:
@@ -256,13 +258,15 @@ def _sound_of(driving: str | None) -> Any:
 
 
 def _writer(options: Options, performance: "Performance", sound: Any) -> Any:
-    from vasa_jax.arrays import FPS
+    from fractions import Fraction
+
     from vasa_jax.media.video import FrameWriter, VideoWriter, is_frame_folder
 
     out, size, alpha = str(options.out), (performance.height, performance.width), performance.alpha
     if is_frame_folder(out):
         return FrameWriter(out, size, alpha=alpha)
-    return VideoWriter(out, FPS, size, sound, alpha=alpha)
+    rate = Fraction(performance.rate).limit_denominator(1001)
+    return VideoWriter(out, rate, size, sound, alpha=alpha)
 
 
 def _show_crop(path: str, performance: "Performance", size: int) -> None:

@@ -11,6 +11,8 @@ from pathlib import Path
 
 from vasa_jax.errors import UserError, reason, refusals
 
+SWITCHES = ("square", "parity")
+"""Flags without a value."""
 ALONE = ("jobs", "platform")
 """Flags that hold for all jobs."""
 
@@ -77,8 +79,8 @@ def read_jobs(path: str | os.PathLike) -> list[dict[str, str]]:
 
 def _flag(name: str, value: str) -> list[str]:
     flag = f"--{name.replace('_', '-')}"
-    if name == "square":
-        return [flag if value.lower() in ("1", "true", "yes") else "--no-square"]
+    if name in SWITCHES:
+        return [flag if value.lower() in ("1", "true", "yes") else f"--no-{name}"]
     return [flag, value]
 
 

@@ -65,6 +65,8 @@ class Wishes(TypedDict, total=False):
     pose_from, dynamics_from: as `driving`, of which the head's pose or the rest is taken, back and forth while needed.
     face: which face of the picture: its number counted from the largest, 1 (the default), or a place (x, y) in pixels.
     box: what the model sees of the picture, instead of looking for a face.
+    parity: the public pair exactly as its authors' programs run it (`inference.parity`), which leaves nothing else to
+        ask for but a seed, guidance_audio and a face; `driving` is then a video or LivePortrait's motion.
     square: only what the model draws, where it would be put back into the whole picture.
     alpha: frames keep the transparency of a picture into which they are put back, as a fourth channel.
     fit: steps by which the portrait is pulled towards its picture before it is drawn (`inference.fit`); default none.
@@ -89,6 +91,7 @@ class Wishes(TypedDict, total=False):
     dynamics_from: Driver
     face: int | tuple[float, float] | None
     box: Box | None
+    parity: bool
     square: bool
     alpha: bool
     size: int | None
@@ -108,13 +111,14 @@ class Performance(NamedTuple):
     """A performance that is ready to be drawn.
 
     frames: uint8 (h, w, 3), or (h, w, 4) with their opacity. count: how many, where that is known. alpha: whether they
-    have four channels. height, width: of the frames. photo: the picture as it was used, over grey where it is
-    transparent. view: what the model sees of it. remarks: what to tell the user, a line each.
+    have four channels. rate: frames a second. height, width: of the frames. photo: the picture as it was used, over
+    grey where it is transparent. view: what the model sees of it. remarks: what to tell the user, a line each.
     """
 
     frames: Iterator[UInt8[np.ndarray, "h w c"]]
     count: int | None
     alpha: bool
+    rate: float
     height: int
     width: int
     photo: UInt8[np.ndarray, "y x 3"]
@@ -168,6 +172,12 @@ class Model:
     ) -> Performance:
         """As `animate`, with all that is known beside the frames; raw motion is appended to `keep` as it is made, and
         `progress` is told of each step of a fit."""
+        if wishes.get("parity"):
+            from vasa_jax.inference.parity import perform_as_originals
+
+            if keep is not None:
+                raise UserError("parity stores no motion; leave save_motion out")
+            return perform_as_originals(self, image, audio, **wishes)
         asked = self.asked(**wishes)
         drivers = {name: driver for name in ("driving", "pose_from", "dynamics_from") if (driver := wishes.get(name))}
         if audio is None and not {"driving", "dynamics_from"} & set(drivers):
@@ -212,11 +222,12 @@ class Model:
             motions = record(motions, keep)
         frames = self.frames(portrait, motions, asked.controls, asked.adjustments)
         if square:
-            return Performance(_resized(frames, size), count, False, size, size, seen, view, remarks)
+            return Performance(_resized(frames, size), count, False, self.fps, size, size, seen, view, remarks)
         whole = photo if wishes.get("alpha") else seen
         height, width = photo.shape[:2]
         pasted = self._pasted(frames, whole, portrait, view.box)
-        return Performance(pasted, count, whole.shape[2] == 4, height, width, seen, view, remarks)
+        alpha = whole.shape[2] == 4
+        return Performance(pasted, count, alpha, self.fps, height, width, seen, view, remarks)
 
     def asked(self, **wishes: Any) -> Asked:
         """Wishes as the pair reads them; raises UserError for what it lacks or cannot do."""

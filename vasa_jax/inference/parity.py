@@ -8,24 +8,33 @@ The flags are those of JoyVASA's app for sound and of LivePortrait's command lin
 landmarks are MediaPipe's (`liveportrait.pictures`), and nothing is computed in half precision.
 """
 
+import os
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import soxr
 from jaxtyping import Array, Float, UInt8
 
+from vasa_jax.arrays import FPS, SAMPLE_RATE
 from vasa_jax.errors import UserError
+from vasa_jax.faces.framing import look
 from vasa_jax.faces.landmarks import Face
+from vasa_jax.faces.track import track
 from vasa_jax.geometry.rotation import rotation_matrix
+from vasa_jax.inference.offline import Model, Performance
 from vasa_jax.inference.public import POSITIONS, PublicMotion, PublicPair, PublicPortrait, ratios_of
 from vasa_jax.joyvasa.template import denormalise, smooth
-from vasa_jax.joyvasa.windows import Noise, generate
+from vasa_jax.joyvasa.windows import Noise, gaussian_noise, generate
 from vasa_jax.liveportrait import pictures
 from vasa_jax.liveportrait.animation import Rules, drive, follow_speech
 from vasa_jax.liveportrait.driving import DrivingMotion
 from vasa_jax.liveportrait.keypoints import HeadMotion
+from vasa_jax.media.audio import AudioReader, AudioSource, open_sound
+from vasa_jax.media.image import ImageSource, open_photo, over_grey
+from vasa_jax.media.video import read_rate, read_video
 
 GUIDANCE = 4.0
 """On the sound, as JoyVASA's app sets it."""
@@ -53,6 +62,63 @@ class Take(NamedTuple):
 
     keypoints: Float[np.ndarray, "t 21 3"]
     frames: Iterator[UInt8[np.ndarray, "h w 3"]]
+
+
+def perform_as_originals(
+    model: Model, image: ImageSource, audio: AudioSource | AudioReader | None = None, **wishes: Any
+) -> Performance:
+    """What `Model.perform` makes of a picture where parity is asked for.
+
+    Args:
+        model: of the public pair.
+        image, audio: as of `Model.perform`.
+        wishes: seed, guidance_audio, face and driving, as there; parity and alpha are passed over.
+
+    Raises:
+        UserError: another pair, a wish that has no place here, or what `talk_as_originals` refuses.
+    """
+    pair = model.pair
+    if not isinstance(pair, PublicPair):
+        raise UserError(f"models of kind {pair.kind!r} have no originals to be like; leave parity out")
+    known = ("seed", "guidance_audio", "face", "driving", "parity", "alpha")
+    if strange := [name for name in wishes if name not in known]:
+        raise UserError(f"parity leaves everything as the originals have it: leave {', '.join(strange)} out")
+    driver, name = wishes.get("driving"), str(image) if isinstance(image, str | os.PathLike) else "the picture"
+    if driver is None and audio is None:
+        raise UserError("there is neither a sound nor motion to drive the portrait; give one of them")
+    if driver is not None and (useless := [name for name in ("seed", "guidance_audio") if name in wishes]):
+        raise UserError(f"motion is replayed as it is: {', '.join(useless)} would do nothing; leave it out")
+    small = pictures.shrink(over_grey(open_photo(image)))
+    view = look(small, pair.frame, name, wishes.get("face"), needed=True)
+    assert view.face is not None
+    points = view.face.points - 0.5
+    rate = float(FPS)
+    if driver is None:
+        noise = gaussian_noise(jax.random.key(model.asked(seed=wishes.get("seed", 0)).seed))
+        guidance = model.asked(guidance_audio=wishes.get("guidance_audio", GUIDANCE)).options.guidance[0][1]
+        take = talk_as_originals(pair, small, points, samples_as_originals(audio), noise, guidance)
+    else:
+        motion = driver if isinstance(driver, DrivingMotion) else _watched(pair, driver)
+        take, rate = drive_as_originals(pair, small, points, motion), motion.rate
+    height, width = small.shape[:2]
+    return Performance(take.frames, len(take.keypoints), False, rate, height, width, small, view, view.remarks)
+
+
+def samples_as_originals(audio: Any) -> Float[np.ndarray, " n"]:
+    """The whole sound at 16 kHz, its channels' plain mean, by soxr's high quality filter, as librosa loads it."""
+    sound = audio.sound if isinstance(audio, AudioReader) else open_sound(audio)
+    samples = np.concatenate([block.mean(1) for block in sound.blocks()])
+    return np.asarray(soxr.resample(samples, sound.rate, SAMPLE_RATE, "HQ"), np.float32)
+
+
+def _watched(pair: PublicPair, path: Any) -> DrivingMotion:
+    """The motion of a video file."""
+    if not isinstance(path, str | os.PathLike) or str(path).lower().endswith(".npz"):
+        raise UserError("parity is driven by a video or by LivePortrait's motion alone")
+    rate, frames = float(read_rate(path)), list(read_video(path))
+    followed = track(frames, pair.watch, str(path))
+    points = np.stack([face.points - 0.5 for face in followed.faces])
+    return watch_as_originals(pair, frames, points, rate)
 
 
 def talk_as_originals(
