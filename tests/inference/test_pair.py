@@ -10,6 +10,7 @@ import pytest
 
 from tests.inference.tiny import JOYVASA, public_tensors
 from vasa_jax.errors import UserError
+from vasa_jax.faces.box import Box
 from vasa_jax.faces.landmarks import Face
 from vasa_jax.inference.motion_file import check_motion, load_motion, save_motion
 from vasa_jax.inference.offline import Model, windows
@@ -181,3 +182,32 @@ def test_it_frames_a_face(subject):
     points = np.random.default_rng(0).uniform(100, 200, (478, 2))
     box = subject.model.pair.frame(Face(points, {}, np.eye(4)))
     assert 16 < box.side < 1000 and np.isfinite(box).all()
+
+
+def test_the_public_pair_draws_into_the_whole_photo():
+    """One frame at the photo's own size, bit-equal outside of its box; and what it cannot do."""
+    model, random = public(), np.random.default_rng(3)
+    photo = random.integers(0, 256, (70, 91, 3), np.uint8)
+    shown = Box(50.0, 40.0, 40.0, 10.0)
+    performance = model.perform(photo, SOUND[:640], box=shown)
+    (frame,) = performance.frames
+    assert frame.shape == photo.shape and performance.count == 1 and not performance.alpha
+    x, y = np.meshgrid(np.arange(91) + 0.5, np.arange(70) + 0.5)
+    place = shown.seen(np.stack([x, y], -1).reshape(-1, 2), 1).reshape(70, 91, 2)
+    outside = (np.abs(place - 0.5) > 0.5 + 1e-3).any(-1)
+    np.testing.assert_array_equal(frame[outside], photo[outside])
+    assert (frame != photo).any()
+    for wishes, message in (
+        ({"gaze": "left"}, "have no gaze"),
+        ({"fit": 3}, "have no fit"),
+        ({"steps": 3}, "always samples in 4; leave steps out"),
+        ({}, "frame it by hand with --box"),
+        ({"parity": True, "box": shown}, "leave box out"),
+    ):
+        with pytest.raises(UserError, match=message):
+            model.perform(photo, SOUND[:640], **({"box": shown} if "fit" in wishes else {}), **wishes)
+
+
+def test_a_pair_without_originals_has_no_parity(model):
+    with pytest.raises(UserError, match="of kind 'vasa' have no originals to be like; leave parity out"):
+        model.perform(np.zeros((40, 40, 3), np.uint8), SOUND, parity=True)

@@ -252,7 +252,7 @@ class Model:
         of the face in the photo that it comes from."""
         if len(picture) != self.face.sees:
             picture = crop(picture, largest_square(*picture.shape[1::-1]), self.face.sees)
-        with self._timed("portrait"):
+        with self.timed("portrait"):
             levels = np.asarray(picture, np.float32)[None] / 255
             return jax.block_until_ready(self.face.encode(jnp.asarray(levels), face))
 
@@ -273,7 +273,7 @@ class Model:
         waiting: tuple[tuple[Any, Any], int] | None = None
         fitted = self._fitted(portrait, motions, controls, adjustments)
         for batch, count in batches(fitted, self.face.batch):
-            with self._timed("render"):
+            with self.timed("render"):
                 started = self.face.render(portrait, batch)
             if waiting is not None:
                 yield from self._read(*waiting)
@@ -285,7 +285,7 @@ class Model:
         motion = self.motion
         carry, window, at = motion.start(jax.random.key(asked.seed), portrait, asked.controls), motion.needs.window, 0
         for samples, count in windows(reader, motion.needs):
-            with self._timed("motion"):
+            with self.timed("motion"):
                 controls, sound = track(asked.controls, at, window), jnp.asarray(samples)
                 carry, drawn = motion.step(carry, sound, window, window, controls, asked.options)
                 stretch = first(drawn, count)
@@ -295,7 +295,7 @@ class Model:
             yield stretch
 
     def _driver(self, driver: Driver, part: str) -> Motion:
-        with self._timed("motion"):
+        with self.timed("motion"):
             return read_driver(self.pair, driver, part)
 
     def _fitted_portrait(
@@ -307,7 +307,7 @@ class Model:
         seed: int,
         progress: Callable[[int], None],
     ) -> tuple[Portrait, str]:
-        with self._timed("portrait"):
+        with self.timed("portrait"):
             levels = jnp.asarray(np.asarray(picture, np.float32)[None] / 255)
             joined = jax.tree.map(lambda *parts: np.concatenate(parts), *motions)
             return self.pair.fit(portrait, levels, joined, steps, seed, progress)
@@ -331,7 +331,7 @@ class Model:
         state, at = None, 0
         for motion in motions:
             count = len(jax.tree.leaves(motion)[0])
-            with self._timed("motion"):
+            with self.timed("motion"):
                 state, fitted = self.pair.retarget(portrait, state, motion, track(controls, at, count), adjustments)
             at += count
             yield fitted
@@ -339,20 +339,20 @@ class Model:
     def _pasted(
         self, frames: Iterable[np.ndarray], photo: UInt8[np.ndarray, "h w c"], portrait: Portrait, box: Box
     ) -> Iterator[UInt8[np.ndarray, "h w c"]]:
-        with self._timed("render"):
+        with self.timed("render"):
             pasting = Pasting(photo, box, self.size)
-        with self._timed("render"):
+        with self.timed("render"):
             own, finite = self.face.render(portrait, self.pair.still(portrait))
         (still,) = self._read((own, finite), 1)
-        with self._timed("render"):
+        with self.timed("render"):
             pasting.match(still)
         for frame in frames:
-            with self._timed("render"):
+            with self.timed("render"):
                 pasted = pasting.paste(frame)
             yield pasted
 
     def _read(self, rendered: tuple[Any, Any], count: int) -> np.ndarray:
-        with self._timed("render"):
+        with self.timed("render"):
             frames, finite = (np.asarray(part)[:count] for part in rendered)
         if not finite.all():
             raise UserError(
@@ -361,7 +361,7 @@ class Model:
         return frames
 
     @contextlib.contextmanager
-    def _timed(self, part: str) -> Iterator[None]:
+    def timed(self, part: str) -> Iterator[None]:
         """Adds the time inside to a part, but what was spent on waiting for compilers to "compile".
 
         Everything inside computes: raises UserError where the device has too little memory.

@@ -93,15 +93,29 @@ def perform_as_originals(
     assert view.face is not None
     points = view.face.points - 0.5
     rate = float(FPS)
+    asked = model.asked(seed=wishes.get("seed", 0), guidance_audio=wishes.get("guidance_audio", GUIDANCE))
     if driver is None:
-        noise = gaussian_noise(jax.random.key(model.asked(seed=wishes.get("seed", 0)).seed))
-        guidance = model.asked(guidance_audio=wishes.get("guidance_audio", GUIDANCE)).options.guidance[0][1]
-        take = talk_as_originals(pair, small, points, samples_as_originals(audio), noise, guidance)
+        noise, guidance = gaussian_noise(jax.random.key(asked.seed)), dict(asked.options.guidance)["audio"]
+        samples = samples_as_originals(audio)
+        with model.timed("motion"):
+            take = talk_as_originals(pair, small, points, samples, noise, guidance)
     else:
-        motion = driver if isinstance(driver, DrivingMotion) else _watched(pair, driver)
-        take, rate = drive_as_originals(pair, small, points, motion), motion.rate
+        with model.timed("motion"):
+            motion = driver if isinstance(driver, DrivingMotion) else _watched(pair, driver)
+            take, rate = drive_as_originals(pair, small, points, motion), motion.rate
     height, width = small.shape[:2]
-    return Performance(take.frames, len(take.keypoints), False, rate, height, width, small, view, view.remarks)
+    return Performance(
+        _timed(model, take.frames), len(take.keypoints), False, rate, height, width, small, view, view.remarks
+    )
+
+
+def _timed(model: Model, frames: Iterator[UInt8[np.ndarray, "h w 3"]]) -> Iterator[UInt8[np.ndarray, "h w 3"]]:
+    while True:
+        with model.timed("render"):
+            frame = next(frames, None)
+        if frame is None:
+            return
+        yield frame
 
 
 def samples_as_originals(audio: Any) -> Float[np.ndarray, " n"]:

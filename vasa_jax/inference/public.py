@@ -43,8 +43,8 @@ KIND = "liveportrait-joyvasa"
 """Of releases and motion files of this pair."""
 NETWORKS = ("appearance", "motion_extractor", "warping", "generator", "stitching", "retarget_eye", "retarget_lip")
 """Names of LivePortrait's networks in a release."""
-BATCHES = {"cpu": 1}
-"""Frames in one call of W and G by platform; 8 elsewhere. A CPU gains nothing from more."""
+BATCH = 8
+"""Frames in one call of W and G on an accelerator; a CPU gains nothing from more than one."""
 CALM_SECONDS = 0.25
 """Time constant of the smoothing of the head."""
 POSITIONS = "constant"
@@ -76,7 +76,7 @@ class PublicFace:
     def __init__(self, tensors: dict[str, Any], dtype: Dtype = "float32"):
         """`tensors`: name of `NETWORKS` to Flax variables, float32. `dtype`: of the features of W and G."""
         features = self._features = None if dtype == "float32" else jnp.dtype(dtype)
-        self.batch = BATCHES.get(jax.default_backend(), 8)
+        self.batch = 1 if jax.default_backend() == "cpu" else BATCH
         self._variables = {name: jax.device_put(tensors[name]) for name in NETWORKS}
         sizes = {"stitching": STITCHING, "retarget_eye": RETARGET_EYE, "retarget_lip": RETARGET_LIP}
         self.programs = {"encode": Program(functools.partial(_encode, features), rare=True), "motion": Program(_motion)}

@@ -34,6 +34,7 @@ from vasa_jax.arrays import POSE_DIM, SAMPLES_PER_FRAME, Motion, Portrait
 from vasa_jax.autoencoder.model import Autoencoder
 from vasa_jax.command import Parser, run
 from vasa_jax.errors import UserError
+from vasa_jax.inference.public import BATCH
 from vasa_jax.inference.vasa import FaceModel
 from vasa_jax.joyvasa import sample
 from vasa_jax.joyvasa.motion_generator import RELEASED, MotionGenerator, MotionGeneratorConfig
@@ -54,8 +55,6 @@ from vasa_jax.training.topology import GIB, Chip, Topology, find_topology
 
 SAMPLER_STEPS = 50
 """Steps of the planned sampler, VASA-1's default."""
-PUBLIC_BATCH = 8
-"""Frames that W and G render in one call on an accelerator."""
 
 
 class Cost(NamedTuple):
@@ -221,7 +220,7 @@ def inference_cost(experiment: Experiment, topology: Topology) -> Call:
 def public_costs(topology: Topology, dtype: str, config: MotionGeneratorConfig = RELEASED) -> list[Call]:
     """What inference runs of LivePortrait and JoyVASA, on one device.
 
-    W and G render `PUBLIC_BATCH` frames of one portrait in `dtype`, the source's part of W done before; JoyVASA hears
+    W and G render `BATCH` frames of one portrait in `dtype`, the source's part of W done before; JoyVASA hears
     and draws a window, both branches of guidance as one batch, in float32. No weights are needed.
 
     Args:
@@ -239,10 +238,10 @@ def public_costs(topology: Topology, dtype: str, config: MotionGeneratorConfig =
         warping,
         jax.eval_shape(g.init, key, array((1, 64, 64, 256))),
         source,
-        array((PUBLIC_BATCH, *points.shape[1:])),
+        array((BATCH, *points.shape[1:])),
     )
     jitted = jax.jit(partial(render, dtype=jnp.dtype(dtype)), in_shardings=here, out_shardings=here)
-    frames = Call(f"W and G, {dtype}, {PUBLIC_BATCH} frames", PUBLIC_BATCH, cost(jitted, arguments, 1, topology))
+    frames = Call(f"W and G, {dtype}, {BATCH} frames", BATCH, cost(jitted, arguments, 1, topology))
 
     def draw(variables: Any, sound: Any, start: Any, steps: Any) -> Any:
         heard = jnp.asarray(generator.apply(variables, sound, method="audio_features"))
