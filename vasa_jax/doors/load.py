@@ -1,6 +1,7 @@
 """The Python door: any name of a model becomes a model that runs."""
 
 import os
+import sys
 
 from vasa_jax.convert.hub import find_release
 from vasa_jax.inference.load import load as load_folder
@@ -18,4 +19,9 @@ def load(model: str | os.PathLike = "demo", dtype: str | None = None) -> Model:
     Raises:
         UserError: no such model, or one whose files cannot be fetched or do not fit together.
     """
-    return load_folder(find_release(model), dtype)
+    return load_folder(find_release(model, _say), dtype)
+
+
+def _say(line: str) -> None:
+    """Tells whoever waits for a download what is fetched, and whose it is."""
+    sys.stderr.write(f"{line}\n")
