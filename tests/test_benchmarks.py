@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import soundfile
 
-from benchmarks import demo_quality, fit, paste, render, sampler, timing, volume
+from benchmarks import demo_quality, fit, paste, pipeline, render, sampler, timing, volume
 from benchmarks import input as benchmark_input
-from tests.inference.tiny import FACE, MOTION
+from tests.inference.tiny import FACE, MOTION, write_release
 from vasa_jax.arrays import Motion
 from vasa_jax.metrics.lip_sync import SpokenClip
 from vasa_jax.metrics.probe import Reading
@@ -111,6 +111,14 @@ def test_pasting_is_timed(capsys):
     paste.main(["--photos", "64", "--size", "32", "--repeats", "2"])
     rows = [line.split()[:2] for line in capsys.readouterr().out.splitlines()[-4:]]
     assert rows == [["64", "paste"], ["64", "H.264"], ["64", "paste,"], ["64", "VP9,"]]
+
+
+def test_the_whole_way_is_timed_by_part(capsys, tmp_path):
+    release = write_release(tmp_path / "tiny")
+    pipeline.main(["--models", str(release), "--seconds", "0.4", "--repeats", "1"])
+    header, row = (line.split() for line in capsys.readouterr().out.splitlines()[-2:])
+    assert header[:8] == ["model", "size", "first", "compile", "portrait", "motion", "render", "encode"]
+    assert row[:2] == [str(release), "32x32"] and all(float(cell) >= 0 for cell in row[2:9])
 
 
 def test_rendering_is_timed(capsys, monkeypatch):

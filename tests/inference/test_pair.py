@@ -47,7 +47,7 @@ def generate(model, hop=None, seed=0, sound=SOUND):
     """Motion of a sound, some frames at a time."""
     motion, needs = model.motion, model.motion.needs
     hop = hop or needs.window
-    options = Options(model.motion.steps[0] if model.motion.steps[0] == model.motion.steps[1] else 2)
+    options = Options(max(2, model.motion.steps[0]))
     controls, carry, parts = motion.make_controls(), None, []
     frames = -(-len(sound) // 640)
     padded = np.pad(sound, (needs.lead, 640 * needs.window + needs.ahead))
@@ -87,7 +87,7 @@ def test_sound_counts_and_what_is_not_heard_does_not(subject):
     controls, length = model.motion.make_controls(), needs.lead + 640 * needs.window + needs.ahead
     samples = np.random.default_rng(2).uniform(-0.5, 0.5, length).astype(np.float32)
     known = np.arange(length) < needs.lead + 640 * 3 + needs.ahead
-    options = Options(model.motion.steps[0] if model.motion.steps[0] == model.motion.steps[1] else 2)
+    options = Options(max(2, model.motion.steps[0]))
 
     def step(sound, heard):
         carry = model.motion.start(jax.random.key(0), subject.portrait, controls)

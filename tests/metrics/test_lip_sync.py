@@ -1,13 +1,12 @@
 """Clips without silence at their ends, and the null tokens of a model that is told nothing."""
 
-import types
-
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from vasa_jax.arrays import Motion, Portrait
 from vasa_jax.inference.offline import Model
+from vasa_jax.inference.pair import Sound
 from vasa_jax.metrics import lip_sync
 from vasa_jax.metrics.correlation import voiced_span
 from vasa_jax.metrics.probe import Reading
@@ -41,17 +40,20 @@ def test_too_few_clips_are_refused(unseen):
 class StubMotion:
     """A motion model that notes how it is guided."""
 
-    config = types.SimpleNamespace(window=8)
+    needs = Sound(256, 96, 8)
 
     def __init__(self):
-        self.guidance = []
+        self.asked = []
+
+    def make_controls(self):
+        """No controls."""
 
     def start(self, key, portrait, controls):
         """No carry."""
 
-    def step(self, carry, audio, controls, *, steps=50, guidance=()):
+    def step(self, carry, sound, heard, hop, controls, options):
         """Eight frames of nothing."""
-        self.guidance.append(dict(guidance))
+        self.asked.append(dict(options.guidance))
         return carry, Motion(jnp.zeros((8, 6)), jnp.zeros((8, 5)))
 
 
@@ -79,4 +81,4 @@ def test_null_tokens_replace_every_window():
     model = StubModel()
     seen, frames = lip_sync.speak(model, clip, audio, lambda frames: truth, "null", 0)
     assert seen is truth and frames.shape == (10, 4, 4, 3)
-    assert [guidance["audio"] for guidance in model.motion.guidance] == [-1.0, -1.0]
+    assert model.motion.asked == [{"audio": -1.0, "gaze": 0.0}] * 2

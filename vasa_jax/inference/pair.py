@@ -129,8 +129,8 @@ class MotionModel(Protocol):
         ...
 
     @property
-    def steps(self) -> tuple[int, int]:
-        """The sampler's own number of steps and the largest; the same twice where it is fixed."""
+    def steps(self) -> tuple[int, int, int]:
+        """Of the sampler: the fewest, its own number, and the most."""
         ...
 
     def make_controls(self, **wishes: Any) -> Controls:
@@ -262,12 +262,12 @@ def check_step(needs: Sound, heard: int, hop: int) -> None:
 
 def check_options(motion: MotionModel, options: Options) -> None:
     """Raise UserError for steps or guidance that a motion model cannot do."""
-    default, most = motion.steps
-    steps = options.steps or default
-    if default == most and steps != default:
-        raise UserError(f"steps {steps} cannot be done: this model always samples in {default}; leave steps out")
-    if steps != int(steps) or not 1 <= steps <= most:
-        raise UserError(f"steps {steps} is out of range; give 1 to {most}, a whole number")
+    fewest, own, most = motion.steps
+    steps = options.steps or own
+    if fewest == most and steps != own:
+        raise UserError(f"steps {steps} cannot be done: this model always samples in {own}; leave steps out")
+    if steps != int(steps) or not fewest <= steps <= most:
+        raise UserError(f"steps {steps} is out of range; give {fewest} to {most}, a whole number")
     for name, scale in options.guidance:
         if name not in motion.guidance:
             raise UserError(f"this model has no guidance_{name}; it has {_listed(motion.guidance, 'guidance_')}")

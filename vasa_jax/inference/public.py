@@ -169,7 +169,7 @@ class PublicMotion:
         `joyvasa.template`."""
         self.config = config
         self.needs = Sound(0, 0, config.window)
-        self.steps = (config.steps, config.steps)
+        self.steps = (config.steps, config.steps, config.steps)
         self.variables = jax.device_put(tensors["motion_generator"])
         self.template = {name: np.asarray(value) for name, value in tensors["template"].items()}
         self.programs = {"step": Program(functools.partial(_step, config), static=("hop",))}

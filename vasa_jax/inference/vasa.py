@@ -150,7 +150,7 @@ class MotionModel:
         _check_parameters("statistics", statistics._asdict(), wanted)
         self.config = config
         self.needs = Sound(LEAD, SLICE_EXTRA - LEAD, config.window)
-        self.steps = (min(STEPS, config.timesteps), config.timesteps)
+        self.steps = (1, min(STEPS, config.timesteps), config.timesteps)
         self.params = jax.device_put(params)
         self.statistics = jax.device_put(statistics)
 
@@ -212,7 +212,7 @@ class MotionModel:
         )
 
     def _steps(self, options: Options) -> int:
-        return int(options.steps or self.steps[0])
+        return int(options.steps or self.steps[1])
 
     def _guidance(self, options: Options) -> dict[str, np.ndarray]:
         scales = {**GUIDANCE, **dict(options.guidance)}

@@ -18,7 +18,6 @@ from typing import Any, Literal, NamedTuple
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
-from scipy.spatial.transform import Rotation
 
 from vasa_jax.liveportrait.driving import DrivingMotion
 from vasa_jax.liveportrait.keypoints import LIPS, HeadMotion, amplify, correct, hull_multiplier, place, relative_motion
@@ -142,6 +141,8 @@ def animate(
         position: added to the translation, in the units of keypoints (half the picture is 1).
         zoom: factor of the scale.
     """
+    from scipy.spatial.transform import Rotation  # here, since no video of the demo should wait for it
+
     own = _lead(source.motion)
     points = np.arange(21)
     strength = face * np.where(np.isin(points, LIPS), mouth, np.where(np.isin(points, EYES), blink, 1.0))

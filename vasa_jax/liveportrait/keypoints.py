@@ -18,7 +18,6 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-import scipy.spatial
 from jaxtyping import Array, Float
 
 from vasa_jax.errors import UserError
@@ -91,9 +90,11 @@ def hull_multiplier(source: np.ndarray, first: np.ndarray) -> float:
 
     source, first: (21, 3) keypoints of `place`. Raises UserError where the points lie in a plane.
     """
+    from scipy.spatial import ConvexHull, QhullError  # here, since no video of the demo should wait for it
+
     try:
-        volumes = [scipy.spatial.ConvexHull(np.asarray(points, np.float64)).volume for points in (source, first)]
-    except scipy.spatial.QhullError:
+        volumes = [ConvexHull(np.asarray(points, np.float64)).volume for points in (source, first)]
+    except QhullError:
         raise UserError("the keypoints lie in a plane: they have no hull, check the motion") from None
     return float(np.sqrt(volumes[0]) / np.sqrt(volumes[1]))
 

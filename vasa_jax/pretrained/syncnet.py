@@ -10,7 +10,6 @@ from typing import Any, NamedTuple
 import flax.linen as nn
 import jax.numpy as jnp
 import numpy as np
-import scipy.fft
 from jaxtyping import Array, Float
 
 from vasa_jax.errors import UserError
@@ -100,9 +99,11 @@ def mfcc(samples: np.ndarray) -> np.ndarray:
     power = np.square(np.abs(np.fft.rfft(windows, _FFT))) / _FFT
     tiny = np.finfo(np.float64).eps
     energy = np.where(power.sum(1) == 0.0, tiny, power.sum(1))
+    from scipy.fft import dct  # here, since no video should wait for it
+
     mel = power @ _mel_filters().T
     logarithm = np.log(np.where(mel == 0.0, tiny, mel))
-    cepstrum = np.asarray(scipy.fft.dct(logarithm, axis=1, norm="ortho"))[:, :_COEFFICIENTS]
+    cepstrum = np.asarray(dct(logarithm, axis=1, norm="ortho"))[:, :_COEFFICIENTS]
     lifter = 1.0 + 0.5 * _LIFTER * np.sin(np.pi * np.arange(_COEFFICIENTS) / _LIFTER)
     result = cepstrum * lifter
     result[:, 0] = np.log(energy)

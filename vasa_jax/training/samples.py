@@ -44,7 +44,7 @@ def performances(data: PerformanceWorld | Records, workdir: str | Path, model: M
     for number, clip in enumerate(_stored_clips(data, workdir)):
         if "portrait" in clip.labels and clip.audio is not None:
             sound = clip.audio[: LONGEST * SAMPLES_PER_FRAME]
-            steps = min(STEPS, model.motion.steps[1])
+            steps = min(STEPS, model.motion.steps[2])
             portrait = model.portrait(clip.labels["portrait"])
             frames = list(model.frames(portrait, model.motions(portrait, sound, steps=steps, seed=number)))
             videos[f"clip_{number}"] = Video(np.stack(frames), sound)
