@@ -12,6 +12,7 @@ from tests.inference.tiny import JOYVASA, public_tensors
 from vasa_jax.errors import UserError
 from vasa_jax.faces.box import Box
 from vasa_jax.faces.landmarks import Face
+from vasa_jax.inference import offline
 from vasa_jax.inference.motion_file import check_motion, load_motion, save_motion
 from vasa_jax.inference.offline import Model, windows
 from vasa_jax.inference.pair import Adjustments, Options, Pair, check_known
@@ -184,7 +185,7 @@ def test_it_frames_a_face(subject):
     assert 16 < box.side < 1000 and np.isfinite(box).all()
 
 
-def test_the_public_pair_draws_into_the_whole_photo():
+def test_the_public_pair_draws_into_the_whole_photo(monkeypatch):
     """One frame at the photo's own size, bit-equal outside of its box; and what it cannot do."""
     model, random = public(), np.random.default_rng(3)
     photo = random.integers(0, 256, (70, 91, 3), np.uint8)
@@ -197,6 +198,22 @@ def test_the_public_pair_draws_into_the_whole_photo():
     outside = (np.abs(place - 0.5) > 0.5 + 1e-3).any(-1)
     np.testing.assert_array_equal(frame[outside], photo[outside])
     assert (frame != photo).any()
+    boxes = []
+
+    class Noted(Exception):
+        pass
+
+    def note(whole, box, size):
+        boxes.append((whole.shape, box))
+        raise Noted
+
+    monkeypatch.setattr(offline, "Pasting", note)
+    smaller = model.perform(photo, SOUND[:640], box=shown, size=45)
+    assert (smaller.height, smaller.width) == (35, 45)
+    with pytest.raises(Noted):
+        next(smaller.frames)
+    (shape, box), factor = boxes[0], 45 / 91
+    assert shape == (35, 45, 3) and box == Box(50.0 * factor, 40.0 * factor, 40.0 * factor, 10.0)
     for wishes, message in (
         ({"gaze": "left"}, "have no gaze"),
         ({"fit": 3}, "have no fit"),

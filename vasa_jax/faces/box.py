@@ -62,6 +62,10 @@ class Box(NamedTuple):
         offset = (np.asarray(points, np.float64) - np.array([self.x, self.y])) / self.side
         return size * (np.stack([offset @ across, offset @ down], 1) + 0.5)
 
+    def scaled(self, factor: float) -> "Box":
+        """The same box in the photo at another size."""
+        return Box(self.x * factor, self.y * factor, self.side * factor, self.degrees)
+
     def outside(self, width: int, height: int) -> float:
         """The share of the box's area that lies outside a photo, 0 to 1, to about 1 %."""
         grid = (np.stack(np.meshgrid(*[np.arange(64)] * 2), -1).reshape(-1, 2) + 0.5) / 64

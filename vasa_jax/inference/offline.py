@@ -111,8 +111,8 @@ class Performance(NamedTuple):
     """A performance that is ready to be drawn.
 
     frames: uint8 (h, w, 3), or (h, w, 4) with their opacity. count: how many, where that is known. alpha: whether they
-    have four channels. rate: frames a second. height, width: of the frames. photo: the picture as it was used, over
-    grey where it is transparent. view: what the model sees of it. remarks: what to tell the user, a line each.
+    have four channels. rate: frames a second. height, width: of the frames. photo: the whole picture, over grey
+    where it is transparent. view: what the model sees of it. remarks: what to tell the user, a line each.
     """
 
     frames: Iterator[UInt8[np.ndarray, "h w c"]]
@@ -193,9 +193,6 @@ class Model:
             raise UserError(f"models of kind {self.pair.kind!r} always draw the square; leave square out")
         photo = open_photo(image)
         name = str(image) if isinstance(image, str | os.PathLike) else "the picture"
-        if not square:
-            photo = limited(photo, wishes.get("size") or LARGEST)
-        size = wishes.get("size") or self.size
         seen = over_grey(photo)
         looking = start_looking(
             seen, self.pair.frame, name, wishes.get("face"), wishes.get("box"), needed=self.pair.pastes
@@ -222,12 +219,14 @@ class Model:
             motions = record(motions, keep)
         frames = self.frames(portrait, motions, asked.controls, asked.adjustments)
         if square:
+            size = wishes.get("size") or self.size
             return Performance(_resized(frames, size), count, False, self.fps, size, size, seen, view, remarks)
-        whole = photo if wishes.get("alpha") else seen
-        height, width = photo.shape[:2]
-        pasted = self._pasted(frames, whole, portrait, view.box)
-        alpha = whole.shape[2] == 4
-        return Performance(pasted, count, alpha, self.fps, height, width, seen, view, remarks)
+        whole = limited(photo if wishes.get("alpha") else seen, wishes.get("size") or LARGEST)
+        (height, width, channels), scale = whole.shape, whole.shape[1] / photo.shape[1]
+        if scale < 1 and "size" not in wishes:
+            remarks = (*remarks, f"{name} is larger than video may be; the frames have {width}x{height} pixels")
+        pasted = self._pasted(frames, whole, portrait, view.box.scaled(scale))
+        return Performance(pasted, count, channels == 4, self.fps, height, width, seen, view, remarks)
 
     def asked(self, **wishes: Any) -> Asked:
         """Wishes as the pair reads them; raises UserError for what it lacks or cannot do."""
@@ -432,7 +431,7 @@ def _resized(frames: Iterable[UInt8[np.ndarray, "m m 3"]], size: int) -> Iterato
         yield frame if len(frame) == size else np.asarray(Image.fromarray(frame).resize((size, size), FILTER))
 
 
-def limited(photo: UInt8[np.ndarray, "h w c"], longest: int) -> UInt8[np.ndarray, "h w c"]:
+def limited(photo: UInt8[np.ndarray, "h w c"], longest: int) -> UInt8[np.ndarray, "y x c"]:
     """The photo, its longest side at most so many pixels."""
     height, width = photo.shape[:2]
     if max(height, width) > longest:
