@@ -11,9 +11,9 @@ import pytest
 from tests.parity import pipeline_fixtures as inputs
 from vasa_jax.convert import build, convert
 from vasa_jax.convert.torch_file import read_torch_file
-from vasa_jax.liveportrait.animation import Correctors, Rules, Source, drive, follow_speech
+from vasa_jax.liveportrait.animation import EYES, Correctors, Rules, Source, animate, drive, follow_speech
 from vasa_jax.liveportrait.driving import DrivingMotion, read_driving
-from vasa_jax.liveportrait.keypoints import HeadMotion, eye_ratios, lip_ratio
+from vasa_jax.liveportrait.keypoints import LIPS, HeadMotion, eye_ratios, lip_ratio
 
 BAR = 1e-5
 """Of the range of the answer."""
@@ -69,7 +69,7 @@ for region in ("exp", "pose", "lip", "eyes"):
     CASES[f"region_{region}"] = {"region": region}
     CASES[f"region_{region}_absolute"] = {"region": region, "relative": False}
     CASES[f"region_{region}_pose_friendly"] = {"region": region, **POSE}
-LIPS = {
+LIP_CASES = {
     "open": {},
     "open_no_stitching": {"stitching": False},
     "shut": {},
@@ -86,10 +86,10 @@ def test_a_driver_moves_a_portrait(golden, case):
     agrees(found, golden[f"x_d.{case}"])
 
 
-@pytest.mark.parametrize("case", LIPS)
+@pytest.mark.parametrize("case", LIP_CASES)
 def test_an_open_mouth_is_closed(golden, case):
     source = source_of(golden, landmarks=case.partition("_")[0])
-    found = drive(source, driver_of(golden), Rules(close_lips=True, **LIPS[case]), correctors())
+    found = drive(source, driver_of(golden), Rules(close_lips=True, **LIP_CASES[case]), correctors())
     agrees(found, golden[f"x_d.normalize_lip_{case}"])
 
 
@@ -150,3 +150,29 @@ def test_ratios_of_eyes_and_lips(golden):
         np.testing.assert_allclose(eye_ratios(points), golden[f"ratio.{name}.eyes"], rtol=1e-5)
         np.testing.assert_allclose(lip_ratio(points), golden[f"ratio.{name}.lip"], rtol=1e-5)
     assert dataclasses.replace(Rules(), region="lip").region == "lip"
+
+
+def test_our_own_way_begins_where_the_originals_end(golden):
+    """Relative to the first frame and at full strength it is LivePortrait's relative motion with closed lips."""
+    source, driver = source_of(golden, landmarks="open"), driver_of(golden)
+    first = HeadMotion(*(part[:1] for part in driver.motion))
+    found = animate(source, driver.motion, first, correctors())
+    agrees(found, np.asarray(drive(source, driver, Rules(close_lips=True), correctors())))
+
+
+def test_strengths_are_of_regions(golden):
+    """Before stitching: nothing at strength 0 is the source; each strength moves its own keypoints, the head all."""
+    source, driver = source_of(golden), driver_of(golden)
+    first = HeadMotion(*(part[:1] for part in driver.motion))
+    none = Correctors(*[lambda features, size=size: jnp.zeros((len(features), size)) for size in (65, 63, 63)])
+    move = functools.partial(animate, source, driver.motion, first, none)
+    agrees(move(face=0.0, head=0.0), np.repeat(np.asarray(source.placed), len(driver.motion.scale), 0))
+    held = np.asarray(move(head=0.0))
+    for name, points in (("mouth", LIPS), ("blink", EYES)):
+        changed = np.abs(np.asarray(move(head=0.0, **{name: 0.0})) - held).max((0, 2)) > 1e-6
+        assert set(np.flatnonzero(changed)) == set(points), name
+    moved = np.asarray(move(position=(0.25, -0.5))) - np.asarray(move())
+    np.testing.assert_allclose(moved, np.broadcast_to(np.float32([0.25, -0.5, 0.0]), moved.shape), atol=1e-6)
+    whole = np.asarray(move(face=0.0, head=0.0, zoom=2.0)) - np.asarray(move(face=0.0, head=0.0))
+    centre = np.asarray(source.motion.translation) * np.float32([1, 1, 0])
+    agrees(whole, np.repeat(np.asarray(source.placed) - centre, len(whole), 0))
