@@ -26,7 +26,7 @@ demo: $(VENV)/.core
 	@mkdir -p build; began=$$(date +%s); \
 	$(BIN)/vasa-synthetic --seed 4000000 --portrait build/demo_portrait.png --speech build/demo_speech.wav || exit; \
 	made=$$(date +%s); \
-	$(BIN)/vasa-infer --image build/demo_portrait.png --audio build/demo_speech.wav --out talk.mp4 || exit; \
+	$(BIN)/vasa-infer --image build/demo_portrait.png --box 0,0,256 --audio build/demo_speech.wav --out talk.mp4 || exit; \
 	ended=$$(date +%s); \
 	echo "talk.mp4 is ready: portrait and speech $$((made - began)) s, video $$((ended - made)) s" \
 		"(installation, once: $$(cat $(VENV)/.core) s)"
