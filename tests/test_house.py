@@ -164,7 +164,8 @@ def test_make_takes_the_newest_python_that_works(tmp_path: Path) -> None:
     venv = tmp_path / "venv"
     path = f"{tmp_path}{os.pathsep}{os.environ['PATH']}"
     make = ["make", "--no-print-directory", f"VENV={venv}", f"{venv}/.made"]
-    made = subprocess.run(make, cwd=ROOT, env=os.environ | {"PATH": path}, check=True, capture_output=True, text=True)
+    own = {name: value for name, value in os.environ.items() if name not in ("MAKEFLAGS", "PYTHON")}  # of another make
+    made = subprocess.run(make, cwd=ROOT, env=own | {"PATH": path}, check=True, capture_output=True, text=True)
     assert made.stdout == f"creating {venv} with python3.13\n"
     (venv / ".made").unlink()
     refused = subprocess.run([*make, "PYTHON=python3.14"], cwd=ROOT, check=False, capture_output=True, text=True)

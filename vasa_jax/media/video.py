@@ -313,7 +313,7 @@ def read_rate(path: str | os.PathLike) -> Fraction:
         rate = container.streams.video[0].average_rate
     if not rate:
         raise UserError(f"{path} does not say how many frames a second it shows; convert it to an .mp4 file")
-    return rate
+    return Fraction(rate.numerator, rate.denominator)  # PyAV has a class of its own
 
 
 @contextlib.contextmanager
