@@ -76,8 +76,6 @@ WISHES = (
     *("guidance_gaze", "seed", "size", "fit"),
 )
 """Options that go to `Model.perform` as they are."""
-OPAQUE = (".mp4", ".m4v", ".mov", ".mkv")
-"""Suffixes of videos that keep no transparency."""
 DRIVERS = ("driving", "pose_from", "dynamics_from")
 """Options that name where motion comes from."""
 
@@ -144,6 +142,7 @@ def perform(options: Options, models: Models) -> str:
     from vasa_jax.faces.framing import parse_face
     from vasa_jax.inference.motion_file import save_motion
     from vasa_jax.media.audio import AudioReader
+    from vasa_jax.media.video import VIDEO_SUFFIXES, WEBM
 
     wishes = {name: value for name in WISHES if (value := getattr(options, name)) is not None}
     _check(options, wishes)
@@ -156,7 +155,8 @@ def perform(options: Options, models: Models) -> str:
     for name in ("square", "parity"):
         if getattr(options, name):
             wishes[name] = True
-    wishes["alpha"] = Path(str(options.out)).suffix.lower() not in OPAQUE
+    suffix = Path(str(options.out)).suffix.lower()
+    wishes["alpha"] = suffix == WEBM or suffix not in VIDEO_SUFFIXES
     reader = AudioReader(options.audio) if options.audio else None
     model = models.load(options.model, options.dtype)
     before = dict(model.seconds)

@@ -13,7 +13,6 @@ for frame in model.animate("portrait.png", "speech.wav", gaze="left", emotion="h
 """
 
 import contextlib
-import dataclasses
 import itertools
 import math
 import os
@@ -36,7 +35,17 @@ from vasa_jax.faces.paste import Pasting
 from vasa_jax.inference.controls import Gaze, track
 from vasa_jax.inference.driving import Driver, looped, read_driver
 from vasa_jax.inference.motion_file import record
-from vasa_jax.inference.pair import Adjustments, Controls, Motion, Options, Pair, Portrait, Sound, check_known
+from vasa_jax.inference.pair import (
+    ADJUSTMENTS,
+    Adjustments,
+    Controls,
+    Motion,
+    Options,
+    Pair,
+    Portrait,
+    Sound,
+    check_known,
+)
 from vasa_jax.inference.pair import check_options as check_sampling
 from vasa_jax.media.audio import AudioReader, AudioSource
 from vasa_jax.media.image import ImageSource, open_photo, over_grey
@@ -46,9 +55,10 @@ LESS_MEMORY = "end what else runs there, or choose --dtype bfloat16 or --platfor
 """What to do where a device has too little memory."""
 EXAMPLES = 3
 """Windows of motion that a fit sees."""
+UNDRIVEN = "there is neither a sound nor motion to drive the portrait; give one of them"
+"""What is said of a portrait that nothing moves."""
 FILTER = Image.Resampling.LANCZOS
 """For pictures at another size."""
-ADJUSTED = tuple(field.name for field in dataclasses.fields(Adjustments))
 SAMPLED = ("seed", "steps", "guidance_audio", "guidance_gaze")
 
 
@@ -181,18 +191,17 @@ class Model:
         asked = self.asked(**wishes)
         drivers = {name: driver for name in ("driving", "pose_from", "dynamics_from") if (driver := wishes.get(name))}
         if audio is None and not {"driving", "dynamics_from"} & set(drivers):
-            raise UserError("there is neither a sound nor motion to drive the portrait; give one of them")
+            raise UserError(UNDRIVEN)
         generated = audio is not None and "driving" not in drivers
-        if useless := [name for name in (*SAMPLED, *self.motion.controls) if not generated and name in wishes]:
-            names = ", ".join(useless)
-            raise UserError(f"motion is replayed as it is: {names} would do nothing; leave out one or the other")
+        if not generated:
+            check_replayed(wishes, (*SAMPLED, *self.motion.controls))
         if "driving" in drivers and len(drivers) == 3:
             raise UserError("driving would do nothing beside pose_from and dynamics_from; leave it out")
         square = wishes.get("square", not self.pair.pastes)
         if not square and not self.pair.pastes:
             raise UserError(f"models of kind {self.pair.kind!r} always draw the square; leave square out")
         photo = open_photo(image)
-        name = str(image) if isinstance(image, str | os.PathLike) else "the picture"
+        name = name_of(image)
         seen = over_grey(photo)
         looking = start_looking(
             seen, self.pair.frame, name, wishes.get("face"), wishes.get("box"), needed=self.pair.pastes
@@ -230,7 +239,7 @@ class Model:
 
     def asked(self, **wishes: Any) -> Asked:
         """Wishes as the pair reads them; raises UserError for what it lacks or cannot do."""
-        check_known(self.pair, (name for name in wishes if name in (*ADJUSTED, "gaze", "distance", "emotion")))
+        check_known(self.pair, (name for name in wishes if name in (*ADJUSTMENTS, "gaze", "distance", "emotion")))
         seed = wishes.get("seed", 0)
         if not 0 <= seed < 2**32:
             raise UserError(f"seed {seed} is out of range; give a whole number from 0 to 4294967295")
@@ -243,7 +252,7 @@ class Model:
         options = Options(wishes.get("steps", 0), tuple((name, float(scale)) for name, scale in scales.items()))
         check_sampling(self.motion, options)
         controls = self.motion.make_controls(**{name: wishes[name] for name in self.motion.controls if name in wishes})
-        adjustments = Adjustments(**{name: wishes[name] for name in ADJUSTED if name in wishes})
+        adjustments = Adjustments(**{name: wishes[name] for name in ADJUSTMENTS if name in wishes})
         return Asked(seed, options, controls, adjustments)
 
     def portrait(self, picture: UInt8[np.ndarray, "h w 3"], face: Face | None = None) -> Portrait:
@@ -376,6 +385,18 @@ class Model:
 
     def _compiling(self) -> float:
         return sum(program.waited for program in self.pair.programs)
+
+
+def name_of(image: ImageSource) -> str:
+    """What messages call a picture."""
+    return str(image) if isinstance(image, str | os.PathLike) else "the picture"
+
+
+def check_replayed(wishes: Iterable[str], generating: Iterable[str]) -> None:
+    """Raise UserError where wishes name what only generated motion listens to."""
+    if useless := [name for name in generating if name in wishes]:
+        names = ", ".join(useless)
+        raise UserError(f"motion is replayed as it is: {names} would do nothing; leave out one or the other")
 
 
 def windows(blocks: Iterable[np.ndarray], needs: Sound) -> Iterator[tuple[np.ndarray, int]]:

@@ -77,6 +77,10 @@ class Adjustments:
             raise UserError(f"zoom {self.zoom:g} is out of range; give 0.25 to 4; 1 is as generated")
 
 
+ADJUSTMENTS = tuple(field.name for field in dataclasses.fields(Adjustments))
+"""Their names."""
+
+
 @runtime_checkable
 class FaceModel(Protocol):
     """Pictures to portraits and motion, and back."""

@@ -24,7 +24,7 @@ from vasa_jax.faces.framing import look
 from vasa_jax.faces.landmarks import Face
 from vasa_jax.faces.track import track
 from vasa_jax.geometry.rotation import rotation_matrix
-from vasa_jax.inference.offline import Model, Performance
+from vasa_jax.inference.offline import UNDRIVEN, Model, Performance, check_replayed, name_of
 from vasa_jax.inference.public import POSITIONS, PublicMotion, PublicPair, PublicPortrait, ratios_of
 from vasa_jax.joyvasa.template import denormalise, smooth
 from vasa_jax.joyvasa.windows import Noise, gaussian_noise, generate
@@ -83,13 +83,13 @@ def perform_as_originals(
     known = ("seed", "guidance_audio", "face", "driving", "parity", "alpha")
     if strange := [name for name in wishes if name not in known]:
         raise UserError(f"parity leaves everything as the originals have it: leave {', '.join(strange)} out")
-    driver, name = wishes.get("driving"), str(image) if isinstance(image, str | os.PathLike) else "the picture"
+    driver = wishes.get("driving")
     if driver is None and audio is None:
-        raise UserError("there is neither a sound nor motion to drive the portrait; give one of them")
-    if driver is not None and (useless := [name for name in ("seed", "guidance_audio") if name in wishes]):
-        raise UserError(f"motion is replayed as it is: {', '.join(useless)} would do nothing; leave it out")
+        raise UserError(UNDRIVEN)
+    if driver is not None:
+        check_replayed(wishes, ("seed", "guidance_audio"))
     small = pictures.shrink(over_grey(open_photo(image)))
-    view = look(small, pair.frame, name, wishes.get("face"), needed=True)
+    view = look(small, pair.frame, name_of(image), wishes.get("face"), needed=True)
     assert view.face is not None
     points = view.face.points - 0.5
     rate = float(FPS)

@@ -23,7 +23,7 @@ from vasa_jax.errors import UserError
 from vasa_jax.faces.box import Box
 from vasa_jax.faces.landmarks import MOUTH, Face
 from vasa_jax.geometry.rotation import rotation_matrix
-from vasa_jax.inference.pair import Adjustments, Options, Sound, check_options, check_step
+from vasa_jax.inference.pair import ADJUSTMENTS, Adjustments, Options, Sound, check_options, check_step
 from vasa_jax.inference.program import Program
 from vasa_jax.joyvasa.motion_generator import RELEASED, MotionGenerator, MotionGeneratorConfig
 from vasa_jax.joyvasa.sampling import GUIDANCE, sample
@@ -232,7 +232,7 @@ class PublicPair:
     motion: PublicMotion
     kind: str = KIND
     fps: int = FPS
-    adjustments: tuple[str, ...] = ("amplitude", "head", "mouth", "blink", "position", "zoom")
+    adjustments: tuple[str, ...] = ADJUSTMENTS
     pastes: bool = True
 
     @property

@@ -29,7 +29,7 @@ from vasa_jax.faces.box import WORLD, Box, frame_face
 from vasa_jax.faces.landmarks import Face
 from vasa_jax.geometry.rotation import gaze_angles, gaze_direction, gaze_in_head, pose_rotation
 from vasa_jax.inference.controls import Controls, make_controls
-from vasa_jax.inference.pair import Adjustments, Options, Sound, check_options, check_step
+from vasa_jax.inference.pair import ADJUSTMENTS, Adjustments, Options, Sound, check_options, check_step
 from vasa_jax.inference.program import Program
 from vasa_jax.inference.session import Carry, session_start, session_step
 from vasa_jax.liveportrait.animation import calmest
@@ -227,7 +227,7 @@ class VasaPair:
     motion: MotionModel
     kind: str = KIND
     fps: int = FPS
-    adjustments: tuple[str, ...] = ("amplitude", "head", "mouth", "blink", "position", "zoom")
+    adjustments: tuple[str, ...] = ADJUSTMENTS
     pastes: bool = False
 
     @property
