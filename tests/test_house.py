@@ -172,8 +172,8 @@ def test_make_takes_the_newest_python_that_works(tmp_path: Path) -> None:
     assert refused.returncode == 2 and "python3.14 is not a Python 3.11 to 3.14 with venv" in refused.stderr
 
 
-def test_commands_are_installed_for_both_doors_and_two_rooms() -> None:
-    assert PROJECT["scripts"].keys() == {"vasa-infer", "vasa-train", "vasa-convert", "vasa-synthetic"}
+def test_commands_are_installed_for_the_doors_and_two_rooms() -> None:
+    assert PROJECT["scripts"].keys() == {"vasa-infer", "vasa-train", "vasa-prepare", "vasa-convert", "vasa-synthetic"}
     for name, target in PROJECT["scripts"].items():
         module, _, function = target.partition(":")
         path = ROOT / (module.replace(".", "/") + ".py")

@@ -40,8 +40,8 @@ LEVEL = {
 }
 GROUND = {("command", "errors"), ("config", "errors"), ("files", "errors")}
 """Below all rooms lie a few files, of which `errors` is the lowest."""
-DOORS = {"vasa_jax/doors/train.py", "vasa_jax/doors/infer.py"}
-SLOW_OR_OPTIONAL = {"huggingface_hub", "librosa", "mediapipe", "orbax", "torch"}
+DOORS = {"vasa_jax/doors/train.py", "vasa_jax/doors/infer.py", "vasa_jax/doors/prepare.py"}
+SLOW_OR_OPTIONAL = {"huggingface_hub", "librosa", "mediapipe", "orbax", "ray", "torch"}
 """Never imported when a module is: torch comes with an extra, the others are slow to start."""
 ONLY_TRAINING = {"grain", "librosa", "optax", "orbax", "tensorboardX", "tensorstore", "tyro", "wandb"}
 """What making a video must not wait for."""
@@ -74,13 +74,16 @@ def room_of(name: str) -> str | None:
 
 
 def room_imports(paths: list[Path]) -> set[tuple[str, str]]:
-    """Pairs (room, room that it imports) of package files; the package's own __init__ belongs to no room."""
+    """Pairs (room, room that it imports) of package files; the package's own __init__ belongs to no room, and a room's
+    `__main__` may lead to its door."""
     package = ROOT / "vasa_jax"
     pairs = set()
     for path in paths:
         room = path.relative_to(package).parts[0].removesuffix(".py")
         if room != "__init__":
-            pairs |= {(room, other) for name in imports_of(path) if (other := room_of(name)) and other != room}
+            leads = {"doors"} if path.name == "__main__.py" else set()
+            others = {other for name in imports_of(path) if (other := room_of(name))} - leads - {room}
+            pairs |= {(room, other) for other in others}
     return pairs
 
 

@@ -1,0 +1,24 @@
+"""A job on pretended videos: `python -m tests.preparation.driver VIDEOS RECORDS [workers] [largest file]`."""
+
+import resource
+import sys
+from pathlib import Path
+
+from tests.preparation import fakes
+from vasa_jax.command import run
+from vasa_jax.preparation.config import PreparationConfig
+from vasa_jax.preparation.job import Effort, Folder, prepare
+
+
+def work(videos, records, workers="2", most_bytes=""):
+    if most_bytes:
+        hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
+        resource.setrlimit(resource.RLIMIT_FSIZE, (int(most_bytes), hard))  # writes stop as on a full disk
+    effort = Effort(workers=int(workers))
+    yield from prepare(
+        [Path(videos)], records, PreparationConfig(), Folder(), effort, fakes.candidates, fakes.open_helpers
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(run("prepare", lambda: work(*sys.argv[1:])))
