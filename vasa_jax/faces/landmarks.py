@@ -170,7 +170,7 @@ class Landmarker:
             faces: list[Face] = []
             for left, top, right, bottom in _squares(width, height, side):
                 corner = np.array([left, top], np.float64)
-                for face in self._detect(picture[top:bottom, left:right]):
+                for face in self.detect(picture[top:bottom, left:right]):
                     moved = face._replace(points=face.points + corner)
                     if not any(_same(moved, other) for other in faces):
                         faces.append(moved)
@@ -178,7 +178,8 @@ class Landmarker:
                 return sorted(faces, key=lambda face: -face.size)
         return []
 
-    def _detect(self, picture: UInt8[np.ndarray, "h w 3"]) -> list[Face]:
+    def detect(self, picture: UInt8[np.ndarray, "h w 3"]) -> list[Face]:
+        """The faces that one look at the whole picture finds, in the detector's order."""
         height, width = picture.shape[:2]
         image = self._mediapipe.Image(image_format=self._mediapipe.ImageFormat.SRGB, data=np.ascontiguousarray(picture))
         result = self._landmarker.detect(image)

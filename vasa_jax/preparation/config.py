@@ -13,6 +13,7 @@ SIZES = (256, 512)
 REASONS: dict[str, str] = {
     "short": "the face is seen for less than the shortest clip",
     "small": "the face is smaller than the pictures need",
+    "moving": "the head moves through more than the square may hold",
     "outside": "too much of the face's square lies outside of the picture",
     "several": "another face is in the square",
     "profile": "the head is turned away for too long",
@@ -39,8 +40,11 @@ class PreparationConfig:
     """Pixels from eyes to chin and ear to ear, whichever is more: half of what the face has in a crop of 256."""
     margin: float = 1.0
     """Factor on the side of the square that frames the face as the model wants it; more leaves more room around."""
-    most_outside: float = 0.25
-    """Share of the square beyond the picture's edge, which is repeated there and teaches streaks."""
+    most_room: float = 1.6
+    """Factor by which the square may be larger than a still head needs, so that a moving one stays inside."""
+    most_outside: float = 0.4
+    """Share of the square beyond the picture's edge, which is repeated there: close-ups of a head have 0.3 to 0.4, and
+    more would teach streaks."""
     most_yaw: float = 55.0
     """Degrees; beyond, an eye is hidden and landmarks are guesses."""
     most_pitch: float = 40.0
