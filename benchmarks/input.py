@@ -25,7 +25,8 @@ from benchmarks import timing
 from vasa_jax import config as configs
 from vasa_jax.autoencoder.config import demo_model
 from vasa_jax.data import write_clip, write_shard
-from vasa_jax.data.pipeline import Prefetch, open_shards
+from vasa_jax.data.pipeline import Prefetch
+from vasa_jax.data.shards import open_shards
 from vasa_jax.synthetic.clip import make_clip
 from vasa_jax.synthetic.splits import seeds
 from vasa_jax.training.config import AutoencoderExperiment, Records

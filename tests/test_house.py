@@ -33,7 +33,7 @@ LOCKED_EXTRAS = {
 }
 UNLOCKED = {"torch", "wandb"}
 """Extras that are never locked; pyproject.toml says why."""
-DISTRIBUTION = {"PIL": "pillow", "orbax": "orbax-checkpoint"}
+DISTRIBUTION = {"cv2": "opencv-contrib-python", "PIL": "pillow", "orbax": "orbax-checkpoint"}
 """Where the name to import is not the name to install."""
 
 

@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from vasa_jax.data.records import LABELS
+from vasa_jax.data.labels import LABELS
 
 TEXT = Path("docs/data.md").read_text(encoding="utf-8")
 

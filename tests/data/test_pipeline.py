@@ -1,15 +1,28 @@
 import io
 import itertools
 import logging
+import pickle
 import time
 
 import msgpack
 import numpy as np
 import pytest
+from array_record.python.array_record_module import ArrayRecordWriter
 from PIL import Image
 
-from vasa_jax.data import CorruptRecordError, read_clip, write_clip, write_shard
-from vasa_jax.data.pipeline import Prefetch, Shards, make_dataset, open_shards, readable
+from vasa_jax.data import (
+    CorruptRecordError,
+    Record,
+    encode_picture,
+    open_shards,
+    read_clip,
+    shards,
+    write_clip,
+    write_shard,
+)
+from vasa_jax.data.pipeline import Prefetch, make_dataset, readable
+from vasa_jax.data.shards import Shards
+from vasa_jax.errors import UserError
 
 RECORDS = 10
 
@@ -108,9 +121,9 @@ def heard(record, rng):
 
 @pytest.fixture
 def damaged(tmp_path):
-    """Two shards of five: record 3 of the first has flipped bytes, record 1 of the second holds rubbish."""
+    """Two shards of five: the sound of clip 3 of the first has flipped bytes, clip 1 of the second is rubbish."""
     records = [sound(number) for number in range(RECORDS)]
-    records[6] = b"rubbish"
+    records[6] = Record(b"rubbish")
     write_shard(tmp_path / "a.array_record", records[:5])
     write_shard(tmp_path / "b.array_record", records[5:])
     shard = tmp_path / "a.array_record"
@@ -135,8 +148,8 @@ def test_a_corrupt_record_is_replaced_by_the_next_one_counted_and_reported(damag
     np.testing.assert_array_equal(np.concatenate([part["draw"] for part in parts]), order["draw"])
     warnings = sorted(record.getMessage() for record in caplog.records)
     assert len(warnings) == 2
-    assert f"skipped {damaged / 'a.array_record'}, record 3: " in warnings[0] and "mismatch" in warnings[0]
-    assert f"skipped {damaged / 'b.array_record'}, record 1: 7 bytes are not a clip record" in warnings[1]
+    assert f"skipped {damaged / 'a.array_record'}, clip 3: " in warnings[0] and "mismatch" in warnings[0]
+    assert f"skipped {damaged / 'b.array_record'}, clip 1: 7 bytes are no head of a clip" in warnings[1]
     assert any("(2 corrupt so far, at most 10)" in warning for warning in warnings)
 
 
@@ -150,14 +163,14 @@ def test_the_order_without_corrupt_records_is_the_same_at_any_process_and_thread
 
 def test_beyond_the_limit_the_run_stops_and_names_shard_and_index(damaged):
     batches = make_dataset(open_shards(damaged), heard, 4, 3, max_corrupt=1)
-    with pytest.raises(CorruptRecordError, match=r"array_record, record [13]: .*\(2 of 10 records are corrupt"):
+    with pytest.raises(CorruptRecordError, match=r"array_record, clip [13]: .*\(2 of 10 records are corrupt"):
         list(itertools.islice(batches, 5))
     batches.close()
     assert isinstance(CorruptRecordError(), ValueError)
 
 
 def test_a_folder_of_nothing_but_rubbish_stops_instead_of_searching_for_ever(tmp_path):
-    write_shard(tmp_path / "a.array_record", [b"rubbish"] * 3)
+    write_shard(tmp_path / "a.array_record", [Record(b"rubbish")] * 3)
     batches = make_dataset(open_shards(tmp_path), heard, 2, 0, threads=4)
     with pytest.raises(CorruptRecordError, match="3 of 3 records are corrupt"):
         next(batches)
@@ -179,7 +192,7 @@ def test_threads_count_every_corrupt_record_once():
 def test_readable_records_are_listed_once(damaged):
     found = list(readable(open_shards(damaged), lambda record: int(read_clip(record).labels["identity"]), 2))
     assert found == [(i, i) for i in range(RECORDS) if i not in (3, 6)]
-    with pytest.raises(CorruptRecordError, match="record 1: .*max_corrupt=1"):
+    with pytest.raises(CorruptRecordError, match="clip 1: .*max_corrupt=1"):
         list(readable(open_shards(damaged), read_clip, 1))
 
 
@@ -195,8 +208,9 @@ def broken_jpeg():
     return buffer.getvalue()[:-40]
 
 
-def packed(**fields):
-    return msgpack.packb({"version": 1, "frames": [], "audio": None, "labels": {}} | fields)
+def packed(parts=(), **fields):
+    head = {"version": 2, "frames": 0, "size": None, "sound": None, "features": None, "portrait": False}
+    return Record(msgpack.packb(head | {"labels": {}, "about": {}} | fields), tuple(parts))
 
 
 def array(values, dtype="float32"):
@@ -204,24 +218,36 @@ def array(values, dtype="float32"):
     return {"dtype": dtype, "shape": list(values.shape), "data": values.tobytes()}
 
 
+ONE = {"frames": 1, "size": [16, 16]}
+
+
 @pytest.mark.parametrize(
     "record, match",
     [
-        (b"", "not a clip record"),
-        (msgpack.packb([1, 2]), "version"),
-        (packed(version=2), "version"),
-        (packed(frames=7), "no proper 'frames'"),
-        (packed(frames=[b"not a picture"]), "broken clip record"),
-        (packed(frames=[broken_jpeg()]), "(?i)truncated"),
-        (packed(audio=array([0.0, np.inf])), "finite float32"),
-        (packed(audio=array([0.0], "float64")), "finite float32"),
-        (packed(audio={"dtype": "object", "shape": [1], "data": b"12345678"}), "broken clip record"),
-        (packed(audio={"dtype": "float32", "shape": [3], "data": bytes(8)}), "broken clip record"),
+        (Record(b""), "no head of a clip"),
+        (Record(msgpack.packb([1, 2])), "version"),
+        (packed(version=1), "version"),
+        (packed(frames="many"), "broken clip"),
+        (packed(frames=-1), "broken clip"),
+        (packed(frames=1), "broken clip"),
+        (packed([b"not a picture"], **ONE), "no whole picture"),
+        (packed([b""], **ONE), "0 bytes are no picture"),
+        (packed([broken_jpeg()], **ONE), "no whole picture"),
+        (packed([encode_picture(np.zeros((8, 16, 3), np.uint8))], **ONE), r"a frame of shape \(8, 16, 3\)"),
+        (packed([], **ONE), "has no part 0"),
+        (packed([np.float32([0.0, np.inf]).tobytes()], sound=2), "finite float32"),
+        (packed([bytes(8)], sound=3), "broken clip"),
+        (packed([bytes(7)], sound=2), "broken clip"),
+        (packed([bytes(8)], features=[2, 3]), "broken clip"),
+        (packed([bytes(8)], features=[2]), "broken clip"),
+        (packed(portrait=True), "has no part 0"),
+        (packed(about={"source": 3}), "'source'"),
+        (packed(labels={"pose": {"dtype": "object", "shape": [1], "data": b"12345678"}}), "broken clip"),
         (packed(labels={"pose": array(np.zeros((3, 5)))}), r"'pose' is float32 \(3, 5\); .*\(3, 6\)"),
         (packed(labels={"pose": array(np.zeros((3, 6))), "gaze": array(np.zeros((2, 2)))}), r"'gaze' .*\(3, 2\)"),
         (packed(labels={"emotion": array(np.zeros(7))}), r"'emotion' .*\(8\)"),
-        (packed(labels={"phonemes": 3}), "broken clip record"),
-        (packed(labels={"pose": array(np.zeros((25, 6)))}, audio=array(np.zeros(44100))), "44100 Hz"),
+        (packed(labels={"phonemes": 3}), "broken clip"),
+        (packed([bytes(4 * 44100)], labels={"pose": array(np.zeros((25, 6)))}, sound=44100), "44100 Hz"),
     ],
 )
 def test_every_kind_of_damage_is_one_error(record, match):
@@ -232,17 +258,80 @@ def test_every_kind_of_damage_is_one_error(record, match):
 def test_random_damage_never_raises_anything_else():
     frames = np.random.default_rng(0).integers(0, 255, (2, 16, 16, 3)).astype(np.uint8)
     audio, labels = np.zeros(1280, np.float32), {"pose": np.zeros((2, 6), np.float32), "phonemes": [("a", 0.0, 0.1)]}
-    record, rng = write_clip(frames, audio, labels), np.random.default_rng(1)
+    record, rng = write_clip(frames, audio, labels, {"source": "a", "start": 0.5}), np.random.default_rng(1)
     refused = 0
-    for _ in range(500):
-        damage = bytearray(record)
+
+    def damaged(part):
+        damage = bytearray(part)
         for place in rng.integers(0, len(damage), 3):
             damage[place] = rng.integers(0, 256)
-        try:
-            read_clip(bytes(damage[: rng.integers(len(damage) // 2, len(damage) + 1)]))
-        except CorruptRecordError:
-            refused += 1
-    assert refused > 100
+        return bytes(damage[: rng.integers(len(damage) // 2, len(damage) + 1)])
+
+    for _ in range(250):
+        for broken in (
+            record._replace(head=damaged(record.head)),
+            record._replace(parts=tuple(map(damaged, record.parts))),
+        ):
+            try:
+                read_clip(broken)
+            except CorruptRecordError:
+                refused += 1
+    assert refused > 200
+
+
+def write_raw(path, parts):
+    """An ArrayRecord file of any records."""
+    writer = ArrayRecordWriter(str(path), "group_size:1,uncompressed")
+    for part in parts:
+        writer.write(part)
+    writer.close()
+
+
+@pytest.mark.parametrize(
+    "parts, match",
+    [
+        ([], "holds records of version 1.*python -m vasa_jax.data upgrade FOLDER NEW"),
+        ([msgpack.packb({"version": 1, "frames": [], "audio": None, "labels": {}})], "holds records of version 1"),
+        ([b"rubbish"], "no index that can be read"),
+        ([b"head", msgpack.packb([1])], "no index that can be read"),
+        ([b"head", msgpack.packb({"index": 3})], "no index that can be read: it is of version 3"),
+        ([b"head", msgpack.packb({"index": 2, "first": [1], "identity": [1], "source": [""]})], "out of order"),
+        ([b"head", msgpack.packb({"index": 2, "first": [0], "identity": [], "source": [""]})], "not equally long"),
+    ],
+)
+def test_a_shard_without_its_index_is_refused_by_name(tmp_path, parts, match):
+    (tmp_path / "train").mkdir()
+    write_raw(tmp_path / "train" / "a.array_record", parts)
+    with pytest.raises(UserError, match=match.replace("FOLDER", str(tmp_path))) as error:
+        open_shards(tmp_path / "train")
+    assert "a.array_record" in str(error.value) and "\n" not in str(error.value)
+
+
+def test_a_damaged_index_and_a_cut_shard_are_refused_by_name(tmp_path):
+    write_shard(tmp_path / "a.array_record", [sound(i) for i in range(3)])
+    content = (tmp_path / "a.array_record").read_bytes()
+    place = content.rfind(b"identity")
+    (tmp_path / "a.array_record").write_bytes(content[:place] + b"X" + content[place + 1 :])
+    with pytest.raises(UserError, match="a.array_record has no index that can be read"):
+        open_shards(tmp_path)
+    (tmp_path / "a.array_record").write_bytes(content[: len(content) // 2])
+    with pytest.raises(UserError, match="a.array_record is no readable ArrayRecord file"):
+        open_shards(tmp_path)
+
+
+def test_a_shard_that_vanishes_is_corrupt_and_more_shards_than_stay_open_are_read(tmp_path, monkeypatch):
+    monkeypatch.setattr(shards, "OPEN", 2)
+    for number in range(5):
+        write_shard(tmp_path / f"{number}.array_record", [sound(number)])
+    source = pickle.loads(pickle.dumps(open_shards(tmp_path)))
+    order = [0, 1, 4, 0, 2, 3, 1, 0]
+    assert [int(source[i].labels["identity"]) for i in order] == order
+    assert len(source._readers) == 2
+    (tmp_path / "4.array_record").unlink()
+    with pytest.raises(CorruptRecordError, match="4.array_record is no readable"):
+        source[4]
+    with pytest.raises(IndexError):
+        source[5]
 
 
 class Counter:
@@ -295,7 +384,7 @@ def test_shards_know_where_a_record_stands(tmp_path):
     source = open_shards(tmp_path)
     assert isinstance(source, Shards) and len(source) == 5
     assert [source.where(i).split("/")[-1] for i in (1, 2, 4)] == [
-        "a.array_record, record 1",
-        "b.array_record, record 0",
-        "b.array_record, record 2",
+        "a.array_record, clip 1",
+        "b.array_record, clip 0",
+        "b.array_record, clip 2",
     ]

@@ -1,12 +1,22 @@
+import io
 import resource
 
 import msgpack
 import numpy as np
 import pytest
+from PIL import Image
 
-from vasa_jax.data import read_clip, records, write_clip
-from vasa_jax.data.pipeline import open_shards
-from vasa_jax.data.records import count_frames, write_shard
+from vasa_jax.data import (
+    CorruptRecordError,
+    Record,
+    encode_picture,
+    open_shards,
+    read_clip,
+    records,
+    write_clip,
+    write_shard,
+)
+from vasa_jax.data.records import stored
 from vasa_jax.errors import UserError
 
 RNG = np.random.default_rng(0)
@@ -32,7 +42,89 @@ def test_a_clip_comes_back():
     np.testing.assert_array_equal(clip.labels["pose"], labels["pose"])
     assert clip.labels["identity"] == 12345678901 and np.shape(clip.labels["identity"]) == ()
     assert clip.labels["phonemes"] == labels["phonemes"]
-    assert count_frames(data) == 3
+    assert (stored(data).count, stored(data).size) == (3, (32, 32))
+
+
+@pytest.fixture
+def parts(tmp_path):
+    """A shard of two clips with everything in them; and what the second was made of."""
+    frames, audio = smooth_frames(4), RNG.uniform(-1, 1, 640 * 4).astype(np.float32)
+    labels = {
+        "features": RNG.normal(size=(4, 7)).astype(np.float16),
+        "portrait": smooth_frames(1, 48)[0],
+        "gaze": np.zeros((4, 2), np.float32),
+        "identity": np.int64(7),
+    }
+    about = {"source": "talks/ümlaut 1.mp4", "track": 2, "start": 1.5, "end": 3, "emotion_by": "blend shapes"}
+    first = write_clip(frames[:2], None, {"features": labels["features"][:2]}, {"source": "other"})
+    write_shard(tmp_path / "a.array_record", [first, write_clip(frames, audio, labels, about)])
+    return tmp_path, frames, audio, labels, about
+
+
+def test_every_part_of_a_stored_clip_comes_back_when_it_is_asked_for(parts):
+    folder, frames, audio, labels, about = parts
+    first, clip = open_shards(folder)[0], open_shards(folder)[1]
+    assert (clip.count, clip.size, clip.about, set(clip.labels)) == (4, (32, 32), about, {"gaze", "identity"})
+    assert (clip.has_sound, clip.has_features, clip.has_portrait) == (True, True, True)
+    np.testing.assert_array_equal(clip.sound(), audio)
+    np.testing.assert_array_equal(clip.features(), labels["features"])
+    assert clip.features().dtype == np.float16 and clip.sound().flags.writeable
+    assert np.abs(clip.portrait().astype(int) - labels["portrait"]).mean() < 2
+    assert (first.has_sound, first.has_features, first.has_portrait, first.count) == (False, True, False, 2)
+    assert first.sound() is None and first.portrait() is None and first.features().shape == (2, 7)
+    np.testing.assert_array_equal(clip.frames()[:2], first.frames())
+    whole = read_clip(clip)
+    assert set(whole.labels) == {"gaze", "identity", "features", "portrait"}
+    np.testing.assert_array_equal(whole.frames, clip.frames())
+
+
+def test_a_sample_reads_the_head_and_its_own_frames_and_nothing_else(parts, monkeypatch):
+    source, read = open_shards(parts[0]), []
+    before = source._read
+    monkeypatch.setattr(source, "_read", lambda shard, number: read.append(number) or before(shard, number))
+    source[1].frames([3, 0])
+    assert read == [4, 8, 5]  # behind the first clip's head, two frames and features
+
+
+def test_pictures_are_stored_as_they_come(parts):
+    folder, frames, *_ = parts
+    pictures = open_shards(folder)[1].pictures()
+    assert pictures == [encode_picture(frame) for frame in frames]
+    again = write_clip(pictures[::-1], None, {"portrait": pictures[2]})
+    np.testing.assert_array_equal(read_clip(again).frames, open_shards(folder)[1].frames()[::-1])
+    np.testing.assert_array_equal(stored(again).portrait(), open_shards(folder)[1].frames([2])[0])
+    assert write_clip(frames, None, {}) == write_clip(pictures, None, {})
+
+
+def test_pictures_of_several_sizes_and_what_is_no_jpeg_are_refused():
+    small, large = encode_picture(smooth_frames(1, 16)[0]), encode_picture(smooth_frames(1)[0])
+    with pytest.raises(UserError, match="several sizes"):
+        write_clip([small, large], None, {})
+    buffer = io.BytesIO()
+    Image.fromarray(smooth_frames(1)[0]).save(buffer, "PNG")
+    for wrong in (buffer.getvalue(), b"", b"\xff\xd8\xff"):
+        with pytest.raises(UserError, match="no JPEG picture"):
+            write_clip([wrong], None, {})
+
+
+@pytest.mark.parametrize(
+    "about, match",
+    [
+        ({"source": 3}, "'source': 3 of int; write a name and str"),
+        ({"track": 1.0}, "'track': 1.0 of float; write a name and int"),
+        ({"start": "0:10"}, "'start': '0:10' of str; write a name and int or float"),
+        ({"speech": np.float32(0.5)}, "'speech'.* of float32; write a name and str or int or float"),
+        ({"speech": {"share": 0.5}}, "of dict"),
+        ({"speech": True}, "of bool"),
+        ({3: 1}, "3: 1 of int; write a name"),
+        ({"words": "a" * 1025}, "'words' of more than 1024 characters"),
+        ({"n": 2**70}, "64 bits"),
+        ({str(i): i for i in range(65)}, "65 entries"),
+    ],
+)
+def test_about_is_flat_and_short(about, match):
+    with pytest.raises(UserError, match=match):
+        write_clip(None, None, {}, about)
 
 
 def test_only_the_wanted_frames_are_decoded_in_the_order_asked():
@@ -53,8 +145,10 @@ def test_wrong_input_is_refused():
         write_clip(np.zeros((1, 4, 4, 3), np.float32), None, {})
     with pytest.raises(ValueError, match="finite float32"):
         write_clip(None, np.full(3, np.nan, np.float32), {})
-    with pytest.raises(ValueError, match="record"):
-        read_clip(b"not a record")
+    with pytest.raises(ValueError, match="'portrait' is float32; it must be uint8"):
+        write_clip(None, None, {"portrait": np.full((4, 4, 3), 0.5, np.float32)})
+    with pytest.raises(ValueError, match="12 bytes are no head of a clip"):
+        read_clip(Record(b"not a record"))
 
 
 def with_value(shape, place, value):
@@ -79,7 +173,6 @@ UNITS = [
     ("emotion", with_value((8,), 4, np.nan), r"label 'emotion' has a value nan"),
     ("dynamics", with_value((3, 5), (0, 0), np.nan), r"label 'dynamics' has a value nan"),
     ("dynamics", with_value((3, 5), (0, 0), 1e30), r"label 'dynamics' has a value 1e\+30"),
-    ("portrait", np.full((4, 4, 3), 0.5, np.float32), r"'portrait' is float32; it must be uint8"),
     ("identity", np.array(3.5, np.float32), r"'identity' is float32; it must be an integer"),
     ("phonemes", [("AA", 0.0, 80_000.0)], r"'phonemes' has .*in seconds"),
     ("phonemes", ["AA"], r"'phonemes' has 'AA'"),
@@ -90,10 +183,24 @@ UNITS = [
 def test_labels_in_another_unit_are_refused_and_corrupt_to_the_reader(name, value, match):
     with pytest.raises(UserError, match=match):
         write_clip(smooth_frames(3), None, {name: value})
-    record = msgpack.unpackb(write_clip(smooth_frames(3), None, {}))
-    record["labels"][name] = value if name == "phonemes" else records._pack_array(value)
-    with pytest.raises(records.CorruptRecordError, match=name):
-        read_clip(msgpack.packb(record), [])
+    record = write_clip(smooth_frames(3), None, {})
+    head = msgpack.unpackb(record.head)
+    head["labels"][name] = value if name == "phonemes" else records._pack_array(value)
+    with pytest.raises(CorruptRecordError, match=name):
+        read_clip(record._replace(head=msgpack.packb(head)), [])
+
+
+@pytest.mark.parametrize(
+    "value, match",
+    [
+        (np.zeros((3, 4), np.float32), "float32; it must be float16"),
+        (np.zeros((2, 4), np.float16), r"\(2, 4\); it must be numbers of shape \(3, c\)"),
+        (np.full((3, 4), np.inf, np.float16), "a value inf in frame 0"),
+    ],
+)
+def test_features_fit_the_frames_and_are_finite(value, match):
+    with pytest.raises(UserError, match=match):
+        write_clip(smooth_frames(3), None, {"features": value})
 
 
 def test_sound_in_another_unit_is_refused_and_clipping_is_not():
@@ -102,10 +209,9 @@ def test_sound_in_another_unit_is_refused_and_clipping_is_not():
     assert np.abs(read_clip(data).audio).max() == np.float32(1.4)
     with pytest.raises(UserError, match=r"audio reaches 9000; .*-1..1: divide integers of 16 bits by 32768"):
         write_clip(smooth_frames(3), sound / np.float32(1.4) * 9000, {})
-    record = msgpack.unpackb(data)
-    record["audio"] = records._pack_array(9000 * sound)
-    with pytest.raises(records.CorruptRecordError, match="audio reaches"):
-        read_clip(msgpack.packb(record))
+    loud = data._replace(parts=(*data.parts[:3], (9000 * sound).tobytes()))
+    with pytest.raises(CorruptRecordError, match="audio reaches"):
+        read_clip(loud)
 
 
 def test_pictures_in_0_to_1_are_refused():
@@ -152,13 +258,13 @@ def little_room():
 
 def test_a_shard_that_a_disk_has_no_room_for_is_refused_and_leaves_nothing(tmp_path, little_room):
     with pytest.raises(UserError, match="cannot write .*a.array_record: .*File too large"):
-        write_shard(tmp_path / "a.array_record", [bytes(200_000)] * 3)
+        write_shard(tmp_path / "a.array_record", [Record(bytes(200_000))] * 3)
     assert not any(tmp_path.iterdir())
 
 
 def test_a_mistake_of_who_makes_the_records_stays_what_it_is(tmp_path):
     def make():
-        yield b"one"
+        yield Record(b"one")
         raise RuntimeError("a bug")
 
     with pytest.raises(RuntimeError, match="a bug"):

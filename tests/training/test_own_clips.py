@@ -15,8 +15,8 @@ from tests.training.toy import EXPERIMENT, make_toy
 from vasa_jax import config as configs
 from vasa_jax.autoencoder import objective
 from vasa_jax.checkpoint import save_release
-from vasa_jax.data import CorruptRecordError, read_clip, write_clip, write_shard
-from vasa_jax.data.pipeline import make_dataset, open_shards
+from vasa_jax.data import CorruptRecordError, Record, open_shards, read_clip, write_clip, write_shard
+from vasa_jax.data.pipeline import make_dataset
 from vasa_jax.doors import train as door
 from vasa_jax.training import encode
 from vasa_jax.training.config import Records, from_saved, to_saved
@@ -35,6 +35,7 @@ def video(number, size=32, frames=FRAMES, labels=(), sound=True):
         rng.integers(0, 256, (frames, size, size, 3)).astype(np.uint8),
         rng.uniform(-0.1, 0.1, 640 * frames - 100).astype(np.float32) if sound else None,
         {name: (0.1 * rng.normal(size=shapes[name])).astype(np.float32) for name in labels},
+        {"source": f"{number}.mp4", "track": 0},
     )
 
 
@@ -86,8 +87,8 @@ def test_own_clips_are_taken_as_they_are_and_missing_labels_are_nan(own, tmp_pat
 @pytest.mark.parametrize(
     "record, match",
     [
-        (video(0, size=16), r"00.array_record, record 0: frames of 16x16 pixels; the model has image_size=32"),
-        (video(0, frames=1), r"00.array_record, record 0: a clip of 1 frames; a sample needs frames_per_sample=2"),
+        (video(0, size=16), r"00.array_record, clip 0: frames of 16x16 pixels; the model has image_size=32"),
+        (video(0, frames=1), r"00.array_record, clip 0: a clip of 1 frames; a sample needs frames_per_sample=2"),
         (write_clip(None, None, {}), "a clip of 0 frames"),
     ],
 )
@@ -100,7 +101,7 @@ def test_unfit_clips_stop_before_anything_is_compiled(tmp_path, record, match):
 @pytest.mark.parametrize(
     "flags, match",
     [
-        (["--data.path", "SMALL"], "record 0: frames of 16x16 pixels"),
+        (["--data.path", "SMALL"], "clip 0: frames of 16x16 pixels"),
         (["--data.path", "nothing"], "there is no folder of clips nothing"),
         (["--data.path", "SMALL", "--data.clips", "8"], "--data.clips says which clips are made"),
         (["--data.path=SMALL", "--data.make_in=x"], "--data.make-in says which clips are made"),
@@ -139,11 +140,13 @@ def test_records_replace_the_clips_that_a_config_makes(tmp_path):
 
 
 def test_a_broken_first_record_is_skipped_and_many_stop_the_run(tmp_path):
-    records = [b"rubbish", video(1, size=16), *(video(i) for i in range(2, 6))]
-    folder = write(tmp_path / "own", records, [b"rubbish", video(9)])
-    with pytest.raises(ValueError, match=r"00.array_record, record 1: frames of 16x16"):
+    records = [Record(b"rubbish"), video(1, size=16), *(video(i) for i in range(2, 6))]
+    folder = write(tmp_path / "own", records, [Record(b"rubbish"), video(9)])
+    with pytest.raises(ValueError, match=r"00.array_record, clip 1: frames of 16x16"):
         stage_1(folder).prepare(tmp_path / "run")
-    folder = write(tmp_path / "mended", [b"rubbish", *records[2:], video(1, size=16)], [b"rubbish", video(9)])
+    folder = write(
+        tmp_path / "mended", [Record(b"rubbish"), *records[2:], video(1, size=16)], [Record(b"rubbish"), video(9)]
+    )
     stage_1(folder).prepare(tmp_path / "run")
     assert len(stage_1(folder).held_out(tmp_path / "run")["frames"]) == 1
     batches = stage_1(folder).dataset(tmp_path / "run", 3, 0, 0, 0, 1)
@@ -151,7 +154,7 @@ def test_a_broken_first_record_is_skipped_and_many_stop_the_run(tmp_path):
     batches.close()
     assert batches.skipped == 2
     batches = stage_1(folder, max_corrupt=1).dataset(tmp_path / "run", 3, 0, 0, 0, 1)
-    with pytest.raises(CorruptRecordError, match=r"array_record, record \d: .*data.max_corrupt=1"):
+    with pytest.raises(CorruptRecordError, match=r"array_record, clip \d: .*data.max_corrupt=1"):
         list(itertools.islice(batches, 4))
     batches.close()
 
@@ -188,12 +191,14 @@ def test_videos_become_stage_2_clips(own, autoencoder, tmp_path, capsys):
         before = read_clip(open_shards(own / "train")[i])
         assert not len(clip.frames) and clip.labels["dynamics"].shape == (FRAMES, 6)
         assert clip.labels["pose"].shape == (FRAMES, 6)
-        assert set(clip.labels) - {"pose", "dynamics", "portrait"} == set(before.labels) - {"pose"}
-        np.testing.assert_array_equal(clip.labels["portrait"], before.frames[0])
+        assert set(clip.labels) - {"pose", "dynamics"} == set(before.labels) - {"pose"}
+        assert open_shards(out / "train")[i].about == {"source": f"{i}.mp4", "track": 0}
         if before.audio is None:
             assert clip.audio is None
         else:
             np.testing.assert_array_equal(clip.audio, before.audio)
+    portrait = read_clip(open_shards(out / "validation")[0]).labels["portrait"]
+    np.testing.assert_array_equal(portrait, read_clip(open_shards(own / "validation")[0], [0]).frames[0])
     assert np.abs(clips[1].labels["pose"] - read_clip(open_shards(own / "train")[1]).labels["pose"]).max() > 0.01
 
     # The same command goes on where it was interrupted, and leaves what is complete alone.
@@ -225,7 +230,7 @@ def test_clips_of_another_stage_1_are_refused(own, autoencoder, tmp_path, capsys
     assert "were encoded by the stage 1 with SHA-256" in capsys.readouterr().err
     with pytest.raises(ValueError, match="encode the clips into another folder"):
         stage_2(out, other).prepare(tmp_path)
-    with pytest.raises(ValueError, match=r"record 0: a stage 2 clip without label .*vasa_jax.training.encode"):
+    with pytest.raises(ValueError, match=r"clip 0: a stage 2 clip without label .*vasa_jax.training.encode"):
         stage_2(own, autoencoder).prepare(tmp_path)
 
 
@@ -240,7 +245,7 @@ def test_encoding_refuses_bad_input_in_one_line(own, autoencoder, tmp_path, caps
         (own, autoencoder / "encoded", "would overwrite --autoencoder"),
         (own, small, "holds train and no encoded clips"),
         (own, tmp_path / "file" / "x", "file is not a folder"),
-        (small, tmp_path / "y", "00.array_record, record 1: 12 frames of 16x16 pixels; this stage 1 takes 32x32"),
+        (small, tmp_path / "y", "00.array_record, clip 1: 12 frames of 16x16 pixels; this stage 1 takes 32x32"),
     ):
         assert encode.main([str(clips), str(out), "--autoencoder", str(autoencoder)]) == 2
         errors = capsys.readouterr().err.strip().splitlines()

@@ -12,7 +12,7 @@ from vasa_jax import config as configs
 from vasa_jax.autoencoder import objective
 from vasa_jax.checkpoint import save_release
 from vasa_jax.data import read_clip, write_clip, write_shard
-from vasa_jax.data.pipeline import open_shards
+from vasa_jax.data.shards import open_shards
 from vasa_jax.training import samples
 from vasa_jax.training.config import Records
 from vasa_jax.training.tasks import make_task

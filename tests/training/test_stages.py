@@ -9,8 +9,8 @@ import pytest
 
 from tests.training.tiny import MOTION, STAGE_1, STAGE_2
 from vasa_jax.checkpoint import load_release
-from vasa_jax.data.pipeline import open_shards
 from vasa_jax.data.records import read_clip, write_clip
+from vasa_jax.data.shards import open_shards
 from vasa_jax.motion.objective import batch_spec
 from vasa_jax.motion.statistics import Statistics
 from vasa_jax.training import tasks

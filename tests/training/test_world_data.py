@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from vasa_jax.data import read_clip, write_clip, write_shard
+from vasa_jax.data.shards import SPLITS
 from vasa_jax.synthetic.splits import seeds
 from vasa_jax.training import world_data
 from vasa_jax.training.config import PortraitWorld, Records
@@ -145,7 +146,7 @@ def test_records_that_are_not_there_are_refused_and_nothing_is_written(tmp_path)
     refused(tmp_path / "elsewhere", "there is no folder of clips .*mend --data.path")
     refused(tmp_path / "my_clips", "holds no shards: own clips go into train/ and validation/")
     refused(tmp_path / "file", "is a file; name the folder")
-    for split in world_data.SPLITS:
+    for split in SPLITS:
         (tmp_path / "my_clips" / split).mkdir()
     refused(tmp_path / "my_clips", "holds no shards")
     write_shard(tmp_path / "my_clips" / "train" / "a.array_record", [write_clip(None, None, {})])
@@ -153,8 +154,8 @@ def test_records_that_are_not_there_are_refused_and_nothing_is_written(tmp_path)
 
 
 def test_shards_without_records_are_refused(tmp_path):
-    for split in world_data.SPLITS:
+    for split in SPLITS:
         (tmp_path / split).mkdir()
         write_shard(tmp_path / split / "a.array_record", [])
-    with pytest.raises(ValueError, match="hold no records"):
+    with pytest.raises(ValueError, match="hold no clips"):
         world_data.open_split(Records(path=str(tmp_path)), tmp_path, "train")

@@ -1,8 +1,21 @@
 """Clips on disk and on their way to the accelerator (VASA-1 section 4 trains on short clips of one face each).
 
-`records` says what a clip is as bytes; `pipeline` turns shards of clips into batches in a reproducible order.
+`records` says what a clip is as bytes, `labels` and `pictures` what is in it; `shards` reads clips from disk, and
+`pipeline` turns them into batches in a reproducible order.
 """
 
-from vasa_jax.data.records import CorruptRecordError, read_clip, write_clip, write_shard
+from vasa_jax.data.pictures import encode_picture
+from vasa_jax.data.records import Clip, CorruptRecordError, Record, StoredClip, read_clip, write_clip, write_shard
+from vasa_jax.data.shards import open_shards
 
-__all__ = ["CorruptRecordError", "read_clip", "write_clip", "write_shard"]
+__all__ = [
+    "Clip",
+    "CorruptRecordError",
+    "Record",
+    "StoredClip",
+    "encode_picture",
+    "open_shards",
+    "read_clip",
+    "write_clip",
+    "write_shard",
+]

@@ -17,82 +17,19 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from pathlib import Path
 from typing import Any, TypeVar
 
 import grain
 import numpy as np
 
 from vasa_jax.data.records import CorruptRecordError
+from vasa_jax.data.shards import Shards
 from vasa_jax.errors import UserError
 
 Sample = dict[str, Any]
 """Name to array, without batch axis."""
 T = TypeVar("T")
 LOGGER = logging.getLogger(__name__)
-
-
-def find_shards(folder: str | Path) -> list[str]:
-    """The ArrayRecord shards of a folder, sorted; raises UserError where there are none."""
-    shards = sorted(str(path) for path in Path(folder).glob("*.array_record"))
-    if not shards:
-        raise UserError(
-            f"{str(folder)!r} holds no *.array_record shards; write some with vasa_jax.data.records.write_shard"
-        )
-    return shards
-
-
-class Shards:
-    """The records of some shards as one sequence of bytes, which knows where each of them stands."""
-
-    def __init__(self, paths: list[str], count: int | None = None):
-        """Open the files, of whose records the first `count` are meant, all by default; raises UserError naming one
-        that is no ArrayRecord file."""
-        self._paths, self._count = paths, count
-        try:
-            self._records: Any = grain.sources.ArrayRecordDataSource(paths)
-        except RuntimeError:
-            for path in paths:
-                _count(path)
-            raise
-
-    def __len__(self) -> int:
-        there = len(self._records)
-        return there if self._count is None else min(there, self._count)
-
-    def __getitem__(self, index: int) -> bytes:
-        """The bytes of a record; raises CorruptRecordError where the file is damaged there."""
-        try:
-            return self._records[index]
-        except RuntimeError as error:
-            raise CorruptRecordError(" ".join(str(error).split())) from error
-
-    def where(self, index: int) -> str:
-        """The shard's file and the record's index in it, in words; counts anew, for the rare error."""
-        for path in self._paths:
-            count = _count(path)
-            if index < count:
-                return f"{path}, record {index}"
-            index -= count
-        raise IndexError(index)
-
-
-def _count(path: str) -> int:
-    try:
-        records: Any = grain.sources.ArrayRecordDataSource([path])
-        return len(records)
-    except RuntimeError as error:
-        what = " ".join(str(error).split())
-        raise UserError(f"{path} is no readable ArrayRecord file: {what}; remove it or write it again") from error
-
-
-def open_shards(folder: str | Path, count: int | None = None) -> Shards:
-    """The records of all shards of a folder as one sequence of bytes, or the first `count` of them; raises UserError
-    where there are none, or where a file is no ArrayRecord file."""
-    shards = Shards(find_shards(folder), count)
-    if not len(shards):
-        raise UserError(f"the shards in {str(folder)!r} hold no records; write some with vasa_jax.data.write_shard")
-    return shards
 
 
 class CorruptRecords:

@@ -1,112 +1,74 @@
-"""The record: one clip of one face as bytes, and shards of them; `docs/data.md` describes every field.
+"""The record: one clip of one face as bytes, in parts that are read one by one; `docs/data.md` describes every field.
 
-A record is a MessagePack map:
+A record is a head and its parts. The head is a MessagePack map:
 
-    version  int, 1
-    frames   list of JPEG pictures (RGB, quality 95, no chroma subsampling), 25 a second for video; may be empty
-    audio    array: 16 kHz mono sound, float32 in -1..1; nil where there is none
-    labels   map of name to array; see `vasa_jax.arrays` for units; `phonemes` is a list of [symbol, start_s, end_s]
+    version   int, 2
+    frames    int, how many pictures there are; 25 a second for video; may be 0
+    size      [height, width] of all of them; nil without pictures
+    sound     int, how many samples of sound there are; nil where there is none
+    features  [frames, channels] of a sound front end; nil where there are none
+    portrait  bool, whether there is a portrait
+    labels    map of name to array; see `vasa_jax.arrays` for units; `phonemes` is a list of [symbol, start_s, end_s]
+    about     map of name to text or number: where the clip comes from
 
-An array is a map of `dtype` (NumPy's name), `shape` and `data` (little-endian, C order). A label that is unknown is
-absent, one that is unknown in some frames is NaN there; shapes and limits are those of `LABELS` and `LIMITS`, others
-are kept as they are. What is far outside of its range is in another unit (degrees, pixels, 0..255, 16-bit sound): the
-writer refuses it, and to the reader it is corrupt.
-Pictures are decoded one by one, so that a reader pays only for the frames it asks for.
+An array is a map of `dtype` (NumPy's name), `shape` and `data` (little-endian, C order). The parts follow the head in
+this order, each a record of the shard: the pictures, one JPEG each; sound, float32 at 16 kHz in -1..1; features,
+float16; the portrait, a JPEG. So a reader pays for the head and for what it asks for.
+
+What `data.labels` refuses, the writer does not write, and to the reader it is corrupt. A shard ends with an index:
+
+    index     int, 2
+    first     list of int: which record of the shard is the head of each clip
+    identity  list of int or nil: the clips' labels of that name
+    source    list of str: what the clips say about themselves under that name, or ""
 """
 
 import contextlib
-import io
 import struct
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import msgpack
 import numpy as np
 from array_record.python.array_record_module import ArrayRecordWriter
-from jaxtyping import Float32, UInt8
-from PIL import Image
+from jaxtyping import Float16, Float32, UInt8
 
-from vasa_jax.arrays import EMOTIONS, POSE_DIM, SAMPLE_RATE, SAMPLES_PER_FRAME
-from vasa_jax.errors import UserError, refusals
+from vasa_jax.data.labels import check_about, check_labels, check_phonemes, check_sound
+from vasa_jax.data.pictures import decode_picture, encode_picture, picture_size
+from vasa_jax.errors import UserError, reason, refusals
 from vasa_jax.files import whole_file
 
-VERSION = 1
-JPEG_QUALITY = 95
-LABELS: dict[str, tuple[int | str, ...]] = {
-    "pose": ("t", POSE_DIM),
-    "gaze": ("t", 2),
-    "mouth": ("t", 1),
-    "lids": ("t", 2),
-    "regions": ("t", 3, 4),
-    "dynamics": ("t", "z"),
-    "emotion": (len(EMOTIONS),),
-    "identity": (),
-    "portrait": ("h", "w", 3),
-}
-"""Labels in use and their shapes; t is the same number in all of them, that of the frames if there are any, other
-letters are any number."""
-SOUND_LIMIT = 2.0
-"""Largest sample of sound that is accepted: decoders of lossy sound pass 1 where it was clipped."""
-PHONEMES_LIMIT = 3600.0
-"""Latest end of a phoneme that is accepted, in seconds."""
-SOUND_SLACK = 0.1
-"""By which share sound may be longer or shorter than its frames; 0.2 s are always allowed."""
-
-
-class Limit(NamedTuple):
-    """What numbers a component of a label may be; NaN is allowed in frames where a label is unknown.
-
-    name: of the component, "" where the label has one kind. unit: for messages. low, high: accepted.
-    """
-
-    name: str
-    unit: str
-    low: float
-    high: float
-
-
-def _each(unit: str, low: float, high: float, *names: str) -> tuple[Limit, ...]:
-    return tuple(Limit(name, unit, low, high) for name in names or ("",))
-
-
-LIMITS: dict[str, tuple[Limit, ...]] = {
-    "pose": (
-        *_each("radians", -3.15, 3.15, "pitch", "yaw", "roll"),
-        *_each("crop units, half the picture is 1", -3.0, 3.0, "tx", "ty"),
-        Limit("log distance", "the natural logarithm of a factor", -3.0, 3.0),
-    ),
-    "gaze": _each("radians", -3.15, 3.15, "theta", "phi"),
-    "mouth": _each("0 closed to 1 wide open", -0.5, 1.5),
-    "lids": _each("0 closed to 1 wide open", -0.5, 1.5),
-    "regions": (
-        *_each("crop units, half the picture is 1", -3.0, 3.0, "cx", "cy"),
-        *_each("crop units, half the picture is 1", 0.0, 3.0, "rx", "ry"),
-    ),
-    "dynamics": _each("stage 1's own unit", -1e4, 1e4),
-    "emotion": _each("coefficients of 0 to 1", -0.5, 1.5),
-}
-"""Limits of each label, one for all its numbers or one for each along its last axis: its range in docs/data.md and some
-slack, since detectors overshoot."""
-KNOWN = ("dynamics", "emotion")
-"""Labels that hold no NaN: what is unknown is left out."""
+VERSION = 2
+PARTS = ("features", "portrait")
+"""Labels that are parts of their own."""
 _DAMAGE = (
     ValueError,
     TypeError,
     KeyError,
     AttributeError,
+    IndexError,
     OverflowError,
-    OSError,
-    SyntaxError,
     struct.error,
     msgpack.UnpackException,
-    Image.DecompressionBombError,
 )
-"""What MessagePack, NumPy and Pillow raise for bytes that nobody wrote."""
+"""What MessagePack and NumPy raise for bytes that nobody wrote."""
 
 
 class CorruptRecordError(UserError):
     """A record that cannot be read, or that holds what a training sample cannot use; the message says what."""
+
+
+class Record(NamedTuple):
+    """One clip as bytes.
+
+    head: the MessagePack map. parts: what follows it. identity, source: for the shard's index.
+    """
+
+    head: bytes
+    parts: tuple[bytes, ...] = ()
+    identity: int | None = None
+    source: str = ""
 
 
 class Clip(NamedTuple):
@@ -122,187 +84,257 @@ class Clip(NamedTuple):
     labels: dict[str, Any]
 
 
+class StoredClip:
+    """One clip whose head is read, and whose parts are read when they are asked for.
+
+    count: of its pictures. size: their (height, width), None without any. labels: all but `features` and `portrait`.
+    about: where it comes from. has_sound, has_features, has_portrait: whether they are there.
+    """
+
+    def __init__(self, head: bytes, part: Callable[[int], bytes]):
+        """
+        Args:
+            head: the map of the module's head.
+            part: reads a part by its number, from 0; raises CorruptRecordError.
+
+        Raises:
+            CorruptRecordError: for bytes that are no head, one of another version, or labels that `write_clip` would
+                refuse.
+        """
+        self._part = part
+        try:
+            fields = msgpack.unpackb(head)
+        except _DAMAGE as error:
+            raise CorruptRecordError(f"{len(head)} bytes are no head of a clip: {reason(error)}") from error
+        if not isinstance(fields, dict) or fields.get("version") != VERSION:
+            raise CorruptRecordError(f"a clip is not of version {VERSION}; write clips with this version's write_clip")
+        try:
+            self.count = _whole(fields["frames"])
+            self.size = (_whole(fields["size"][0]), _whole(fields["size"][1])) if self.count else None
+            self._samples = None if fields["sound"] is None else _whole(fields["sound"])
+            shape = fields["features"]
+            self._features = None if shape is None else (_whole(shape[0]), _whole(shape[1]))
+            self.has_portrait = bool(fields["portrait"])
+            self.labels: dict[str, Any] = {
+                name: [tuple(phoneme) for phoneme in value] if name == "phonemes" else _unpack_array(value)
+                for name, value in fields["labels"].items()
+            }
+            self.about: dict[str, str | int | float] = dict(fields["about"])
+            arrays = {name: value for name, value in self.labels.items() if name != "phonemes"}
+            self._frames = check_labels(self.count, arrays)
+            check_phonemes(self.labels.get("phonemes", ()))
+            check_about(self.about)
+        except _DAMAGE as error:
+            raise CorruptRecordError(f"a broken clip: {reason(error)}; write clips with write_clip") from error
+
+    @property
+    def has_sound(self) -> bool:
+        """Whether there is sound."""
+        return self._samples is not None
+
+    @property
+    def has_features(self) -> bool:
+        """Whether there are features of a sound front end."""
+        return self._features is not None
+
+    def pictures(self, chosen: Sequence[int] | None = None) -> list[bytes]:
+        """Frames as the JPEG pictures that they are stored as, in the order wanted; None for all. Raises
+        CorruptRecordError for those that cannot be read."""
+        return [self._part(i) for i in (range(self.count) if chosen is None else chosen)]
+
+    def frames(self, chosen: Sequence[int] | None = None) -> UInt8[np.ndarray, "t h w 3"]:
+        """Frames, decoded.
+
+        Args:
+            chosen: their indices, in the order wanted; None for all.
+
+        Returns:
+            uint8 (t, h, w, 3); (0, 0, 0, 3) where there are none or none are wanted.
+
+        Raises:
+            CorruptRecordError: for pictures that cannot be read, or are of another size than the head says.
+        """
+        wanted = [_decoded(picture) for picture in self.pictures(chosen)]
+        for picture in wanted:
+            if picture.shape[:2] != self.size:
+                raise CorruptRecordError(f"a broken clip: a frame of shape {picture.shape}, by its head of {self.size}")
+        return np.stack(wanted) if wanted else np.zeros((0, 0, 0, 3), np.uint8)
+
+    def sound(self) -> Float32[np.ndarray, " n"] | None:
+        """Sound at 16 kHz in -1..1, or None; raises CorruptRecordError for what `write_clip` would refuse."""
+        if self._samples is None:
+            return None
+        audio = _array(self._part(self.count), "<f4", (self._samples,))
+        try:
+            check_sound(audio, self._frames)
+        except UserError as error:
+            raise CorruptRecordError(f"a broken clip: {error}") from error
+        return audio
+
+    def features(self) -> Float16[np.ndarray, "t c"] | None:
+        """Features of a sound front end, or None; raises CorruptRecordError for what `write_clip` would refuse."""
+        if self._features is None:
+            return None
+        array = _array(self._part(self.count + self.has_sound), "<f2", self._features)
+        try:
+            check_labels(self._frames or 0, {"features": array})
+        except UserError as error:
+            raise CorruptRecordError(f"a broken clip: {error}") from error
+        return array
+
+    def portrait(self) -> UInt8[np.ndarray, "h w 3"] | None:
+        """The portrait, or None; raises CorruptRecordError for what is no picture."""
+        if not self.has_portrait:
+            return None
+        return _decoded(self._part(self.count + self.has_sound + self.has_features))
+
+
 def write_clip(
-    frames: np.ndarray | None,
+    frames: np.ndarray | Sequence[bytes] | None,
     audio: np.ndarray | None,
     labels: Mapping[str, Any],
-) -> bytes:
+    about: Mapping[Any, Any] | None = None,
+) -> Record:
     """One clip as bytes.
 
     Args:
-        frames: uint8 RGB pictures (t, h, w, 3); None for a clip without pictures.
+        frames: uint8 RGB pictures (t, h, w, 3), or pictures of one size as `encode_picture` makes them; None for a clip
+            without pictures.
         audio: float32 samples at 16 kHz in -1..1; None for a clip without sound.
-        labels: name to array (see the module); leave out what is unknown.
+        labels: name to array (see `data.labels`); leave out what is unknown. `portrait` may be JPEG, too.
+        about: where the clip comes from, names to texts and numbers; `data.labels.ABOUT` has those with a meaning.
 
     Raises:
         UserError: for frames or audio of another type or shape, sound that is not finite, not 16 kHz (it lasts longer
-            or shorter than the frames) or not in -1..1, or a label of another shape than `LABELS` says or beyond its
-            `LIMITS`.
+            or shorter than the frames) or not in -1..1, a label of another shape than `LABELS` says or beyond its
+            `LIMITS`, or an `about` that is not flat and short.
     """
-    if frames is not None and (frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[-1] != 3):
-        raise UserError(f"frames are {frames.dtype} {frames.shape}; write uint8 RGB pictures of shape (t, h, w, 3)")
-    if frames is not None and frames.size and frames.max() == 1:
-        raise UserError("frames hold the levels 0 and 1 alone; multiply pictures in 0..1 by 255 to make them uint8")
+    pictures, size = _pictures(frames)
+    labels, about = dict(labels), dict(about or {})
+    portrait = labels.pop("portrait", None)
+    if isinstance(portrait, bytes):
+        picture_size(portrait)
+    elif portrait is not None:
+        check_labels(0, {"portrait": np.asarray(portrait)})
+        portrait = encode_picture(portrait)
     arrays = {name: np.asarray(value) for name, value in labels.items() if name != "phonemes"}
-    _check(0 if frames is None else len(frames), audio, arrays)
-    _check_phonemes(labels.get("phonemes", ()))
-    record = {
+    t = check_labels(len(pictures), arrays)
+    check_phonemes(labels.get("phonemes", ()))
+    if audio is not None:
+        check_sound(audio, t)
+    check_about(about)
+    features = arrays.pop("features", None)
+    kept: dict[str, Any] = {name: _pack_array(value) for name, value in arrays.items()}
+    if "phonemes" in labels:
+        kept["phonemes"] = [list(phoneme) for phoneme in labels["phonemes"]]
+    head = {
         "version": VERSION,
-        "frames": [] if frames is None else [_encode_picture(frame) for frame in frames],
-        "audio": None if audio is None else _pack_array(audio),
-        "labels": {
-            name: [list(phoneme) for phoneme in value] if name == "phonemes" else _pack_array(arrays[name])
-            for name, value in labels.items()
-        },
+        "frames": len(pictures),
+        "size": size,
+        "sound": None if audio is None else len(audio),
+        "features": None if features is None else list(features.shape),
+        "portrait": portrait is not None,
+        "labels": kept,
+        "about": about,
     }
-    return bytes(msgpack.Packer().pack(record))
+    sound = None if audio is None else audio.astype("<f4").tobytes()
+    heard = None if features is None else features.astype("<f2").tobytes()
+    parts = (*pictures, *(part for part in (sound, heard, portrait) if part is not None))
+    identity = int(arrays["identity"].astype(np.int64)) if "identity" in arrays else None
+    return Record(bytes(msgpack.Packer().pack(head)), parts, identity, str(about.get("source", "")))
 
 
-def read_clip(data: bytes, frames: Sequence[int] | None = None) -> Clip:
-    """Read what `write_clip` wrote.
+def read_clip(record: Record | StoredClip, frames: Sequence[int] | None = None) -> Clip:
+    """All of what `write_clip` wrote, but for frames that are not wanted.
 
     Args:
-        data: the record.
+        record: a record, or one of a shard.
         frames: indices of the pictures to decode, in the order wanted; None for all. Labels and sound are always whole.
 
     Raises:
-        CorruptRecordError: for bytes that are no record, one of another version, a broken picture, or sound or labels
-            that `write_clip` would refuse.
+        CorruptRecordError: for what is no record, one of another version, a broken picture, or sound or labels that
+            `write_clip` would refuse.
     """
-    record = _unpack(data)
-    pictures = record["frames"]
-    try:
-        wanted = [_decode_picture(pictures[i]) for i in (range(len(pictures)) if frames is None else frames)]
-        labels: dict[str, Any] = {
-            name: [tuple(phoneme) for phoneme in value] if name == "phonemes" else _unpack_array(value)
-            for name, value in record["labels"].items()
-        }
-        audio = None if record["audio"] is None else _unpack_array(record["audio"])
-        _check(len(pictures), audio, {name: value for name, value in labels.items() if name != "phonemes"})
-        _check_phonemes(labels.get("phonemes", ()))
-        return Clip(np.stack(wanted) if wanted else np.zeros((0, 0, 0, 3), np.uint8), audio, labels)
-    except _DAMAGE as error:
-        raise CorruptRecordError(f"a broken clip record: {_one_line(error)}; write records with write_clip") from error
+    clip = stored(record) if isinstance(record, Record) else record
+    parts = {name: part for name in PARTS if (part := getattr(clip, name)()) is not None}
+    return Clip(clip.frames(frames), clip.sound(), clip.labels | parts)
 
 
-def count_frames(data: bytes) -> int:
-    """How many pictures a record holds, without decoding any; raises CorruptRecordError as `read_clip` does."""
-    return len(_unpack(data)["frames"])
+def stored(record: Record) -> StoredClip:
+    """A record as `open_shards` gives it; raises CorruptRecordError for one that nobody wrote."""
+
+    def part(number: int) -> bytes:
+        if number >= len(record.parts):
+            raise CorruptRecordError(f"a clip of {len(record.parts)} parts has no part {number}")
+        return record.parts[number]
+
+    return StoredClip(record.head, part)
 
 
-def write_shard(path: str | Path, records: Iterable[bytes]) -> int:
-    """Write an ArrayRecord shard and return how many records it has; the file appears under its name only when
+def write_shard(path: str | Path, records: Iterable[Record]) -> int:
+    """Write an ArrayRecord shard and return how many clips it has; the file appears under its name only when
     complete. Raises UserError where the system refuses."""
-    count = 0
+    index: dict[str, Any] = {"index": VERSION, "first": [], "identity": [], "source": []}
+    written = 0
     with whole_file(path) as hidden:
         with refusals("write", path, RuntimeError):
             writer = ArrayRecordWriter(str(hidden), "group_size:1,uncompressed")  # pictures do not compress twice
         try:
             for record in records:
+                index["first"].append(written)
+                index["identity"].append(record.identity)
+                index["source"].append(record.source)
                 with refusals("write", path, RuntimeError):  # of the writer alone, not of who makes the records
-                    writer.write(record)
-                count += 1
+                    for part in (record.head, *record.parts):
+                        writer.write(part)
+                written += 1 + len(record.parts)
+            with refusals("write", path, RuntimeError):
+                writer.write(bytes(msgpack.Packer().pack(index)))
         except BaseException:
             with contextlib.suppress(RuntimeError):
                 writer.close()
             raise
         with refusals("write", path, RuntimeError):
             writer.close()
-    return count
+    return len(index["first"])
 
 
-def _unpack(data: bytes) -> dict[str, Any]:
-    """The map of a record, with its four fields; the content of the fields is not looked at."""
+def _pictures(frames: np.ndarray | Sequence[bytes] | None) -> tuple[list[bytes], list[int] | None]:
+    """Frames as JPEG, and the size of them all."""
+    if isinstance(frames, np.ndarray):
+        if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[-1] != 3:
+            raise UserError(f"frames are {frames.dtype} {frames.shape}; write uint8 RGB pictures of shape (t, h, w, 3)")
+        if frames.size and frames.max() == 1:
+            raise UserError("frames hold the levels 0 and 1 alone; multiply pictures in 0..1 by 255 to make them uint8")
+        return [encode_picture(frame) for frame in frames], list(frames.shape[1:3]) if len(frames) else None
+    pictures = list(frames or ())
+    sizes = {picture_size(picture) for picture in pictures}
+    if len(sizes) > 1:
+        raise UserError(f"frames are of several sizes (height, width): {sorted(sizes)[:3]}; give all of a clip one")
+    return pictures, list(sizes.pop()) if sizes else None
+
+
+def _decoded(picture: bytes) -> UInt8[np.ndarray, "h w 3"]:
     try:
-        record = msgpack.unpackb(data)
-    except _DAMAGE as error:
-        what = f"{len(data)} bytes are not a clip record: {_one_line(error)}"
-        raise CorruptRecordError(f"{what}; write records with write_clip") from error
-    if not isinstance(record, dict) or record.get("version") != VERSION:
-        raise CorruptRecordError(f"a record is not of version {VERSION}; write records with this version's write_clip")
-    kinds = {"frames": list, "audio": (dict, type(None)), "labels": dict}
-    for name, kind in kinds.items():
-        if not isinstance(record.get(name, ...), kind):
-            raise CorruptRecordError(f"a record has no proper {name!r}; write records with write_clip")
-    return record
+        return decode_picture(picture)
+    except CorruptRecordError:
+        raise
+    except UserError as error:
+        raise CorruptRecordError(f"a broken clip: {error}") from error
 
 
-def _check(frames: int, audio: np.ndarray | None, labels: Mapping[str, np.ndarray]) -> None:
-    """Refuse sound or labels that do not fit `frames` pictures (0 where there are none) or each other."""
-    t: int | None = frames or None
-    for name in [name for name in LABELS if name in labels]:
-        array, shape = labels[name], LABELS[name]
-        if t is None and shape[:1] == ("t",) and array.ndim:
-            t = len(array)
-        fits = array.ndim == len(shape) and all(
-            length == {"t": t}.get(want, length) if isinstance(want, str) else length == want
-            for length, want in zip(array.shape, shape, strict=True)
-        )
-        if not fits or array.dtype.kind not in "fiu":
-            sizes = ", ".join(str(t if want == "t" else want) for want in shape)
-            raise UserError(f"label {name!r} is {array.dtype} {array.shape}; it must be numbers of shape ({sizes})")
-        _check_range(name, array)
-    if audio is None:
-        return
-    if audio.dtype != np.float32 or audio.ndim != 1 or not np.isfinite(audio).all():
-        raise UserError(f"audio is {audio.dtype} {audio.shape}; write finite float32 samples of shape (n,) at 16 kHz")
-    loudest = float(np.abs(audio).max(initial=0.0))
-    if loudest > SOUND_LIMIT:
-        raise UserError(
-            f"audio reaches {loudest:g}; its samples lie in -1..1: divide integers of 16 bits by 32768 before"
-        )
-    if t is not None and abs(len(audio) - SAMPLES_PER_FRAME * t) > max(
-        SOUND_SLACK * SAMPLES_PER_FRAME * t, SAMPLE_RATE // 5
-    ):
-        raise UserError(
-            f"{len(audio)} samples of sound for {t} frames are {len(audio) / t * 25:.0f} Hz; resample to 16 kHz, and "
-            "let sound and frames (25 a second) last equally long"
-        )
+def _array(data: bytes, dtype: str, shape: tuple[int, ...]) -> np.ndarray:
+    """A part that is an array; writable, of the machine's byte order."""
+    try:
+        return np.frombuffer(data, dtype).reshape(shape).astype(np.dtype(dtype).newbyteorder("="))
+    except ValueError as error:
+        raise CorruptRecordError(f"a broken clip: {reason(error)}; write clips with write_clip") from error
 
 
-def _check_range(name: str, array: np.ndarray) -> None:
-    """Refuse a label whose numbers are those of another unit."""
-    if name == "portrait" and array.dtype != np.uint8:
-        raise UserError(f"label 'portrait' is {array.dtype}; it must be uint8 levels of 0 to 255")
-    if name == "identity" and array.dtype.kind == "f":
-        raise UserError(f"label 'identity' is {array.dtype}; it must be an integer")
-    limits = LIMITS.get(name, ())
-    for i, limit in enumerate(limits):
-        part = array if len(limits) == 1 else array[..., i]
-        wrong = (part < limit.low) | (part > limit.high)  # NaN is neither
-        if name in KNOWN:
-            wrong |= ~np.isfinite(part)
-        if wrong.any():
-            place = tuple(np.argwhere(wrong)[0])
-            where = f" in frame {place[0]}" if LABELS[name][0] == "t" else ""
-            raise UserError(
-                f"label {name!r} has {limit.name or 'a value'} {part[place]:g}{where}; it must lie in "
-                f"{limit.low:g}..{limit.high:g} ({limit.unit})"
-            )
-
-
-def _check_phonemes(phonemes: Sequence[Any]) -> None:
-    """Refuse what is no list of (symbol, start, end) in seconds."""
-    for phoneme in phonemes:
-        match phoneme:
-            case (str(), int() | float() as start, int() | float() as end) if 0 <= start <= end <= PHONEMES_LIMIT:
-                continue
-        raise UserError(f"label 'phonemes' has {phoneme!r}; write (symbol, start, end), in seconds of the clip")
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
-
-
-def _encode_picture(frame: UInt8[np.ndarray, "h w 3"]) -> bytes:
-    buffer = io.BytesIO()
-    Image.fromarray(frame).save(buffer, "JPEG", quality=JPEG_QUALITY, subsampling=0)
-    return buffer.getvalue()
-
-
-def _decode_picture(data: bytes) -> UInt8[np.ndarray, "h w 3"]:
-    with Image.open(io.BytesIO(data)) as picture:
-        return np.asarray(picture.convert("RGB"))
+def _whole(value: Any) -> int:
+    if type(value) is not int or value < 0:
+        raise ValueError(f"{value!r} is no number of things")
+    return value
 
 
 def _pack_array(array: np.ndarray) -> dict[str, Any]:

@@ -15,12 +15,13 @@ from tqdm import tqdm
 
 from vasa_jax.arrays import Motion
 from vasa_jax.command import Parser, run
-from vasa_jax.data.pipeline import Shards, find_shards, readable
-from vasa_jax.data.records import Clip, CorruptRecordError, read_clip, write_shard
+from vasa_jax.data.pipeline import readable
+from vasa_jax.data.records import Clip, CorruptRecordError, Record, StoredClip, read_clip, write_shard
+from vasa_jax.data.shards import SPLITS, Shards, find_shards
 from vasa_jax.errors import UserError, refusals
 from vasa_jax.files import check_apart, check_folder, check_local, remove_unfinished
 from vasa_jax.training.tasks import load_encoder
-from vasa_jax.training.world_data import SPLITS, encoded_record, stamp
+from vasa_jax.training.world_data import encoded_record, stamp
 
 
 def encode(clips: str | Path, out: str | Path, autoencoder: str, max_corrupt: int = 10) -> dict[str, int]:
@@ -60,19 +61,23 @@ def encode(clips: str | Path, out: str | Path, autoencoder: str, max_corrupt: in
         for path in tqdm(paths, unit="shard", desc=split, mininterval=1.0):
             target = out / split / Path(path).name
             if not target.exists():
-                write_shard(target, _encode_shard(path, config.image_size, motion, max_corrupt))
+                shown = split == "validation"
+                write_shard(target, _encode_shard(path, config.image_size, motion, max_corrupt, shown))
     return {split: len(paths) for split, paths in shards.items()}
 
 
-def _encode_shard(path: str, size: int, motion: Callable[[Any], Motion], max_corrupt: int) -> Iterator[bytes]:
+def _encode_shard(
+    path: str, size: int, motion: Callable[[Any], Motion], max_corrupt: int, shown: bool
+) -> Iterator[Record]:
+    """Stage 2's records of a shard; those that are shown in sample videos have their first frame as a portrait."""
     source = Shards([path])
 
-    def encoded(record: bytes) -> bytes | Clip:
+    def encoded(record: StoredClip) -> Record | Clip:
         clip = read_clip(record)
         if clip.frames.shape[1:3] != (size, size):
             return clip
         try:
-            return encoded_record(clip, motion)
+            return encoded_record(clip, motion, record.pictures([0])[0] if shown else None, record.about)
         except UserError as error:
             raise CorruptRecordError(f"as this stage 1 sees it, {error}") from error
 

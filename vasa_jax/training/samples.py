@@ -8,7 +8,7 @@ import numpy as np
 
 from vasa_jax.arrays import FPS, SAMPLES_PER_FRAME
 from vasa_jax.data.pipeline import readable
-from vasa_jax.data.records import Clip, read_clip
+from vasa_jax.data.records import Clip, StoredClip, read_clip
 from vasa_jax.inference.offline import Model
 from vasa_jax.synthetic.clip import make_clip
 from vasa_jax.synthetic.splits import seeds
@@ -56,7 +56,7 @@ def _clips(data: PortraitWorld | Records, workdir: str | Path, size: int) -> Ite
     if isinstance(data, Records):
         for clip in _stored_clips(data, workdir):
             sound = None if clip.audio is None else clip.audio[: LONGEST * SAMPLES_PER_FRAME]
-            yield clip._replace(frames=clip.frames[:LONGEST], audio=sound)
+            yield clip._replace(audio=sound)
         return
     for seed in seeds("validation")[:COUNT]:
         clip = make_clip(seed, SECONDS, size)
@@ -64,5 +64,10 @@ def _clips(data: PortraitWorld | Records, workdir: str | Path, size: int) -> Ite
 
 
 def _stored_clips(data: World | Records, workdir: str | Path) -> Iterator[Clip]:
+    """The first held-out clips, with the frames that are shown."""
     source = world_data.open_split(data, workdir, "validation")
-    return (clip for _, clip in itertools.islice(readable(source, read_clip, data.max_corrupt), COUNT))
+
+    def read(record: StoredClip) -> Clip:
+        return read_clip(record, range(min(record.count, LONGEST)))
+
+    return (clip for _, clip in itertools.islice(readable(source, read, data.max_corrupt), COUNT))

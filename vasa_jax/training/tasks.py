@@ -26,7 +26,8 @@ from vasa_jax.autoencoder.model import Autoencoder
 from vasa_jax.checkpoint import is_run, load_release
 from vasa_jax.config import from_json
 from vasa_jax.data.pipeline import Batches, Sample, make_dataset, readable
-from vasa_jax.data.records import Clip, CorruptRecordError, count_frames, read_clip
+from vasa_jax.data.records import Clip, CorruptRecordError, StoredClip
+from vasa_jax.data.shards import SPLITS
 from vasa_jax.errors import UserError
 from vasa_jax.files import write_text
 from vasa_jax.inference.offline import Model
@@ -117,7 +118,7 @@ def _autoencoder_task(experiment: AutoencoderExperiment) -> Task:
     data, frames = experiment.data, experiment.frames_per_sample
     model = dataclasses.replace(experiment.model, dtype=compute_dtype(experiment))
 
-    def sample(record: bytes, rng: np.random.Generator | None) -> Sample:
+    def sample(record: StoredClip, rng: np.random.Generator | None) -> Sample:
         return portrait_sample(record, frames, model.image_size, rng)
 
     def prepare(workdir: Path) -> None:
@@ -161,27 +162,26 @@ def _autoencoder_task(experiment: AutoencoderExperiment) -> Task:
     )
 
 
-def portrait_sample(record: bytes, frames: int, size: int, rng: np.random.Generator | None) -> Sample:
+def portrait_sample(record: StoredClip, frames: int, size: int, rng: np.random.Generator | None) -> Sample:
     """Frames of a stage 1 record and their labels: some at random, or, without a generator, spread over the clip.
 
     Raises CorruptRecordError for a record with fewer frames, or of another size.
     """
-    count = count_frames(record)
+    count = record.count
     if count < frames:
         raise CorruptRecordError(f"a clip of {count} frames; a sample needs frames_per_sample={frames}")
     spread = np.linspace(0, count - 1, frames).astype(int)
     chosen = spread if rng is None else rng.choice(count, frames, replace=False)
-    clip = read_clip(record, chosen.tolist())
-    if clip.frames.shape[1:3] != (size, size):
-        height, width = clip.frames.shape[1:3]
+    if record.size and record.size != (size, size):
+        height, width = record.size
         raise CorruptRecordError(f"frames of {width}x{height} pixels; the model has image_size={size}: resize them")
     labels = {
-        name: np.asarray(clip.labels[name], np.float32)[chosen]
-        if name in clip.labels
+        name: np.asarray(record.labels[name], np.float32)[chosen]
+        if name in record.labels
         else np.full((len(chosen), *rest), np.nan, np.float32)
         for name, rest in PORTRAIT_LABELS.items()
     }
-    return {"frames": clip.frames} | labels
+    return {"frames": record.frames(chosen.tolist())} | labels
 
 
 def _motion_task(experiment: MotionExperiment) -> Task:
@@ -225,7 +225,7 @@ def _motion_task(experiment: MotionExperiment) -> Task:
         write_text(workdir / "statistics.txt", "\n".join(lines) + "\n")
         return statistics, remarks
 
-    def sample(record: bytes, rng: np.random.Generator | None) -> Sample:
+    def sample(record: StoredClip, rng: np.random.Generator | None) -> Sample:
         frames = model.context + model.window
         clip = world_data.read_encoded(record, model.dynamics_dim, frames)
         first = 0 if rng is None else int(rng.integers(len(clip.labels["pose"]) - frames + 1))
@@ -323,7 +323,7 @@ def _count_branch(model: Any) -> int:
 
 def _dataset(
     data: World | Records,
-    sample: Callable[[bytes, np.random.Generator], Sample],
+    sample: Callable[[StoredClip, np.random.Generator], Sample],
     workdir: Path,
     batch_size: int,
     seed: int,
@@ -337,21 +337,21 @@ def _dataset(
     return make_dataset(source, sample, *order, data.threads, data.prefetch, data.max_corrupt)
 
 
-def _held_out(data: World | Records, workdir: Path, sample: Callable[[bytes], Sample]) -> list[Sample]:
+def _held_out(data: World | Records, workdir: Path, sample: Callable[[StoredClip], Sample]) -> list[Sample]:
     """Samples of the first readable validation clips, at most `data.validation_clips`."""
     source = world_data.open_split(data, workdir, "validation")
     return [value for _, value in itertools.islice(readable(source, sample, data.max_corrupt), data.validation_clips)]
 
 
-def _check_first(data: World | Records, workdir: Path, sample: Callable[[bytes, Any], Sample]) -> None:
+def _check_first(data: World | Records, workdir: Path, sample: Callable[[StoredClip, Any], Sample]) -> None:
     """Make a sample of the first readable record of each split, before anything is compiled.
 
     Raises:
         UserError: naming the shard and record, and what is wrong with it.
     """
-    for split in world_data.SPLITS:
+    for split in SPLITS:
         source = world_data.open_split(data, workdir, split)
-        index, _ = next(readable(source, lambda record: read_clip(record, []), data.max_corrupt))
+        index, _ = next(readable(source, lambda record: record, data.max_corrupt))
         try:
             sample(source[index], None)
         except CorruptRecordError as error:

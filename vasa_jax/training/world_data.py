@@ -12,7 +12,7 @@ is (docs/data.md): one that was named and holds none is refused, never filled.
 import difflib
 import functools
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -23,15 +23,16 @@ from tqdm import tqdm
 
 from vasa_jax import config as configs
 from vasa_jax.arrays import FPS, Motion
-from vasa_jax.data.pipeline import Shards, open_shards, readable
-from vasa_jax.data.records import Clip, CorruptRecordError, read_clip, write_clip, write_shard
+from vasa_jax.data.pipeline import readable
+from vasa_jax.data.records import Clip, CorruptRecordError, Record, StoredClip, read_clip, write_clip, write_shard
+from vasa_jax.data.shards import SPLITS, Shards, open_shards
 from vasa_jax.errors import UserError, refusals
 from vasa_jax.files import PREFIX, check_folder, read_json, remove_unfinished, write_text
 from vasa_jax.synthetic.clip import make_clip
 from vasa_jax.synthetic.identity import sample_identity
 from vasa_jax.synthetic.performance import perform
 from vasa_jax.synthetic.render import labels, render
-from vasa_jax.synthetic.splits import seeds
+from vasa_jax.synthetic.splits import seeds, split_of
 from vasa_jax.synthetic.state import State, random_state, with_head_pose
 from vasa_jax.training.config import PerformanceWorld, PortraitWorld, Records, World
 from vasa_jax.training.lock import locked
@@ -42,13 +43,11 @@ PERFORMED_SECONDS = 3.0
 """Length of the performance whose moments stage 1 sees."""
 STATISTICS_CLIPS = 2000
 """Clips, evenly spaced, behind the statistics of motion."""
-SPLITS = ("train", "validation")
-"""Folders of shards."""
 NOT_CONTENT = ("make_in", "clips", "validation_clips", "clips_per_shard", "threads", "prefetch", "max_corrupt")
 """Fields of a world that do not change its clips, but at most how many there are."""
 
 W = TypeVar("W", bound=World)
-Make = Callable[[W, list[int]], Iterator[bytes]]
+Make = Callable[[W, list[int]], Iterator[Record]]
 """A world and seeds to records, one a seed."""
 
 
@@ -186,14 +185,14 @@ def _made(folder: Path, first: int = 0) -> int:
 
 
 def _make_split(
-    folder: Path, members: Sequence[int], per_shard: int, make: Callable[[list[int]], Iterator[bytes]], bar: tqdm
+    folder: Path, members: Sequence[int], per_shard: int, make: Callable[[list[int]], Iterator[Record]], bar: tqdm
 ) -> None:
     """Add the shards that a split lacks, each of at most `per_shard` clips."""
     with refusals("make", folder):
         folder.mkdir(parents=True, exist_ok=True)
     remove_unfinished(folder)
 
-    def counted(records: Iterator[bytes]) -> Iterator[bytes]:
+    def counted(records: Iterator[Record]) -> Iterator[Record]:
         for record in records:
             bar.update()
             yield record
@@ -209,7 +208,7 @@ def _make_split(
         first = _made(folder, first)
 
 
-def make_portraits(data: PortraitWorld, chosen: list[int], size: int) -> Iterator[bytes]:
+def make_portraits(data: PortraitWorld, chosen: list[int], size: int) -> Iterator[Record]:
     """Records of stage 1: `data.frames` pictures of each person, with pose, gaze, mouth, lids and regions a picture.
 
     The last `data.performed` of them are moments of the person's performance, the others independent random states
@@ -230,8 +229,10 @@ def make_portraits(data: PortraitWorld, chosen: list[int], size: int) -> Iterato
 
 def make_performances(
     data: PerformanceWorld, chosen: list[int], size: int, motion: Callable[[Any], Motion]
-) -> Iterator[bytes]:
+) -> Iterator[Record]:
     """Records of stage 2: sound, the truth of the world, and `pose` and `dynamics` as stage 1's encoders see them.
+
+    Those of held-out people have a portrait.
 
     Args:
         data: what to make.
@@ -241,18 +242,25 @@ def make_performances(
     """
     for seed in chosen:
         clip = make_clip(seed, data.seconds, size)
-        yield encoded_record(Clip(clip.frames, np.asarray(clip.audio, np.float32), clip.labels), motion)
+        portrait = clip.frames[0] if split_of(seed) == "validation" else None
+        yield encoded_record(Clip(clip.frames, np.asarray(clip.audio, np.float32), clip.labels), motion, portrait)
 
 
-def encoded_record(clip: Clip, motion: Callable[[Any], Motion]) -> bytes:
+def encoded_record(
+    clip: Clip,
+    motion: Callable[[Any], Motion],
+    portrait: np.ndarray | bytes | None,
+    about: Mapping[str, str | int | float] | None = None,
+) -> Record:
     """A stage 2 record of a clip with frames: its sound and labels, and `pose` and `dynamics` as stage 1 sees them.
 
-    The clip's own `pose`, `dynamics` and `regions` are left out, and so are the frames; the first of them stays as the
-    label `portrait`, for sample videos.
+    The clip's own `pose`, `dynamics` and `regions` are left out, and so are the frames.
 
     Args:
         clip: at least one frame, of the size that stage 1 takes.
         motion: pictures (b, h, w, 3) float32 0..1 to `Motion`; called with `RENDER_BATCH` of them.
+        portrait: the picture that sample videos move, uint8 (h, w, 3) or JPEG; None where none are made of this clip.
+        about: where the clip comes from.
     """
     frames = clip.frames
     parts = [
@@ -260,9 +268,12 @@ def encoded_record(clip: Clip, motion: Callable[[Any], Motion]) -> bytes:
         for i in range(0, len(frames), RENDER_BATCH)
     ]
     seen = Motion(*(np.concatenate([part[k] for part in parts])[: len(frames)] for k in range(2)))
-    kept = {name: value for name, value in clip.labels.items() if name not in ("pose", "dynamics", "regions")}
-    kept |= {"pose": np.float32(seen.pose), "dynamics": np.float32(seen.dynamics), "portrait": frames[0]}
-    return write_clip(None, clip.audio, kept)
+    kept = {
+        name: value for name, value in clip.labels.items() if name not in ("pose", "dynamics", "regions", "portrait")
+    }
+    kept |= {"pose": np.float32(seen.pose), "dynamics": np.float32(seen.dynamics)}
+    kept |= {} if portrait is None else {"portrait": portrait}
+    return write_clip(None, clip.audio, kept, about)
 
 
 def stamp(folder: Path, source: str) -> None:
@@ -283,24 +294,28 @@ def check_stamp(folder: Path, source: str) -> None:
         )
 
 
-def read_encoded(record: bytes, dynamics_dim: int, frames: int) -> Clip:
-    """A stage 2 clip, without pictures.
+def read_encoded(record: StoredClip, dynamics_dim: int, frames: int) -> Clip:
+    """A stage 2 clip, without pictures; raises CorruptRecordError as `check_encoded` does, and for broken sound."""
+    return read_clip(check_encoded(record, dynamics_dim, frames), [])
+
+
+def check_encoded(record: StoredClip, dynamics_dim: int, frames: int) -> StoredClip:
+    """A stage 2 clip as it came.
 
     Raises:
-        CorruptRecordError: a broken record, or one without finite pose and dynamics (frames or more, dynamics_dim).
+        CorruptRecordError: for one without finite pose and dynamics (frames or more, dynamics_dim).
     """
-    clip = read_clip(record, [])
     for name, size in (("pose", 6), ("dynamics", dynamics_dim)):
-        if name not in clip.labels:
+        if name not in record.labels:
             raise CorruptRecordError(
                 f"a stage 2 clip without label {name!r}; encode videos with python -m vasa_jax.training.encode"
             )
-        shape = clip.labels[name].shape
-        if shape[1] != size or not np.isfinite(clip.labels[name]).all():
+        shape = record.labels[name].shape
+        if shape[1] != size or not np.isfinite(record.labels[name]).all():
             raise CorruptRecordError(f"label {name!r} of shape {shape} must be finite, with {size} numbers a frame")
-        if len(clip.labels[name]) < frames:
+        if shape[0] < frames:
             raise CorruptRecordError(f"{shape[0]} frames are fewer than a window with its context needs ({frames})")
-    return clip
+    return record
 
 
 def read_motion(source: Shards, dynamics_dim: int, max_corrupt: int) -> Motion:
@@ -308,8 +323,8 @@ def read_motion(source: Shards, dynamics_dim: int, max_corrupt: int) -> Motion:
     spaced. Raises CorruptRecordError beyond `max_corrupt` corrupt ones."""
     chosen = np.linspace(0, len(source) - 1, min(STATISTICS_CLIPS, len(source))).astype(int).tolist()
 
-    def read(record: bytes) -> list[np.ndarray]:
-        labels = read_encoded(record, dynamics_dim, 1).labels
+    def read(record: StoredClip) -> list[np.ndarray]:
+        labels = check_encoded(record, dynamics_dim, 1).labels
         return [labels[name] for name in ("pose", "dynamics")]
 
     clips = [parts for _, parts in readable(source, read, max_corrupt, chosen)]
