@@ -12,8 +12,7 @@ import pytest
 
 from tests.preparation import fakes
 from tests.preparation.fakes import attempts, write_films
-from vasa_jax.data import read_clip
-from vasa_jax.data.pipeline import open_shards
+from vasa_jax.data import open_shards, read_clip
 from vasa_jax.errors import UserError
 from vasa_jax.preparation.config import PreparationConfig
 from vasa_jax.preparation.job import Effort, Folder, prepare

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 import msgpack
 
-from vasa_jax.data import write_shard
+from vasa_jax.data import Record, write_shard
 from vasa_jax.errors import UserError, refusals
 from vasa_jax.files import read_json, write_text
 from vasa_jax.preparation.manifest import DONE, Manifest
@@ -193,7 +193,7 @@ def _write(manifest: Manifest, shards: Sequence[dict[str, Any]]) -> None:
             folder.rmdir()
 
 
-def _read(part: Path, piece: Piece) -> Iterator[Any]:
+def _read(part: Path, piece: Piece) -> Iterator[Record]:
     """The records of a piece, one after the other."""
     with refusals("read", part), part.open("rb") as file:
         for number in range(piece.first + piece.count):
@@ -201,4 +201,5 @@ def _read(part: Path, piece: Piece) -> Iterator[Any]:
             if number < piece.first:
                 file.seek(length, 1)
                 continue
-            yield msgpack.unpackb(file.read(length))[0]
+            head, parts, identity, source = msgpack.unpackb(file.read(length))
+            yield Record(head, tuple(parts), identity, source)

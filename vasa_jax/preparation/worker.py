@@ -17,10 +17,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import msgpack
-import numpy as np
 from PIL import Image
 
-from vasa_jax.data import write_clip
+from vasa_jax.data import Record, write_clip
 from vasa_jax.errors import UserError, reason, refusals
 from vasa_jax.files import whole_file
 from vasa_jax.preparation.config import PreparationConfig
@@ -169,9 +168,8 @@ def _keep(work: Work, helpers: Any, video: Video, begun: float) -> Outcome:
     return Outcome(video, DONE, "", len(clips), frames, dict(dropped), seconds)
 
 
-def _record(clip: PreparedClip, labels: dict[str, Any], about: dict[str, str | int | float]) -> Any:
-    frames = np.stack([np.asarray(Image.open(io.BytesIO(frame))) for frame in clip.frames])
-    return [write_clip(frames, clip.audio, labels)]
+def _record(clip: PreparedClip, labels: dict[str, Any], about: dict[str, str | int | float]) -> Record:
+    return write_clip(clip.frames, clip.audio, labels, about)
 
 
 def _candidates(work: Work, helpers: Any, video: Video) -> Iterator[Any]:
