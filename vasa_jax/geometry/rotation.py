@@ -40,6 +40,16 @@ def pose_rotation(pose: Float[Array, "*batch 6"]) -> Float[Array, "*batch 3 3"]:
     return rotation_matrix(pose[..., 0], pose[..., 1], pose[..., 2])
 
 
+def rotation_angles(
+    rotation: Float[Array, "*batch 3 3"],
+) -> tuple[Float[Array, " *batch"], Float[Array, " *batch"], Float[Array, " *batch"]]:
+    """Pitch, yaw and roll in radians of R of equation 1; inverts `rotation_matrix` for yaws within 90 degrees."""
+    pitch = jnp.arctan2(rotation[..., 1, 2], rotation[..., 2, 2])
+    yaw = -jnp.arcsin(jnp.clip(rotation[..., 0, 2], -1.0, 1.0))
+    roll = jnp.arctan2(rotation[..., 0, 1], rotation[..., 0, 0])
+    return pitch, yaw, roll
+
+
 def _rows_times(points: Float[Array, "*batch 3"], matrix: Float[Array, "*#batch 3 3"]) -> Float[Array, "*batch 3"]:
     first, second, third = (points[..., i, None] * matrix[..., i, :] for i in range(3))
     return first + second + third

@@ -27,7 +27,7 @@ from vasa_jax.diffusion.guidance import active
 from vasa_jax.errors import UserError
 from vasa_jax.faces.box import WORLD, Box, frame_face
 from vasa_jax.faces.landmarks import Face
-from vasa_jax.geometry.rotation import gaze_angles, gaze_direction, gaze_in_head, pose_rotation
+from vasa_jax.geometry.rotation import gaze_angles, gaze_direction, gaze_in_head, pose_rotation, rotation_angles
 from vasa_jax.inference.controls import Controls, make_controls
 from vasa_jax.inference.pair import ADJUSTMENTS, Adjustments, Options, Sound, check_options, check_step
 from vasa_jax.inference.program import Program
@@ -291,11 +291,7 @@ class VasaPair:
             )
         calm = calmest(driver.motion)
         turned = np.einsum("tij,kj->tik", np.asarray(driver.motion.rotation), np.asarray(calm.rotation)[0])
-        angles = [
-            np.arctan2(turned[:, 1, 2], turned[:, 2, 2]),
-            -np.arcsin(np.clip(turned[:, 0, 2], -1, 1)),
-            np.arctan2(turned[:, 0, 1], turned[:, 0, 0]),
-        ]
+        angles = [np.asarray(angle) for angle in rotation_angles(jnp.asarray(turned))]
         moved = np.asarray(driver.motion.translation) - np.asarray(calm.translation)
         farther = -np.log(np.asarray(driver.motion.scale)[:, 0] / np.asarray(calm.scale)[0, 0])
         statistics = jax.device_get(self.motion.statistics)
