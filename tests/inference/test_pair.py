@@ -8,15 +8,18 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tests.inference.tiny import JOYVASA, public_tensors
+from tests.inference.tiny import JOYVASA, coded_motion_model, public_tensors
 from vasa_jax.errors import UserError
 from vasa_jax.faces.box import Box
 from vasa_jax.faces.landmarks import Face
 from vasa_jax.inference import offline
+from vasa_jax.inference.liveportrait_vasa import HeadMotionModel, LivePortraitVasaPair
 from vasa_jax.inference.motion_file import check_motion, load_motion, save_motion
 from vasa_jax.inference.offline import Model, windows
 from vasa_jax.inference.pair import Adjustments, Options, Pair, check_known
 from vasa_jax.inference.public import PublicFace, PublicMotion, PublicPair
+from vasa_jax.liveportrait.driving import DrivingMotion
+from vasa_jax.liveportrait.keypoints import HeadMotion
 
 
 class Subject(NamedTuple):
@@ -28,15 +31,26 @@ class Subject(NamedTuple):
 
 
 @functools.cache
+def liveportrait() -> PublicFace:
+    """LivePortrait in its real size, with random weights."""
+    return PublicFace(public_tensors())
+
+
+@functools.cache
 def public() -> Model:
-    """LivePortrait in its real size beside a small motion generator, both with random weights."""
-    tensors = public_tensors()
-    return Model(PublicPair(PublicFace(tensors), PublicMotion(tensors, JOYVASA)))
+    """LivePortrait beside a small motion generator."""
+    return Model(PublicPair(liveportrait(), PublicMotion(public_tensors(), JOYVASA)))
 
 
-@pytest.fixture(scope="module", params=["vasa", "public"])
+@functools.cache
+def liveportrait_vasa() -> Model:
+    """LivePortrait beside a small motion transformer."""
+    return Model(LivePortraitVasaPair(liveportrait(), HeadMotionModel(coded_motion_model())))
+
+
+@pytest.fixture(scope="module", params=["vasa", "public", "liveportrait-vasa"])
 def subject(request, model) -> Subject:
-    chosen = model if request.param == "vasa" else public()
+    chosen = {"vasa": lambda: model, "public": public, "liveportrait-vasa": liveportrait_vasa}[request.param]()
     picture = np.random.default_rng(0).integers(0, 256, (chosen.face.sees, chosen.face.sees, 3), np.uint8)
     return Subject(chosen, picture, chosen.portrait(picture))
 
@@ -228,3 +242,16 @@ def test_the_public_pair_draws_into_the_whole_photo(monkeypatch):
 def test_a_pair_without_originals_has_no_parity(model):
     with pytest.raises(UserError, match="of kind 'vasa' have no originals to be like; leave parity out"):
         model.perform(np.zeros((40, 40, 3), np.uint8), SOUND, parity=True)
+
+
+def test_a_gaze_that_is_asked_for_throughout_is_seen_with_liveportrait():
+    """Motion departs from the training set's mean: what all frames share does not cancel."""
+    pair = liveportrait_vasa().pair
+    portrait = liveportrait_vasa().portrait(np.full((512, 512, 3), 99, np.uint8))
+    mean = jax.tree.map(lambda part: np.repeat(np.asarray(part), 3, 0), pair.motion.mean())
+    moved = mean._replace(expression=mean.expression + np.float32(0.01))
+    drawn = [np.asarray(pair.retarget(portrait, None, m, None, Adjustments())[1]) for m in (mean, moved)]
+    assert np.abs(drawn[0] - drawn[1]).min(0).max() > 1e-3
+    driver = DrivingMotion(HeadMotion(*(part * 1 for part in moved)), 25.0, None, None)
+    followed = pair.follow(driver, False)
+    np.testing.assert_allclose(followed.expression, mean.expression, atol=1e-5)

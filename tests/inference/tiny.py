@@ -19,10 +19,13 @@ from vasa_jax.autoencoder.model import Autoencoder
 from vasa_jax.checkpoint import save_release
 from vasa_jax.convert import convert
 from vasa_jax.convert.pair import NETWORKS
+from vasa_jax.inference.vasa import MotionModel
 from vasa_jax.joyvasa.motion_generator import MotionGenerator
 from vasa_jax.joyvasa.template import SIZES
+from vasa_jax.liveportrait.motion_code import DYNAMICS_DIM
 from vasa_jax.motion.config import AudioEncoderConfig, MotionConfig
 from vasa_jax.motion.denoiser import initialise
+from vasa_jax.motion.statistics import Statistics
 
 FACE = dataclasses.replace(AUTOENCODER, dynamics_dim=5)  # a pose has 6 numbers: never the same
 MOTION = MotionConfig(
@@ -52,19 +55,30 @@ def write_release(folder: Path, face: AutoencoderConfig = FACE, motion: MotionCo
     side = jnp.zeros((1, face.image_size, face.image_size, 3))
     face_params = _random(1, jax.eval_shape(Autoencoder(face).init, jax.random.key(0), side, side)["params"])
     motion_params = _random(2, jax.eval_shape(lambda key: initialise(motion, key), jax.random.key(0)))
-    z = motion.dynamics_dim
-    statistics = {
+    statistics = _statistics(motion.dynamics_dim)
+    sizes = {"autoencoder": face, "motion": motion}
+    config = {name: json.loads(configs.to_json(value)) for name, value in sizes.items()}
+    tensors = {"autoencoder": face_params, "motion": motion_params, "statistics": statistics}
+    save_release(folder, "vasa", config, tensors, "bfloat16", "# Random weights")
+    return folder
+
+
+def coded_motion_model() -> MotionModel:
+    """A small motion transformer with random weights, whose motion is LivePortrait's (`liveportrait.motion_code`)."""
+    config = dataclasses.replace(MOTION, dynamics_dim=DYNAMICS_DIM)
+    params = _random(2, jax.eval_shape(lambda key: initialise(config, key), jax.random.key(0)))
+    statistics = {name: value / 100 if "dynamics" in name else value for name, value in _statistics(64).items()}
+    return MotionModel(config, params, Statistics(**statistics | {"pose_scale": jnp.full((6,), 0.05)}))
+
+
+def _statistics(z: int) -> dict[str, Any]:
+    return {
         "pose_mean": jnp.zeros(6),
         "pose_scale": jnp.full((6,), 0.8),
         "dynamics_mean": jnp.arange(z) / 10,
         "rotation": jnp.eye(z),
         "dynamics_scale": jnp.linspace(9.0, 5.0, z),
     }
-    sizes = {"autoencoder": face, "motion": motion}
-    config = {name: json.loads(configs.to_json(value)) for name, value in sizes.items()}
-    tensors = {"autoencoder": face_params, "motion": motion_params, "statistics": statistics}
-    save_release(folder, "vasa", config, tensors, "bfloat16", "# Random weights")
-    return folder
 
 
 def _random(seed: int, shapes: Any) -> Any:

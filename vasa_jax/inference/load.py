@@ -8,11 +8,15 @@ import jax
 
 from vasa_jax.checkpoint import bundled_releases, load_release
 from vasa_jax.errors import UserError, device_memory
-from vasa_jax.inference import public, vasa
+from vasa_jax.inference import liveportrait_vasa, public, vasa
 from vasa_jax.inference.offline import LESS_MEMORY, Model
 from vasa_jax.inference.vasa import Dtype
 
-PAIRS = {vasa.KIND: vasa.from_release, public.KIND: public.from_release}
+PAIRS = {
+    vasa.KIND: vasa.from_release,
+    public.KIND: public.from_release,
+    liveportrait_vasa.KIND: liveportrait_vasa.from_release,
+}
 """What reads a release, by its kind."""
 
 

@@ -229,7 +229,7 @@ class PublicPair:
     """Both, joined by relative motion."""
 
     face: PublicFace
-    motion: PublicMotion
+    motion: Any  # PublicMotion, or another model of LivePortrait's motion
     kind: str = KIND
     fps: int = FPS
     adjustments: tuple[str, ...] = ADJUSTMENTS
@@ -290,7 +290,7 @@ class PublicPair:
 
     def fit(self, portrait: Any, picture: Any, motions: Any, steps: int, seed: int, progress: Any) -> Any:
         """Refused: this pair draws a photo well as it is."""
-        raise UserError(f"models of kind {KIND!r} have no fit; leave it out")
+        raise UserError(f"models of kind {self.kind!r} have no fit; leave it out")
 
     def still(self, portrait: PublicPortrait) -> Float[Array, "1 21 3"]:
         """The portrait's own keypoints."""
@@ -317,6 +317,12 @@ def ratios_of(face: Face) -> tuple[np.ndarray, np.ndarray]:
     return np.array(eyes, np.float32), np.array([ratio(*pictures.INNER_LIPS, *MOUTH)], np.float32)
 
 
+def check_face(tensors: Mapping[str, Any], name: str) -> None:
+    """Raise UserError where a release, called `name`, lacks one of LivePortrait's networks."""
+    if missing := [network for network in NETWORKS if network not in tensors]:
+        raise UserError(f"{name} is half of a pair: it has no {missing[0]}.safetensors; convert both again")
+
+
 def from_release(release: Release, name: str, dtype: Dtype = "float32") -> PublicPair:
     """The pair of a release that was read.
 
@@ -328,7 +334,8 @@ def from_release(release: Release, name: str, dtype: Dtype = "float32") -> Publi
     Raises:
         UserError: a release that is not whole.
     """
-    if missing := [part for part in (*NETWORKS, "motion_generator", "template") if part not in release.tensors]:
+    check_face(release.tensors, name)
+    if missing := [part for part in ("motion_generator", "template") if part not in release.tensors]:
         raise UserError(f"{name} is half of a pair: it has no {missing[0]}.safetensors; convert both again")
     return PublicPair(PublicFace(release.tensors, dtype), PublicMotion(release.tensors))
 
@@ -336,7 +343,7 @@ def from_release(release: Release, name: str, dtype: Dtype = "float32") -> Publi
 def _encode(
     dtype: DTypeLike | None, appearance: Any, extractor: Any, warping: Any, picture: Float[Array, "1 n n 3"]
 ) -> tuple[WarpSource, Array, HeadMotion]:
-    seen = _halved(picture)
+    seen = halved(picture)
     keypoints, motion = read_heads(MotionExtractor().apply(extractor, seen))  # pyright: ignore
     volume = AppearanceFeatureExtractor().apply(appearance, seen)
     placed = place(keypoints, motion)
@@ -344,7 +351,7 @@ def _encode(
 
 
 def _motion(extractor: Any, frames: Float[Array, "t n n 3"]) -> HeadMotion:
-    return read_heads(MotionExtractor().apply(extractor, _halved(frames)))[1]  # pyright: ignore
+    return read_heads(MotionExtractor().apply(extractor, halved(frames)))[1]  # pyright: ignore
 
 
 def _correct(sizes: Any, variables: Any, features: Float[Array, "t k"]) -> Float[Array, "t n"]:
@@ -375,7 +382,8 @@ def _step(
     return following, drawn
 
 
-def _halved(picture: Float[Array, "t n n 3"]) -> Float[Array, "t 256 256 3"]:
+def halved(picture: Float[Array, "t n n 3"]) -> Float[Array, "t 256 256 3"]:
+    """Pictures as the networks read them: those of 512 pixels at half their size, those of 256 as they are."""
     return average_pool(picture, (2, 2)) if picture.shape[1] == pictures.CROP else picture
 
 

@@ -7,20 +7,18 @@ only when complete: the same command goes on after an interruption, with the fir
 """
 
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 from tqdm import tqdm
 
-from vasa_jax.arrays import Motion
 from vasa_jax.command import Parser, run
 from vasa_jax.data.pipeline import readable
 from vasa_jax.data.records import Clip, CorruptRecordError, Record, StoredClip, read_clip, write_shard
 from vasa_jax.data.shards import SPLITS, Shards, find_shards
 from vasa_jax.errors import UserError, refusals
 from vasa_jax.files import check_apart, check_folder, check_local, remove_unfinished
-from vasa_jax.training.tasks import load_encoder
+from vasa_jax.training.stage_1 import Stage1, load_stage_1
 from vasa_jax.training.world_data import encoded_record, stamp
 
 
@@ -30,7 +28,7 @@ def encode(clips: str | Path, out: str | Path, autoencoder: str, max_corrupt: in
     Args:
         clips: folder with `train/` and `validation/`, or one of them.
         out: another folder, with the same layout; made where it is missing.
-        autoencoder: stage 1: a release folder or a workdir.
+        autoencoder: stage 1: a release folder, a workdir, or a release of the public pair, whose LivePortrait encodes.
         max_corrupt: corrupt records of a shard that are skipped.
 
     Returns:
@@ -52,8 +50,8 @@ def encode(clips: str | Path, out: str | Path, autoencoder: str, max_corrupt: in
     shards = {split: find_shards(clips / split) for split in SPLITS if (clips / split).is_dir()}
     if not shards:
         raise UserError(f"{str(clips)!r} has no folder train or validation with shards in it; see docs/data.md")
-    config, source, motion = load_encoder(autoencoder)
-    stamp(out, source)
+    face = load_stage_1(autoencoder)
+    stamp(out, face.sha256)
     for split, paths in shards.items():
         with refusals("make", out / split):
             (out / split).mkdir(parents=True, exist_ok=True)
@@ -61,23 +59,20 @@ def encode(clips: str | Path, out: str | Path, autoencoder: str, max_corrupt: in
         for path in tqdm(paths, unit="shard", desc=split, mininterval=1.0):
             target = out / split / Path(path).name
             if not target.exists():
-                shown = split == "validation"
-                write_shard(target, _encode_shard(path, config.image_size, motion, max_corrupt, shown))
+                write_shard(target, _encode_shard(path, face, max_corrupt, split == "validation"))
     return {split: len(paths) for split, paths in shards.items()}
 
 
-def _encode_shard(
-    path: str, size: int, motion: Callable[[Any], Motion], max_corrupt: int, shown: bool
-) -> Iterator[Record]:
+def _encode_shard(path: str, face: Stage1, max_corrupt: int, shown: bool) -> Iterator[Record]:
     """Stage 2's records of a shard; those that are shown in sample videos have their first frame as a portrait."""
     source = Shards([path])
 
     def encoded(record: StoredClip) -> Record | Clip:
         clip = read_clip(record)
-        if clip.frames.shape[1:3] != (size, size):
+        if clip.frames.shape[1:3] not in [(size, size) for size in face.sizes]:
             return clip
         try:
-            return encoded_record(clip, motion, record.pictures([0])[0] if shown else None, record.about)
+            return encoded_record(clip, face.motion, record.pictures([0])[0] if shown else None, record.about)
         except UserError as error:
             raise CorruptRecordError(f"as this stage 1 sees it, {error}") from error
 
@@ -86,7 +81,7 @@ def _encode_shard(
             count, height, width = record.frames.shape[:3]
             raise UserError(
                 f"{source.where(index)}: {count} frames of {width}x{height} pixels; this stage 1 takes "
-                f"{size}x{size}: write the clips at that size"
+                f"{' or '.join(f'{size}x{size}' for size in face.sizes)}: write the clips at that size"
             )
         yield record
 

@@ -8,7 +8,6 @@ clips that stage 1 has encoded.
 import dataclasses
 import functools
 import itertools
-import json
 import logging
 from collections.abc import Callable
 from pathlib import Path
@@ -18,20 +17,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vasa_jax.arrays import SAMPLES_PER_FRAME, Motion
+from vasa_jax.arrays import SAMPLES_PER_FRAME
 from vasa_jax.autoencoder import cost as autoencoder_cost
 from vasa_jax.autoencoder import objective as autoencoder_objective
-from vasa_jax.autoencoder.config import AutoencoderConfig
-from vasa_jax.autoencoder.model import Autoencoder
-from vasa_jax.checkpoint import is_run, load_release
-from vasa_jax.config import from_json
 from vasa_jax.data.pipeline import Batches, Sample, make_dataset, readable
 from vasa_jax.data.records import Clip, CorruptRecordError, StoredClip
 from vasa_jax.data.shards import SPLITS
 from vasa_jax.errors import UserError
 from vasa_jax.files import write_text
 from vasa_jax.inference.offline import Model
-from vasa_jax.inference.vasa import FaceModel, MotionModel, VasaPair
+from vasa_jax.inference.vasa import MotionModel
 from vasa_jax.motion import objective as motion_objective
 from vasa_jax.motion import statistics as motion_statistics
 from vasa_jax.motion.audio_features import slice_samples
@@ -41,17 +36,15 @@ from vasa_jax.motion.sampling import sample_window
 from vasa_jax.motion.statistics import Statistics
 from vasa_jax.nn import cost
 from vasa_jax.training import samples, transfer, world_data
-from vasa_jax.training.bundles import read_bundle
 from vasa_jax.training.config import (
     AutoencoderExperiment,
     Experiment,
     MotionExperiment,
     Records,
     World,
-    from_saved,
 )
 from vasa_jax.training.logs import Video
-from vasa_jax.training.state import digest
+from vasa_jax.training.stage_1 import load_stage_1
 from vasa_jax.training.task import Task
 
 SAMPLES_BEFORE = 256
@@ -79,39 +72,6 @@ def compute_dtype(experiment: Experiment) -> str:
     if experiment.dtype != "auto":
         return experiment.dtype
     return "float32" if jax.default_backend() == "cpu" else "bfloat16"
-
-
-def load_autoencoder(source: str) -> tuple[AutoencoderConfig, Any]:
-    """Stage 1 from a release folder or a run's workdir (its averaged parameters).
-
-    Returns:
-        (config, parameters of the `Autoencoder`).
-
-    Raises:
-        UserError: where the folder is neither, a release without stage 1, or a run of another stage.
-    """
-    if is_run(source):
-        _, saved, state = read_bundle(source)
-        experiment = from_saved(saved, source)
-        if not isinstance(experiment, AutoencoderExperiment):
-            raise UserError(f"the run in {source!r} is of stage {experiment.kind!r}; name a stage 1 run or a release")
-        return experiment.model, state["ema"]["autoencoder"]
-    release = load_release(source)
-    if "autoencoder" not in release.tensors:
-        raise UserError(f"the release {source!r} holds no autoencoder; name one that does, or a stage 1 workdir")
-    return from_json(json.dumps(release.config["autoencoder"]), AutoencoderConfig), release.tensors["autoencoder"]
-
-
-def load_encoder(source: str) -> tuple[AutoencoderConfig, str, Callable[[Any], Motion]]:
-    """Stage 1 as stage 2's data need it, from what `load_autoencoder` takes.
-
-    Returns:
-        (config, SHA-256 of the parameters, compiled function of pictures (b, h, w, 3) float32 0..1 to `Motion`).
-    """
-    config, params = load_autoencoder(source)
-    params = jax.device_put(params)
-    encode = jax.jit(lambda p, frames: Autoencoder(config).apply({"params": p}, frames, method="motion"))
-    return config, digest(params), functools.partial(encode, params)
 
 
 def _autoencoder_task(experiment: AutoencoderExperiment) -> Task:
@@ -194,14 +154,14 @@ def _motion_task(experiment: MotionExperiment) -> Task:
             raise UserError(
                 f"{model.audio.kind=} needs records with audio features; the world's clips carry sound: use 'mel'"
             )
-        config, identifier, encode = load_encoder(experiment.autoencoder)
-        if config.dynamics_dim != model.dynamics_dim:
+        face = load_stage_1(experiment.autoencoder)
+        if face.dynamics_dim != model.dynamics_dim:
             raise UserError(
-                f"the autoencoder {experiment.autoencoder!r} has dynamics_dim={config.dynamics_dim}; this experiment "
+                f"the autoencoder {experiment.autoencoder!r} has dynamics_dim={face.dynamics_dim}; this experiment "
                 f"{model.dynamics_dim=}"
             )
-        make = functools.partial(world_data.make_performances, size=config.image_size, motion=encode)
-        world_data.prepare(data, workdir, config.image_size, make, source=identifier)
+        make = functools.partial(world_data.make_performances, size=face.sizes[0], motion=face.motion)
+        world_data.prepare(data, workdir, face.sizes[0], make, source=face.sha256)
         _check_first(data, workdir, sample)
 
     def measure(workdir: Path, kept: Statistics | None) -> tuple[Statistics, dict[str, Any]]:
@@ -250,14 +210,15 @@ def _motion_task(experiment: MotionExperiment) -> Task:
         values = [parts | {"loss": value} for value, parts in jax.device_get(totals)]
         return {name: float(np.mean([value[name] for value in values])) for name in values[0]}
 
-    speakers: list[Model] = []  # one, so that its programs are compiled once
+    speakers: list[tuple[MotionModel, Model]] = []  # one, so that its programs are compiled once
 
     def videos(params: Any, constants: Any, workdir: Path) -> dict[str, Video]:
         if not speakers:
-            face = FaceModel(*load_autoencoder(experiment.autoencoder))
-            speakers.append(Model(VasaPair(face, MotionModel(experiment.model, params, constants))))
-        speakers[0].motion.params, speakers[0].motion.statistics = params, constants
-        return samples.performances(data, workdir, speakers[0])
+            motion = MotionModel(experiment.model, params, constants)
+            speakers.append((motion, Model(load_stage_1(experiment.autoencoder).join(motion))))
+        motion, speaker = speakers[0]
+        motion.params, motion.statistics = params, constants
+        return samples.performances(data, workdir, speaker)
 
     return Task(
         init=lambda key: (initialise(model, key), unmeasured),

@@ -1,0 +1,109 @@
+"""Stage 1 as stage 2 needs it: what encodes its clips, and what its sample videos are drawn with.
+
+It is a face model of this project (VASA-1 section 3.1), from a release or a run's workdir, or LivePortrait's, from a
+release of the public pair: then motion is LivePortrait's own, in the coordinates of `liveportrait.motion_code`.
+"""
+
+import functools
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from vasa_jax.arrays import Motion
+from vasa_jax.autoencoder.config import AutoencoderConfig
+from vasa_jax.autoencoder.model import Autoencoder
+from vasa_jax.checkpoint import is_run, load_release
+from vasa_jax.config import from_json
+from vasa_jax.errors import UserError
+from vasa_jax.inference import public
+from vasa_jax.inference.liveportrait_vasa import HeadMotionModel, LivePortraitVasaPair
+from vasa_jax.inference.pair import Pair
+from vasa_jax.inference.vasa import FaceModel, MotionModel, VasaPair
+from vasa_jax.liveportrait import pictures
+from vasa_jax.liveportrait.keypoints import read_heads
+from vasa_jax.liveportrait.motion_code import DYNAMICS_DIM, to_code
+from vasa_jax.liveportrait.motion_extractor import MotionExtractor
+from vasa_jax.training.bundles import read_bundle
+from vasa_jax.training.config import AutoencoderExperiment, from_saved
+from vasa_jax.training.state import digest
+
+
+class Stage1(NamedTuple):
+    """A face model that stage 2 is trained on.
+
+    sizes: sides of the pictures that it reads, in pixels; pictures made for it have the first.
+    dynamics_dim: size of its dynamics code.
+    sha256: of the parameters that encode.
+    motion: compiled, pictures (b, h, w, 3) float32 0..1 to `Motion`.
+    join: a motion model to a pair that draws it with this face model.
+    """
+
+    sizes: tuple[int, ...]
+    dynamics_dim: int
+    sha256: str
+    motion: Callable[[Any], Motion]
+    join: Callable[[MotionModel], Pair]
+
+
+def load_stage_1(source: str) -> Stage1:
+    """Stage 1 from a release folder, a run's workdir (its averaged parameters), or a release of the public pair.
+
+    Raises:
+        UserError: where the folder is none of them, a release without stage 1, or a run of another stage.
+    """
+    if not is_run(source):
+        release = load_release(source)
+        if release.config.get("kind") == public.KIND:
+            return _liveportrait(source, release.tensors)
+    config, params = load_autoencoder(source)
+    params = jax.device_put(params)
+    encode = jax.jit(lambda p, frames: Autoencoder(config).apply({"params": p}, frames, method="motion"))
+    return Stage1(
+        (config.image_size,),
+        config.dynamics_dim,
+        digest(params),
+        functools.partial(encode, params),
+        lambda motion: VasaPair(FaceModel(config, params), motion),
+    )
+
+
+def load_autoencoder(source: str) -> tuple[AutoencoderConfig, Any]:
+    """This project's stage 1 from a release folder or a run's workdir (its averaged parameters).
+
+    Returns:
+        (config, parameters of the `Autoencoder`).
+
+    Raises:
+        UserError: where the folder is neither, a release without stage 1, or a run of another stage.
+    """
+    if is_run(source):
+        _, saved, state = read_bundle(source)
+        experiment = from_saved(saved, source)
+        if not isinstance(experiment, AutoencoderExperiment):
+            raise UserError(f"the run in {source!r} is of stage {experiment.kind!r}; name a stage 1 run or a release")
+        return experiment.model, state["ema"]["autoencoder"]
+    release = load_release(source)
+    if "autoencoder" not in release.tensors:
+        raise UserError(f"the release {source!r} holds no autoencoder; name one that does, or a stage 1 workdir")
+    return from_json(json.dumps(release.config["autoencoder"]), AutoencoderConfig), release.tensors["autoencoder"]
+
+
+def _liveportrait(source: str | Path, tensors: dict[str, Any]) -> Stage1:
+    extractor = jax.device_put(tensors["motion_extractor"])
+
+    @jax.jit
+    def encode(variables: Any, frames: Any) -> Motion:
+        frames = jnp.asarray(frames)
+        heads = MotionExtractor().apply(variables, public.halved(frames))  # pyright: ignore[reportArgumentType]
+        return to_code(read_heads(heads)[1])  # pyright: ignore[reportArgumentType]
+
+    def join(motion: MotionModel) -> Pair:
+        public.check_face(tensors, str(source))
+        return LivePortraitVasaPair(public.PublicFace(tensors), HeadMotionModel(motion))
+
+    sizes = (pictures.CROP // 2, pictures.CROP)
+    return Stage1(sizes, DYNAMICS_DIM, digest(extractor), functools.partial(encode, extractor), join)
