@@ -13,7 +13,7 @@ from vasa_jax.data.records import read_clip, write_clip
 from vasa_jax.data.shards import open_shards
 from vasa_jax.motion.objective import batch_spec
 from vasa_jax.motion.statistics import Statistics
-from vasa_jax.training import tasks
+from vasa_jax.training import stage_1
 from vasa_jax.training.bundles import read_bundle
 from vasa_jax.training.config import Experiment, OptimiserConfig, Records, to_saved
 from vasa_jax.training.export import export, main
@@ -148,7 +148,7 @@ def test_stage_2_without_stage_1_is_refused(tmp_path, monkeypatch):
     with pytest.raises(ValueError, match="not a release folder"):
         make_task(dataclasses.replace(STAGE_2, autoencoder=str(tmp_path))).prepare(tmp_path)
     for stage, match in ((STAGE_2, "is of stage 'motion'; name a stage 1 run"), (Experiment(), "of no known stage")):
-        monkeypatch.setattr(tasks, "read_bundle", lambda source, stage=stage: (1, to_saved(stage), {}))
+        monkeypatch.setattr(stage_1, "read_bundle", lambda source, stage=stage: (1, to_saved(stage), {}))
         (tmp_path / "run" / "checkpoints").mkdir(parents=True, exist_ok=True)
         with pytest.raises(ValueError, match=match):
             load_autoencoder(str(tmp_path / "run"))
