@@ -12,8 +12,8 @@ from tests.inference.tiny import public_tensors
 from tests.training.tiny import STAGE_2
 from vasa_jax.arrays import Motion
 from vasa_jax.checkpoint import save_release
-from vasa_jax.data.pipeline import open_shards
 from vasa_jax.data.records import read_clip, write_clip, write_shard
+from vasa_jax.data.shards import open_shards
 from vasa_jax.inference import public
 from vasa_jax.inference.load import load
 from vasa_jax.inference.pair import Adjustments
