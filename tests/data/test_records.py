@@ -135,6 +135,23 @@ def test_only_the_wanted_frames_are_decoded_in_the_order_asked():
     assert read_clip(data).audio is None
 
 
+def test_frames_are_read_at_a_side_that_divides_their_own():
+    frames = np.random.default_rng(0).integers(0, 256, (2, 24, 24, 3)).astype(np.uint8)
+    clip = stored(write_clip(frames, None, {}))
+    whole = clip.frames().astype(np.float64)
+    for size in (24, 12, 8, 1):
+        small = clip.frames([1, 0], size)
+        means = whole.reshape(2, size, 24 // size, size, 24 // size, 3).mean((2, 4))[::-1]
+        assert clip.fits(size) and small.dtype == np.uint8 and np.abs(small - means).max() <= 0.5
+    for size in (16, 48):
+        assert not clip.fits(size)
+        with pytest.raises(CorruptRecordError, match=f"of 24x24 pixels, not of {size}x{size} or a multiple"):
+            clip.frames(size=size)
+    oblong = stored(write_clip(frames[:, :12], None, {}))
+    with pytest.raises(CorruptRecordError, match="frames of 24x12 pixels"):
+        oblong.frames(size=12)
+
+
 def test_a_clip_without_pictures():
     clip = read_clip(write_clip(None, np.zeros(640, np.float32), {}))
     assert clip.audio is not None and len(clip.audio) == 640 and len(clip.frames) == 0

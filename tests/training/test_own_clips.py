@@ -87,7 +87,7 @@ def test_own_clips_are_taken_as_they_are_and_missing_labels_are_nan(own, tmp_pat
 @pytest.mark.parametrize(
     "record, match",
     [
-        (video(0, size=16), r"00.array_record, clip 0: frames of 16x16 pixels; the model has image_size=32"),
+        (video(0, size=16), r"00.array_record, clip 0: frames of 16x16 pixels, not of 32x32 or a multiple"),
         (video(0, frames=1), r"00.array_record, clip 0: a clip of 1 frames; a sample needs frames_per_sample=2"),
         (write_clip(None, None, {}), "a clip of 0 frames"),
     ],

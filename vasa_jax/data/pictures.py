@@ -34,6 +34,13 @@ def decode_picture(data: bytes) -> UInt8[np.ndarray, "h w 3"]:
     return picture
 
 
+def reduce_picture(picture: UInt8[np.ndarray, "h w 3"], size: int) -> UInt8[np.ndarray, "{size} {size} 3"]:
+    """A square picture at a side that divides its own: each pixel is the rounded mean of those that it covers."""
+    if picture.shape[0] == size:
+        return picture
+    return np.asarray(cv2.resize(picture, (size, size), interpolation=cv2.INTER_AREA))
+
+
 def picture_size(data: bytes) -> tuple[int, int]:
     """Height and width of a JPEG, from its first bytes; raises UserError for bytes that begin none."""
     try:

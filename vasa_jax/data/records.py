@@ -35,7 +35,7 @@ from array_record.python.array_record_module import ArrayRecordWriter
 from jaxtyping import Float16, Float32, UInt8
 
 from vasa_jax.data.labels import check_about, check_labels, check_phonemes, check_sound
-from vasa_jax.data.pictures import decode_picture, encode_picture, picture_size
+from vasa_jax.data.pictures import decode_picture, encode_picture, picture_size, reduce_picture
 from vasa_jax.errors import UserError, reason, refusals
 from vasa_jax.files import whole_file
 
@@ -142,22 +142,37 @@ class StoredClip:
         CorruptRecordError for those that cannot be read."""
         return [self._part(i) for i in (range(self.count) if chosen is None else chosen)]
 
-    def frames(self, chosen: Sequence[int] | None = None) -> UInt8[np.ndarray, "t h w 3"]:
+    def fits(self, size: int) -> bool:
+        """Whether frames can be read with a side of `size` pixels: they are squares of that side or a multiple of
+        it."""
+        height, width = self.size or (size, size)
+        return height == width and height % size == 0
+
+    def frames(self, chosen: Sequence[int] | None = None, size: int | None = None) -> UInt8[np.ndarray, "t h w 3"]:
         """Frames, decoded.
 
         Args:
             chosen: their indices, in the order wanted; None for all.
+            size: side of the frames that are wanted, which `fits`: each pixel is the mean of those that it covers; None
+                for the size that is stored.
 
         Returns:
             uint8 (t, h, w, 3); (0, 0, 0, 3) where there are none or none are wanted.
 
         Raises:
-            CorruptRecordError: for pictures that cannot be read, or are of another size than the head says.
+            CorruptRecordError: for pictures that cannot be read, are of another size than the head says, or do not fit.
         """
+        if size is not None and not self.fits(size):
+            height, width = self.size or (0, 0)
+            raise CorruptRecordError(
+                f"frames of {width}x{height} pixels, not of {size}x{size} or a multiple: write them at such a size"
+            )
         wanted = [_decoded(picture) for picture in self.pictures(chosen)]
         for picture in wanted:
             if picture.shape[:2] != self.size:
                 raise CorruptRecordError(f"a broken clip: a frame of shape {picture.shape}, by its head of {self.size}")
+        if size is not None:
+            wanted = [reduce_picture(picture, size) for picture in wanted]
         return np.stack(wanted) if wanted else np.zeros((0, 0, 0, 3), np.uint8)
 
     def sound(self) -> Float32[np.ndarray, " n"] | None:
@@ -244,12 +259,13 @@ def write_clip(
     return Record(bytes(msgpack.Packer().pack(head)), parts, identity, str(about.get("source", "")))
 
 
-def read_clip(record: Record | StoredClip, frames: Sequence[int] | None = None) -> Clip:
+def read_clip(record: Record | StoredClip, frames: Sequence[int] | None = None, size: int | None = None) -> Clip:
     """All of what `write_clip` wrote, but for frames that are not wanted.
 
     Args:
         record: a record, or one of a shard.
         frames: indices of the pictures to decode, in the order wanted; None for all. Labels and sound are always whole.
+        size: side of the frames that are wanted; see `StoredClip.frames`.
 
     Raises:
         CorruptRecordError: for what is no record, one of another version, a broken picture, or sound or labels that
@@ -257,7 +273,7 @@ def read_clip(record: Record | StoredClip, frames: Sequence[int] | None = None) 
     """
     clip = stored(record) if isinstance(record, Record) else record
     parts = {name: part for name in PARTS if (part := getattr(clip, name)()) is not None}
-    return Clip(clip.frames(frames), clip.sound(), clip.labels | parts)
+    return Clip(clip.frames(frames, size), clip.sound(), clip.labels | parts)
 
 
 def stored(record: Record) -> StoredClip:

@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from vasa_jax.command import Parser, run
 from vasa_jax.data.pipeline import readable
-from vasa_jax.data.records import Clip, CorruptRecordError, Record, StoredClip, read_clip, write_shard
+from vasa_jax.data.records import CorruptRecordError, Record, StoredClip, read_clip, write_shard
 from vasa_jax.data.shards import SPLITS, Shards, find_shards
 from vasa_jax.errors import UserError, refusals
 from vasa_jax.files import check_apart, check_folder, check_local, remove_unfinished
@@ -67,21 +67,22 @@ def _encode_shard(path: str, face: Stage1, max_corrupt: int, shown: bool) -> Ite
     """Stage 2's records of a shard; those that are shown in sample videos have their first frame as a portrait."""
     source = Shards([path])
 
-    def encoded(record: StoredClip) -> Record | Clip:
-        clip = read_clip(record)
-        if clip.frames.shape[1:3] not in [(size, size) for size in face.sizes]:
-            return clip
+    def encoded(record: StoredClip) -> Record | StoredClip:
+        size = next((size for size in face.sizes if record.count and record.fits(size)), None)
+        if size is None:
+            return record
+        clip = read_clip(record, size=size)
         try:
             return encoded_record(clip, face.motion, record.pictures([0])[0] if shown else None, record.about)
         except UserError as error:
             raise CorruptRecordError(f"as this stage 1 sees it, {error}") from error
 
     for index, record in readable(source, encoded, max_corrupt):
-        if isinstance(record, Clip):
-            count, height, width = record.frames.shape[:3]
+        if isinstance(record, StoredClip):
+            height, width = record.size or (0, 0)
             raise UserError(
-                f"{source.where(index)}: {count} frames of {width}x{height} pixels; this stage 1 takes "
-                f"{' or '.join(f'{size}x{size}' for size in face.sizes)}: write the clips at that size"
+                f"{source.where(index)}: {record.count} frames of {width}x{height} pixels; this stage 1 takes "
+                f"{face.sizes[0]}x{face.sizes[0]} or a multiple: write the clips at such a size"
             )
         yield record
 

@@ -54,7 +54,7 @@ def performances(data: PerformanceWorld | Records, workdir: str | Path, model: M
 def _clips(data: PortraitWorld | Records, workdir: str | Path, size: int) -> Iterator[Clip]:
     """Held-out videos: somebody's own clips, or performances of the world's held-out people."""
     if isinstance(data, Records):
-        for clip in _stored_clips(data, workdir):
+        for clip in _stored_clips(data, workdir, size):
             sound = None if clip.audio is None else clip.audio[: LONGEST * SAMPLES_PER_FRAME]
             yield clip._replace(audio=sound)
         return
@@ -63,11 +63,11 @@ def _clips(data: PortraitWorld | Records, workdir: str | Path, size: int) -> Ite
         yield Clip(clip.frames, np.asarray(clip.audio, np.float32), {})
 
 
-def _stored_clips(data: World | Records, workdir: str | Path) -> Iterator[Clip]:
-    """The first held-out clips, with the frames that are shown."""
+def _stored_clips(data: World | Records, workdir: str | Path, size: int | None = None) -> Iterator[Clip]:
+    """The first held-out clips, with the frames that are shown; their side is `size`, or as it is stored."""
     source = world_data.open_split(data, workdir, "validation")
 
     def read(record: StoredClip) -> Clip:
-        return read_clip(record, range(min(record.count, LONGEST)))
+        return read_clip(record, range(min(record.count, LONGEST)), size)
 
     return (clip for _, clip in itertools.islice(readable(source, read, data.max_corrupt), COUNT))

@@ -125,23 +125,20 @@ def _autoencoder_task(experiment: AutoencoderExperiment) -> Task:
 def portrait_sample(record: StoredClip, frames: int, size: int, rng: np.random.Generator | None) -> Sample:
     """Frames of a stage 1 record and their labels: some at random, or, without a generator, spread over the clip.
 
-    Raises CorruptRecordError for a record with fewer frames, or of another size.
+    Raises CorruptRecordError for a record with fewer frames, or of a size that is no multiple of `size`.
     """
     count = record.count
     if count < frames:
         raise CorruptRecordError(f"a clip of {count} frames; a sample needs frames_per_sample={frames}")
     spread = np.linspace(0, count - 1, frames).astype(int)
     chosen = spread if rng is None else rng.choice(count, frames, replace=False)
-    if record.size and record.size != (size, size):
-        height, width = record.size
-        raise CorruptRecordError(f"frames of {width}x{height} pixels; the model has image_size={size}: resize them")
     labels = {
         name: np.asarray(record.labels[name], np.float32)[chosen]
         if name in record.labels
         else np.full((len(chosen), *rest), np.nan, np.float32)
         for name, rest in PORTRAIT_LABELS.items()
     }
-    return {"frames": record.frames(chosen.tolist())} | labels
+    return {"frames": record.frames(chosen.tolist(), size)} | labels
 
 
 def _motion_task(experiment: MotionExperiment) -> Task:
