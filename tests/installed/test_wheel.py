@@ -97,6 +97,11 @@ def test_configs_are_found_by_name(command) -> None:
     assert "autoencoder_512, demo_autoencoder, demo_motion, motion_base" in unknown.stderr
 
 
+def test_preparation_opens_without_its_extra(command) -> None:
+    done = command("vasa-prepare", "missing", "records")
+    assert done.returncode == 2 and done.stderr.count("\n") == 1 and "there is no missing" in done.stderr
+
+
 def test_bad_input_ends_in_one_line(command) -> None:
     done = command("vasa-convert", "liveportrait.spade_generator", "missing.pth", "out.safetensors")
     assert done.returncode == 2 and done.stderr.count("\n") == 1 and "missing.pth" in done.stderr

@@ -91,7 +91,7 @@ def _cluster(ray: Any, address: str, workers: int) -> Iterator[None]:
     if address == LOCAL:
         variables["PYTHONPATH"] = os.pathsep.join(_import_paths())
         settings |= {"num_cpus": workers or os.cpu_count(), "num_gpus": 0, "object_store_memory": _STORE_BYTES}
-        settings |= {"include_dashboard": False, "_node_ip_address": "127.0.0.1"}
+        settings["include_dashboard"] = False
     try:
         ray.init(
             **settings,

@@ -102,6 +102,7 @@ def prepare(
     with locked(root, "wait for it, or name another folder"):
         manifest.clean()
         manifest.write_settings(settings)
+        manifest.write_skipped(found.skipped)
         if effort.retry:
             _forget_failures(manifest)
         finished = manifest.keys()
@@ -114,6 +115,7 @@ def prepare(
         try:
             if todo:
                 _run(found.videos, todo, work, effort)
+                manifest.clean()  # of workers that died
             yield from pack(manifest, folder.people, folder.validation, folder.shard_megabytes * 10**6)
         except KeyboardInterrupt:
             yield f"stopped; the same command goes on, and `vasa-prepare report {records}` shows how far it is"
@@ -122,7 +124,7 @@ def prepare(
             raise UserError(f"{error} (the same command goes on from here)") from error
         finally:
             manifest.clean()
-        totals = write_report(root, found.skipped)
+        totals = write_report(root)
     yield describe(root, totals)
     if not totals.clips:
         raise UserError(f"no clip was kept; {root / 'report.html'} says why")
@@ -140,7 +142,7 @@ def describe(root: Path, totals: Totals) -> str:
     """What a folder holds, in one line."""
     return (
         f"{root}: {totals.videos} videos ({totals.failed} failed), {totals.clips} clips of {totals.people} people, "
-        f"{totals.hours:.2f} h; look at {root / 'report.html'}"
+        f"{totals.length}; look at {root / 'report.html'}"
     )
 
 

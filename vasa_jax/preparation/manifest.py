@@ -2,6 +2,7 @@
 
     RECORDS/preparation.json      the settings that made it; others are refused
     RECORDS/manifest/ab/KEY.json  one entry a video that is finished, written last of all that the video leaves
+    RECORDS/manifest/skipped.json files that were left aside, by their endings
     RECORDS/parts/ab/KEY.part     its clips, until they lie in a shard
     RECORDS/shards.json           which clips lie in which shard
 
@@ -100,6 +101,18 @@ class Manifest:
     def write_settings(self, settings: dict[str, Any]) -> None:
         """Note the settings that a folder is made with."""
         write_text(self.records / "preparation.json", json.dumps(settings, indent=2) + "\n")
+
+    def write_skipped(self, skipped: dict[str, int]) -> None:
+        """Note the files that were left aside: endings, with their numbers."""
+        folder = self.records / "manifest"
+        with refusals("make", folder):
+            folder.mkdir(exist_ok=True)
+        write_text(folder / "skipped.json", json.dumps(skipped) + "\n")
+
+    def skipped(self) -> dict[str, int]:
+        """What `write_skipped` noted, if it did."""
+        path = self.records / "manifest" / "skipped.json"
+        return read_json(path) if path.is_file() else {}
 
     def _entries(self) -> list[Path]:
         with refusals("read", self.records / "manifest"):

@@ -4,7 +4,6 @@ It says what was kept and what was dropped and why, with pictures of both drawn 
 the videos that failed. Pictures are few and small, whatever the size of the job.
 """
 
-import base64
 import dataclasses
 import hashlib
 import heapq
@@ -26,7 +25,9 @@ KEPT = ""
 """Stands for a kept clip where a reason would stand."""
 KEPT_SHOWN, DROPPED_SHOWN, FAILURES_SHOWN, SOURCES_SHOWN = 60, 20, 500, 50
 """Most pictures of kept clips, pictures a reason, lines of failures, and lines of videos without clips."""
-_LARGEST_PICTURE = 20_000
+_LARGEST_PICTURE = 27_000
+_JPEG = "/9j/"
+"""How a picture begins, and how long it is at most, in base 64."""
 _CONSENT = (
     "The people in these videos must have agreed that their faces and voices train a model that can make them move and "
     "talk. Look for those who have not, and remove their videos and the records made of them. This page shows their "
@@ -62,28 +63,27 @@ class Totals:
     seconds: float = 0.0
 
     @property
-    def hours(self) -> float:
-        """Length of the kept clips."""
-        return self.frames / FPS / 3600
+    def length(self) -> str:
+        """Length of the kept clips, in words."""
+        return duration(self.frames / FPS)
 
 
-def write_report(records: Path, skipped: Mapping[str, int] | None = None) -> Totals:
+def write_report(records: Path) -> Totals:
     """Write the report of a folder from its manifest, and count what it holds.
 
     Args:
         records: the folder.
-        skipped: endings of files that were no videos by name, with their numbers; None where nobody looked.
 
     Raises:
         UserError: an entry is damaged, or the system refuses.
     """
-    totals, numbers = Totals(), Numbers()
+    totals, numbers, manifest = Totals(), Numbers(), Manifest(records)
     dropped, unused = Counter[str](), defaultdict[str, float](float)
     failures: list[tuple[str, str]] = []
     empty: list[tuple[str, str]] = []
     pictures: dict[str, list[tuple[str, str, str]]] = defaultdict(list)
     sides = _sides(records)
-    for entry in Manifest(records).entries():
+    for entry in manifest.entries():
         totals.videos += 1
         totals.seconds += entry.get("seconds", 0.0)
         if entry.get("state") != DONE:
@@ -111,7 +111,7 @@ def write_report(records: Path, skipped: Mapping[str, int] | None = None) -> Tot
     sections = [
         f'<p class="note">{_CONSENT}</p>',
         _tiles(totals, sides),
-        _dropped_table(totals, dropped, unused, skipped or {}),
+        _dropped_table(totals, dropped, unused, manifest.skipped()),
         "<h2>Kept, at random</h2>",
         _sheet(_chosen(KEPT, pictures.pop(KEPT, []))),
         "<h2>Labels</h2>",
@@ -133,6 +133,13 @@ def write_report(records: Path, skipped: Mapping[str, int] | None = None) -> Tot
         f"<body><h1>{title}</h1>\n" + "\n".join(filter(None, sections)) + "\n</body></html>\n",
     )
     return totals
+
+
+def duration(seconds: float) -> str:
+    """A length of time in the unit that fits it."""
+    if seconds < 100:
+        return f"{seconds:.1f} s"
+    return f"{seconds / 60:.1f} min" if seconds < 6000 else f"{seconds / 3600:,.1f} h"
 
 
 def histogram(bins: Bins, counts: Sequence[int], note: str = "") -> str:
@@ -180,7 +187,7 @@ def _sheet(pictures: Sequence[tuple[str, str, str]]) -> str:
     """Pictures in rows; what is no JPEG, or too large, is left out."""
     shown = []
     for _, data, source in pictures:
-        if len(data) <= _LARGEST_PICTURE * 4 // 3 and base64.b64decode(data[:8], validate=False)[:2] == b"\xff\xd8":
+        if len(data) <= _LARGEST_PICTURE and data.startswith(_JPEG):
             name = html.escape(source)
             shown.append(f'<img alt="{name}" title="{name}" src="data:image/jpeg;base64,{html.escape(data)}">')
     return f'<div class="sheet">{"".join(shown)}</div>' if shown else "<p>None.</p>"
@@ -192,11 +199,11 @@ def _tiles(totals: Totals, sides: Mapping[str, int]) -> str:
         ("failed", f"{totals.failed:,}"),
         ("without a clip", f"{totals.empty:,}"),
         ("clips kept", f"{totals.clips:,}"),
-        ("hours kept", f"{totals.hours:.2f}"),
+        ("kept", totals.length),
         ("people", f"{totals.people:,}"),
         *((f"{side} clips", f"{count:,}") for side, count in sides.items()),
         ("gigabytes", f"{totals.megabytes / 1000:.2f}"),
-        ("frames a second of work", f"{totals.frames / totals.seconds:.0f}" if totals.seconds else "-"),
+        ("kept frames/s a worker", f"{totals.frames / totals.seconds:.0f}" if totals.seconds else "-"),
     ]
     return '<div class="tiles">' + "".join(f'<div class="tile"><b>{n}</b>{name}</div>' for name, n in tiles) + "</div>"
 
@@ -205,14 +212,14 @@ def _dropped_table(
     totals: Totals, dropped: Mapping[str, int], unused: Mapping[str, float], skipped: Mapping[str, int]
 ) -> str:
     everything = totals.clips + sum(dropped.values())
-    rows = [("<b>kept</b>", "", totals.clips, totals.hours * 3600)]
+    rows = [("<b>kept</b>", "", totals.clips, totals.frames / FPS)]
     rows += [
         (html.escape(why), html.escape(_sentence(why)), dropped[why], unused.get(why, 0.0))
         for why in sorted(dropped, key=lambda why: -dropped[why])
     ]
     body = "".join(
         f'<tr><td>{why}</td><td class="n">{count:,}</td><td class="n">{100 * count / max(1, everything):.1f} %</td>'
-        f'<td class="n">{seconds / 3600:.2f}</td><td>{sentence}</td></tr>'
+        f'<td class="n">{duration(seconds)}</td><td>{sentence}</td></tr>'
         for why, sentence, count, seconds in rows
     )
     aside = ""
@@ -222,7 +229,7 @@ def _dropped_table(
     return (
         "<h2>Kept and dropped</h2><p>A candidate is the run of one face between two cuts. Overlays and watermarks are "
         "not looked for: look at the pictures.</p><table><thead><tr><th></th>"
-        '<th class="n">candidates</th><th class="n">share</th><th class="n">hours</th><th></th></tr></thead>'
+        '<th class="n">candidates</th><th class="n">share</th><th class="n">length</th><th></th></tr></thead>'
         f"<tbody>{body}</tbody></table>{aside}"
     )
 
