@@ -32,6 +32,13 @@ def test_without_ray_one_line_names_the_extra(tmp_path, monkeypatch):
         job(videos, tmp_path / "records", ray="local")
 
 
+def test_a_cluster_that_is_not_there_is_missed_at_once(tmp_path):
+    pytest.importorskip("ray", reason="needs the extra [prepare]")
+    videos = write_films(tmp_path / "films", a="clips 1")
+    with pytest.raises(UserError, match="--ray 127.0.0.1:1: nobody answers there .*; start the cluster"):
+        job(videos, tmp_path / "records", ray="127.0.0.1:1")
+
+
 def test_a_node_that_does_not_see_the_folders_breaks_the_job_and_no_video(tmp_path):
     videos = write_films(tmp_path / "films", a="clips 1")
     video = Video("a.mp4", str(videos / "a.mp4"), 7)

@@ -5,6 +5,7 @@ and not in a loop. Every node needs this package with its extra [prepare], and s
 """
 
 import os
+import socket
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -13,7 +14,7 @@ from typing import Any
 
 import vasa_jax
 from vasa_jax.errors import UserError, reason
-from vasa_jax.preparation.pool import ENVIRONMENT, Crashes
+from vasa_jax.preparation.pool import ENVIRONMENT, Crashes, inherited
 from vasa_jax.preparation.sources import Video
 from vasa_jax.preparation.worker import BROKEN, Outcome, Work, opened
 
@@ -21,6 +22,8 @@ LOCAL = "local"
 """The address that starts a cluster of this machine alone, for a trial."""
 _STORE_BYTES = 100_000_000
 """Ray's object store of a local cluster: videos and clips travel through files, not through it."""
+_PATIENCE = 10.0
+"""Seconds to wait for a cluster to answer."""
 _OPEN: dict[Work, tuple[AbstractContextManager, Callable[[Video], Outcome]]] = {}
 """Of a worker's process: the helpers that its tasks share."""
 
@@ -85,26 +88,35 @@ def _outcome(ray: Any, reference: Any, video: Video, crashes: Crashes) -> Outcom
 @contextmanager
 def _cluster(ray: Any, address: str, workers: int) -> Iterator[None]:
     """Be connected to a cluster, or have one of our own."""
-    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"  # nothing leaves the machine
-    variables = dict(ENVIRONMENT)
-    settings: dict[str, Any] = {"address": address}
-    if address == LOCAL:
-        variables["PYTHONPATH"] = os.pathsep.join(_import_paths())
-        settings |= {"num_cpus": workers or os.cpu_count(), "num_gpus": 0, "object_store_memory": _STORE_BYTES}
-        settings["include_dashboard"] = False
+    quiet = {"log_to_driver": False, "logging_level": "ERROR"}
+    still = {"RAY_USAGE_STATS_ENABLED": "0"}  # nothing leaves the machine
     try:
-        ray.init(
-            **settings,
-            runtime_env={"env_vars": variables},
-            log_to_driver=False,
-            logging_level="ERROR",
-        )
+        if address == LOCAL:  # its workers inherit our variables, which is quicker than to hand them over
+            size = {"num_cpus": workers or os.cpu_count(), "num_gpus": 0, "object_store_memory": _STORE_BYTES}
+            with inherited(ENVIRONMENT | still | {"PYTHONPATH": os.pathsep.join(_import_paths())}):
+                ray.init(LOCAL, include_dashboard=False, **size, **quiet)
+        else:
+            _check_reachable(address)
+            with inherited(still):
+                ray.init(address, runtime_env={"env_vars": ENVIRONMENT}, **quiet)
     except (ConnectionError, ValueError, RuntimeError, TimeoutError) as error:
-        raise UserError(f"--ray {address}: {reason(error)[:200]}; start the cluster, or name another") from error
+        what = reason(error).partition(". ")[0][:200]
+        raise UserError(f"--ray {address}: {what}; start the cluster (`ray start --head`), or name another") from error
     try:
         yield
     finally:
         ray.shutdown()
+
+
+def _check_reachable(address: str) -> None:
+    """Refuse at once what Ray would try for minutes; raises ConnectionError."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not port.isdecimal():
+        return
+    try:
+        socket.create_connection((host.strip("[]") or "127.0.0.1", int(port)), _PATIENCE).close()
+    except (OSError, OverflowError) as error:
+        raise ConnectionError(f"nobody answers there ({reason(error)})") from error
 
 
 def _import_paths() -> list[str]:

@@ -10,8 +10,8 @@ import os
 import signal
 import threading
 from collections import deque
-from collections.abc import Generator, Sequence
-from contextlib import suppress
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
 from typing import Any, NamedTuple
@@ -114,6 +114,21 @@ def run_here(videos: Sequence[Video], work: Work, workers: int) -> Generator[Out
             _end(worker)
 
 
+@contextmanager
+def inherited(variables: Mapping[str, str]) -> Iterator[None]:
+    """Let processes that start inside have these variables; libraries read them as they are imported."""
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
 def _stirring(running: dict[int, _Worker]) -> list[int]:
     """The workers that have something to say, or are gone."""
     by_handle: dict[Any, int] = {}
@@ -140,13 +155,8 @@ def _start(work: Work) -> _Worker:
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
     process = context.Process(target=_serve, args=(theirs, work), daemon=True)
-    before = dict(os.environ)
-    os.environ.update(ENVIRONMENT)  # it is inherited, and libraries read it as they are imported
-    try:
+    with inherited(ENVIRONMENT):
         process.start()
-    finally:
-        os.environ.clear()
-        os.environ.update(before)
     theirs.close()
     return _Worker(process, ours)
 
