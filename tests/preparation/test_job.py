@@ -80,7 +80,16 @@ def test_a_job_leaves_records_a_manifest_and_a_report(whole):
     records, lines = whole
     assert "7 videos (2 failed), 8 clips of 8 people" in lines[-1] and "report.html" in lines[-1]
     names = sorted(path.name for path in records.iterdir())
-    assert names == ["lock", "manifest", "preparation.json", "report.html", "shards.json", "train", "validation"]
+    assert names == [
+        "lock",
+        "manifest",
+        "preparation.json",
+        "report.html",
+        "shards.json",
+        "train",
+        "validation",
+        "workers.log",
+    ]
     there = entries(records)
     assert there["torn.mp4"]["error"] == "torn.mp4 broken; mend it"
     assert there["strange.mp4"]["error"] == "ZeroDivisionError: <b>nobody</b> expected this"
@@ -207,7 +216,7 @@ def test_one_video_alone_is_divided_by_time(tmp_path):
     (held,) = clips(tmp_path / "records" / "validation")
     assert len(held.frames) == 7  # the last one
     single = write_films(tmp_path / "single", alone="clips 1")
-    assert "training needs validation clips too" in job(single, tmp_path / "one")[1]
+    assert "training needs one to hold out too" in job(single, tmp_path / "one")[0]
 
 
 @pytest.mark.parametrize(

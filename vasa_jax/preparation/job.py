@@ -140,8 +140,9 @@ def report(records: str | Path) -> Iterator[str]:
 
 def describe(root: Path, totals: Totals) -> str:
     """What a folder holds, in one line."""
+    people = "1 person" if totals.people == 1 else f"{totals.people} people"
     return (
-        f"{root}: {totals.videos} videos ({totals.failed} failed), {totals.clips} clips of {totals.people} people, "
+        f"{root}: {totals.videos} videos ({totals.failed} failed), {totals.clips} clips of {people}, "
         f"{totals.length}; look at {root / 'report.html'}"
     )
 

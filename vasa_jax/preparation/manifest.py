@@ -20,7 +20,7 @@ from vasa_jax.files import read_json, remove_unfinished, write_text
 
 DONE, FAILED = "done", "failed"
 """What an entry says of its video."""
-_OURS = ("preparation.json", "manifest", "parts", "shards.json", "lock", "report.html")
+_OURS = ("preparation.json", "manifest", "parts", "shards.json", "lock", "workers.log", "report.html")
 
 
 class Manifest:

@@ -14,6 +14,7 @@ from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from vasa_jax.errors import UserError, reason
@@ -26,6 +27,8 @@ STILLBORN = 3
 """Workers in a row that may die before they are ready."""
 ENVIRONMENT = {"JAX_PLATFORMS": "cpu", "OMP_NUM_THREADS": "1", "OPENCV_LOG_LEVEL": "ERROR", "GLOG_minloglevel": "2"}
 """Of a worker: it leaves accelerators alone and takes one core."""
+LOG = "workers.log"
+"""Of a folder of records: what workers of the last run said, native libraries above all."""
 _READY = "ready"
 
 
@@ -67,6 +70,7 @@ def run_here(videos: Sequence[Video], work: Work, workers: int) -> Generator[Out
         UserError: workers cannot start, or the machine is in the way of one.
     """
     todo, crashes = deque(videos), Crashes(work)
+    (Path(work.records) / LOG).unlink(missing_ok=True)
     running: dict[int, _Worker] = {}
     idle: set[int] = set()
     busy: dict[int, Video] = {}
@@ -105,8 +109,8 @@ def run_here(videos: Sequence[Video], work: Work, workers: int) -> Generator[Out
                         stillborn += 1
                         if stillborn >= STILLBORN:
                             raise UserError(
-                                f"workers end before they begin ({how}): see what they say above; if they lack memory, "
-                                "take fewer with --workers"
+                                f"workers end before they begin ({how}): {Path(work.records) / LOG} says more; if they "
+                                "lack memory, take fewer with --workers"
                             )
                     idle.discard(pid)
     finally:
@@ -178,6 +182,7 @@ def _how(code: int | None) -> str:
 
 def _serve(connection: Any, work: Work) -> None:
     """A worker's life: videos in, outcomes out."""
+    _speak_into(Path(work.records) / LOG)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the driver, which ends its workers
     threading.Thread(target=_end_with_driver, daemon=True).start()
     try:
@@ -189,6 +194,14 @@ def _serve(connection: Any, work: Work) -> None:
         connection.send(Outcome(Video("", "", 0), BROKEN, reason(error)))
     except (EOFError, OSError):
         return
+
+
+def _speak_into(path: Path) -> None:
+    """Lead both streams, those of native code too, away from the driver's line of progress."""
+    log = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    for stream in (1, 2):
+        os.dup2(log, stream)
+    os.close(log)
 
 
 def _end_with_driver() -> None:

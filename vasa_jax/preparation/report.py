@@ -257,7 +257,7 @@ def _of_people(title: str, unit: str, values: Sequence[float]) -> str:
     counts = [0] * count
     for value in values:
         counts[min(count - 1, int(value / top * count))] += 1
-    return histogram(Bins(title, unit, 0, top, count), counts, f"; {len(values):,} people")
+    return histogram(Bins(title, unit, 0, top, count), counts, f"; of {len(values):,}")
 
 
 def _emotions(counts: Mapping[str, int]) -> str:

@@ -83,15 +83,15 @@ def pack(manifest: Manifest, people: str, held_out: float, most_bytes: int) -> I
                 counts[side] += 1
         write_text(written, json.dumps(plan) + "\n")
     _write(manifest, plan["shards"])
-    if len(plan["units"]) == 1:
+    clips = sum(count for shard in plan["shards"] for _, _, count in shard["pieces"])
+    if len(plan["units"]) == 1 and clips > 1:
         yield (
             "all clips are of one "
             + ("person" if people == "folder" else "video")
             + ": its last ones are held out, so validation says nothing about other people; prepare more to learn that"
         )
-    for side in (TRAIN, VALIDATION):
-        if plan["shards"] and not any(shard["name"].startswith(side) for shard in plan["shards"]):
-            yield f"there is one clip alone, and training needs {side} clips too: prepare more videos into this folder"
+    if clips == 1:
+        yield "there is one clip alone, and training needs one to hold out too: prepare more videos into this folder"
 
 
 def unit_of(source: str, people: str) -> str:

@@ -9,7 +9,7 @@ import contextlib
 import math
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import av
 import numpy as np
@@ -30,6 +30,7 @@ QUIETEST = -120.0
 """Decibels of full scale that stand for silence."""
 
 
+@runtime_checkable
 class Detector(Protocol):
     """A voice activity detector, as Silero's."""
 

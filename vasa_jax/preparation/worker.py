@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import msgpack
 from PIL import Image
 
-from vasa_jax.data import Record, write_clip
+from vasa_jax.data import write_clip
 from vasa_jax.errors import UserError, reason, refusals
 from vasa_jax.files import whole_file
 from vasa_jax.preparation.config import PreparationConfig
@@ -145,7 +145,7 @@ def _keep(work: Work, helpers: Any, video: Video, begun: float) -> Outcome:
                 labels["identity"], about["person"] = number_of(f"folder {person}"), person
             picture = _small(item.frames[len(item.frames) // 2])
             try:
-                record = _record(item, labels, about)
+                record = write_clip(item.frames, item.audio, labels, about)
             except UserError as error:
                 remarks.append(reason(error))
                 drop(REFUSED, float(about.get("start", 0)), float(about.get("end", 0)), picture)
@@ -166,10 +166,6 @@ def _keep(work: Work, helpers: Any, video: Video, begun: float) -> Outcome:
     entry |= {"numbers": numbers.as_json(), "pictures": pictures}
     manifest.write(video.key, entry | ({"refused": remarks[:_PICTURES]} if remarks else {}))
     return Outcome(video, DONE, "", len(clips), frames, dict(dropped), seconds)
-
-
-def _record(clip: PreparedClip, labels: dict[str, Any], about: dict[str, str | int | float]) -> Record:
-    return write_clip(clip.frames, clip.audio, labels, about)
 
 
 def _candidates(work: Work, helpers: Any, video: Video) -> Iterator[Any]:
