@@ -18,7 +18,7 @@ import numpy as np
 from PIL import Image
 
 from vasa_jax.errors import UserError
-from vasa_jax.preparation.video import Dropped, PreparedClip
+from vasa_jax.preparation.results import Dropped, PreparedClip
 
 OPENED = "opened"
 

@@ -8,13 +8,12 @@ whoever did the work: each video is prepared alone, and packed in the order of t
 import dataclasses
 import os
 from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import closing
+from contextlib import AbstractContextManager, closing
 from pathlib import Path
 from typing import Any, Literal
 
 from vasa_jax.errors import UserError
 from vasa_jax.files import check_apart, make_folder
-from vasa_jax.preparation import video as one_video
 from vasa_jax.preparation.cluster import run_on_ray
 from vasa_jax.preparation.config import PreparationConfig
 from vasa_jax.preparation.manifest import FAILED, Manifest
@@ -71,8 +70,8 @@ def prepare(
     config: PreparationConfig,
     folder: Folder,
     effort: Effort,
-    candidates: Callable[..., Iterator[Any]] = one_video.prepare_video,
-    helpers: Callable[..., Any] = one_video.open_helpers,
+    candidates: Callable[..., Iterator[Any]] | None = None,
+    helpers: Callable[..., Any] | None = None,
 ) -> Iterator[str]:
     """Prepare all videos that are not finished, pack their clips, and write the report.
 
@@ -82,8 +81,8 @@ def prepare(
         config: what makes a clip.
         folder: how the folder is laid out.
         effort: who does the work.
-        candidates: what gives the clips of a video, as `video.prepare_video`.
-        helpers: what it needs, as `video.open_helpers`.
+        candidates, helpers: what gives the clips of a video, and what it needs; by default `video.prepare_video` and
+            `video.open_helpers`.
 
     Yields:
         Lines for the user.
@@ -111,7 +110,7 @@ def prepare(
             yield f"left aside {describe_skipped(found.skipped)}"
         if len(todo) < len(found.videos):
             yield f"{len(found.videos) - len(todo)} of {len(found.videos)} videos are finished already"
-        work = Work(os.path.abspath(root), config, folder.people, candidates, helpers)
+        work = Work(os.path.abspath(root), config, folder.people, candidates or _candidates, helpers or _helpers)
         try:
             if todo:
                 _run(found.videos, todo, work, effort)
@@ -145,6 +144,18 @@ def describe(root: Path, totals: Totals) -> str:
         f"{root}: {totals.videos} videos ({totals.failed} failed), {totals.clips} clips of {people}, "
         f"{totals.length}; look at {root / 'report.html'}"
     )
+
+
+def _candidates(path: Path, source: str, config: PreparationConfig, helpers: Any) -> Iterator[Any]:
+    from vasa_jax.preparation.video import prepare_video  # JAX, OpenCV and MediaPipe take seconds to start
+
+    return prepare_video(path, source, config, helpers)
+
+
+def _helpers(config: PreparationConfig) -> AbstractContextManager[Any]:
+    from vasa_jax.preparation.video import open_helpers
+
+    return open_helpers(config)
 
 
 def _run(videos: Sequence[Video], todo: Sequence[Video], work: Work, effort: Effort) -> None:

@@ -28,6 +28,7 @@ from vasa_jax.preparation.film import Film, Picture
 from vasa_jax.preparation.follow import Follower, Piece, Sighting, cut_square
 from vasa_jax.preparation.labels import Head, Looks, emotion_of, head_of, labels_of
 from vasa_jax.preparation.picture import encode_picture
+from vasa_jax.preparation.results import Dropped, PreparedClip
 from vasa_jax.preparation.sound import Detector, Voice, loudness, speech_share
 
 THUMB = 128
@@ -37,32 +38,6 @@ FLEETING = 5
 HEAD = (0.12, 0.35, 0.12, 0.08)
 """How far a head reaches beyond the landmarks of its face, left, above, right and below, in sizes of the face."""
 T = TypeVar("T")
-
-
-class PreparedClip(NamedTuple):
-    """A clip that is kept.
-
-    frames: a JPEG of each picture, 25 a second. audio: float32 at 16 kHz, n = 640 t, or None. labels: name to array,
-    as `data.records` wants them. about: where it comes from (`source`, `track`, `start` and `end` in seconds) and how
-    good it is, for the report.
-    """
-
-    frames: list[bytes]
-    audio: np.ndarray | None
-    labels: dict[str, Any]
-    about: dict[str, str | int | float]
-
-
-class Dropped(NamedTuple):
-    """A candidate that is not kept.
-
-    reason: a key of `config.REASONS`. start, end: seconds in the source. picture: a JPEG of at most 128 pixels.
-    """
-
-    reason: str
-    start: float
-    end: float
-    picture: bytes | None
 
 
 class Helpers:

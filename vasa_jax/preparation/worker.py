@@ -25,8 +25,8 @@ from vasa_jax.files import whole_file
 from vasa_jax.preparation.config import PreparationConfig
 from vasa_jax.preparation.manifest import DONE, FAILED, Manifest
 from vasa_jax.preparation.numbers import Numbers
+from vasa_jax.preparation.results import PreparedClip
 from vasa_jax.preparation.sources import Video
-from vasa_jax.preparation.video import PreparedClip
 
 REFUSED = "refused"
 """The reason of a clip that was kept and whose labels or sound a record refuses."""
