@@ -202,7 +202,7 @@ def test_labels_in_another_unit_are_refused_and_corrupt_to_the_reader(name, valu
         write_clip(smooth_frames(3), None, {name: value})
     record = write_clip(smooth_frames(3), None, {})
     head = msgpack.unpackb(record.head)
-    head["labels"][name] = value if name == "phonemes" else records._pack_array(value)
+    head["labels"][name] = value if name == "phonemes" else records.pack_array(value)
     with pytest.raises(CorruptRecordError, match=name):
         read_clip(record._replace(head=msgpack.packb(head)), [])
 

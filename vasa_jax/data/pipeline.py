@@ -23,7 +23,6 @@ import grain
 import numpy as np
 
 from vasa_jax.data.records import CorruptRecordError
-from vasa_jax.data.shards import Shards
 from vasa_jax.errors import UserError
 
 Sample = dict[str, Any]
@@ -50,7 +49,8 @@ class CorruptRecords:
             new = index not in self._met
             self._met.add(index)
             count = len(self._met)
-        place = self._source.where(index) if isinstance(self._source, Shards) else f"record {index}"
+        where = getattr(self._source, "where", "record {}".format)
+        place = where(index)
         if count > self._limit or count == len(self._source):
             raise CorruptRecordError(
                 f"{place}: {error} ({count} of {len(self._source)} records are corrupt, data.max_corrupt="

@@ -116,7 +116,7 @@ class StoredClip:
             self._features = None if shape is None else (_whole(shape[0]), _whole(shape[1]))
             self.has_portrait = bool(fields["portrait"])
             self.labels: dict[str, Any] = {
-                name: [tuple(phoneme) for phoneme in value] if name == "phonemes" else _unpack_array(value)
+                name: [tuple(phoneme) for phoneme in value] if name == "phonemes" else unpack_array(value)
                 for name, value in fields["labels"].items()
             }
             self.about: dict[str, str | int | float] = dict(fields["about"])
@@ -239,7 +239,7 @@ def write_clip(
         check_sound(audio, t)
     check_about(about)
     features = arrays.pop("features", None)
-    kept: dict[str, Any] = {name: _pack_array(value) for name, value in arrays.items()}
+    kept: dict[str, Any] = {name: pack_array(value) for name, value in arrays.items()}
     if "phonemes" in labels:
         kept["phonemes"] = [list(phoneme) for phoneme in labels["phonemes"]]
     head = {
@@ -353,7 +353,8 @@ def _whole(value: Any) -> int:
     return value
 
 
-def _pack_array(array: np.ndarray) -> dict[str, Any]:
+def pack_array(array: np.ndarray) -> dict[str, Any]:
+    """An array as a map, see the module."""
     array = np.asarray(array)
     return {
         "dtype": array.dtype.name,
@@ -362,6 +363,7 @@ def _pack_array(array: np.ndarray) -> dict[str, Any]:
     }
 
 
-def _unpack_array(packed: Mapping[str, Any]) -> np.ndarray:
+def unpack_array(packed: Mapping[str, Any]) -> np.ndarray:
+    """What `pack_array` packed; what it raises for other maps is in `_DAMAGE`."""
     dtype = np.dtype(packed["dtype"]).newbyteorder("<")
     return np.frombuffer(packed["data"], dtype).astype(packed["dtype"]).reshape(packed["shape"])

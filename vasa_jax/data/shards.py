@@ -28,7 +28,7 @@ OPEN = 128
 """Shards that are open at a time."""
 OPENERS = 16
 """Threads that read indices."""
-FIRST_OF_VERSION_1 = b"\x84\xa7version\x01"
+VERSION_1 = b"\x84\xa7version\x01"
 """How records of version 1 begin."""
 
 
@@ -78,7 +78,7 @@ def read_index(path: str) -> Index:
     last = reader.num_records() - 1
     try:
         found = reader.read([last])[0] if last >= 0 else b""
-        if found.startswith(FIRST_OF_VERSION_1) or not found:
+        if found.startswith(VERSION_1) or not found:
             folder = Path(path).parent
             folder = folder.parent if folder.name in SPLITS else folder
             raise UserError(
