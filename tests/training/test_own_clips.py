@@ -114,6 +114,15 @@ def test_unfit_clips_stop_before_anything_is_compiled(tmp_path, record, match):
         (["--process", "-2"], "must be 0 or more"),
         (["--data.threads", "0"], "data.threads=0 must be 1 or more"),
         (["--data.path", ""], "data.path is empty"),
+        (["--data.mix", "SMALL", "1"], "clip 0: frames of 16x16 pixels"),
+        (["--data.mix", "SMALL", "1", "nothing", "1"], "there is no folder of clips nothing"),
+        (["--data.mix", "SMALL", "1", "--data.path", "SMALL"], "are two answers"),
+        (["--data.mix", "SMALL", "0"], "the weight 0.0; it must be above 0"),
+        (["--data.mix", "SMALL", "1", "SMALL", "2"], "name each folder once"),
+        (["--data.mix", "s3://a/b", "1", "SMALL", "2"], "--data.path s3://a/b is a URL"),
+        (["--data.mix", "SMALL", "1", "--data.clips", "8"], "with --data.mix none are"),
+        (["--other-frames-per-sample", "-1"], "other_frames_per_sample=-1 must be 0 or more"),
+        (["--other-frames-per-sample", "4"], "must not exceed self.data.frames=3"),
         (["--data.size", "32"], "--data.size"),
         (["--steps", "many"], "--steps"),
     ],
@@ -137,6 +146,57 @@ def test_records_replace_the_clips_that_a_config_makes(tmp_path):
     assert experiment.data == Records(path="own", threads=3, validation_clips=STAGE_1.data.validation_clips)
     assert from_saved(to_saved(experiment), "run") == experiment
     assert door.parse([str(config), "--data.clips", "9"]).experiment.data == dataclasses.replace(STAGE_1.data, clips=9)
+    mixed = door.parse([str(config), "--data.mix", "own", "0.7", "their clips", "0.3"]).experiment
+    assert mixed.data.folders == (("own", 0.7), ("their clips", 0.3)) and mixed.data.threads == STAGE_1.data.threads
+    assert from_saved(to_saved(mixed), "run") == mixed
+
+
+def person(number, identity, frames=FRAMES):
+    record = video(number, frames=frames, labels=("gaze",))
+    clip = read_clip(record)
+    return write_clip(clip.frames, None, clip.labels | {"identity": np.int64(identity)})
+
+
+def test_folders_mix_by_weight_and_another_person_stands_beside_each_clip(tmp_path):
+    one = write(tmp_path / "one", [person(i, i) for i in range(3)], [person(8, 8), person(9, 9)])
+    two = write(tmp_path / "two", [person(i, i) for i in range(3, 5)], [person(10, 10)])
+    data = Records(mix=((str(one), 3.0), (str(two), 1.0)), threads=2, validation_clips=2)
+    task = make_task(dataclasses.replace(STAGE_1, data=data, other_frames_per_sample=3))
+    task.prepare(tmp_path / "run")
+    pictures = {i: read_clip(person(i, i)).frames for i in range(11)}
+
+    def who(frames):
+        (found,) = {i for i, own in pictures.items() if all((frame == own).all((1, 2, 3)).any() for frame in frames)}
+        return found
+
+    whole = task.dataset(tmp_path / "run", 4, 0, 0, 0, 1)
+    halves = [task.dataset(tmp_path / "run", 4, 0, 1, process, 2) for process in range(2)]
+    first, second = next(whole), next(whole)
+    parts = [next(half) for half in halves]
+    for batches in (whole, *halves):
+        batches.close()
+    assert_fits(first, task.batch_spec(4))
+    assert first["other_frames"].shape == (4, 3, 32, 32, 3) and first["other_gaze"].shape == (4, 3, 2)
+    for name, value in second.items():
+        np.testing.assert_array_equal(np.concatenate([part[name] for part in parts]), value)
+    people = [who(frames) for batch in (first, second) for frames in batch["frames"]]
+    others = [who(frames) for batch in (first, second) for frames in batch["other_frames"]]
+    assert all(a != b for a, b in zip(people, others, strict=True))
+    assert sum(person >= 3 for person in people) == 2  # a quarter of eight
+    held = task.held_out(tmp_path / "run")
+    assert [who(frames) for frames in held["frames"]] == [8, 10]  # of every folder
+    assert not {who(frames) for frames in held["other_frames"]} - {8, 9, 10}
+
+
+def test_one_person_alone_has_nobody_to_be_paired_with(tmp_path):
+    folder = write(tmp_path / "own", [person(0, 7), person(1, 7)], [person(2, 8), person(3, 9)])
+    task = make_task(dataclasses.replace(STAGE_1, data=Records(path=str(folder)), other_frames_per_sample=1))
+    with pytest.raises(ValueError, match=r"train/00.array_record, clip 0 has nobody to be paired with"):
+        task.prepare(tmp_path / "run")
+    short = write(tmp_path / "short", [person(0, 6, frames=2), person(1, 7)], [person(2, 8), person(3, 9)])
+    task = make_task(dataclasses.replace(STAGE_1, data=Records(path=str(short)), other_frames_per_sample=3))
+    with pytest.raises(ValueError, match=r"clip 0: a clip of 2 frames; a sample needs other_frames_per_sample=3"):
+        task.prepare(tmp_path / "run")
 
 
 def test_a_broken_first_record_is_skipped_and_many_stop_the_run(tmp_path):

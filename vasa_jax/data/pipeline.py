@@ -1,8 +1,8 @@
 """From shards to batches on the device: one global shuffle, and an order that is a pure function of (seed, step).
 
-Position i of the endless stream is record `shuffle(seed, epoch)[i mod n]`, read by `read(record, rng)` with a
-generator keyed by (seed, i); every sample carries its position as `index`, from which the step derives all its
-randomness (design section 2). Global step s takes the positions s b .. (s + 1) b - 1, and process p of P the p-th P-th
+Position i of the endless stream is a record, by `data.order`, read by `read(record, rng)` with a generator keyed by
+(seed, i); every sample carries its position as `index`, from which the step derives all its randomness (design section
+2). Global step s takes the positions s b .. (s + 1) b - 1, and process p of P the p-th P-th
 of them. So the only state of the data is the number of steps consumed: a run goes on exactly, with any number of
 processes and threads.
 
@@ -16,12 +16,13 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from typing import Any, TypeVar
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, NamedTuple, TypeVar
 
 import grain
 import numpy as np
 
+from vasa_jax.data.order import endless
 from vasa_jax.data.records import CorruptRecordError
 from vasa_jax.errors import UserError
 
@@ -29,6 +30,8 @@ Sample = dict[str, Any]
 """Name to array, without batch axis."""
 T = TypeVar("T")
 LOGGER = logging.getLogger(__name__)
+TRIES = 100
+"""Partners of one clip that may be corrupt before the run stops."""
 
 
 class CorruptRecords:
@@ -58,6 +61,17 @@ class CorruptRecords:
             ) from error
         if new:
             LOGGER.warning("skipped %s: %s (%d corrupt so far, at most %d)", place, error, count, self._limit)
+
+
+class Others(NamedTuple):
+    """What a sample has of another record.
+
+    draw: (index of the sample's own record, generator) to the index of another. read: as of `make_dataset`; its names
+    are others than those of the sample's own record.
+    """
+
+    draw: Callable[[int, np.random.Generator], int]
+    read: Callable[[Any, np.random.Generator], Sample]
 
 
 class Batches:
@@ -96,11 +110,14 @@ def make_dataset(
     threads: int = 2,
     prefetch: int = 4,
     max_corrupt: int = 10,
+    weights: Sequence[float] = (1.0,),
+    others: Others | None = None,
 ) -> Batches:
     """Endless batches of a source, in the order of the module's head.
 
     Args:
-        source: anything with a length and random access, such as `open_shards`.
+        source: anything with a length and random access, such as `open_shards`; with several weights, one with the
+            counts of its `parts`, such as `open_folders`.
         read: turns one element into a sample, with all its random choices from the given generator.
         batch_size: samples a step, over all processes.
         seed: decides the shuffle of every epoch and the generators.
@@ -110,6 +127,8 @@ def make_dataset(
         threads: reading threads (on two cores they beat processes).
         prefetch: batches read ahead on the host.
         max_corrupt: corrupt records that are skipped before the run stops.
+        weights: shares of the stream that the folders of the source get.
+        others: what a sample has of another record, if anything.
 
     Returns:
         An iterator of dictionaries with a leading axis batch_size / processes; `index` uint32 is the global position
@@ -122,23 +141,49 @@ def make_dataset(
         raise UserError(f"{batch_size=} does not divide over {processes} processes; make it a multiple of that")
     if not 0 <= process < processes:
         raise UserError(f"{process=} must lie between 0 and {processes - 1}, the number of processes less one")
-    order: Any = grain.MapDataset.range(len(source)).seed(seed).shuffle().repeat()
+    order = endless([len(source)] if len(weights) == 1 else source.parts, weights, seed)
     corrupt = CorruptRecords(source, max_corrupt)
 
     def sample(position: int, record: int) -> Sample:
         for following in itertools.count(position + 1):
             try:
-                read_one = read(source[record], np.random.default_rng((seed, position)))
-                return read_one | {"index": np.uint32(position % 2**32)}
+                one = read(source[record], np.random.default_rng((seed, position)))
+                break
             except CorruptRecordError as error:
                 corrupt.add(record, error)
                 record = order[following]
-        raise AssertionError  # the stream is endless
+        if others:
+            rng = np.random.default_rng(np.random.SeedSequence((seed, position), spawn_key=(1,)))
+            one |= read_other(source, record, others, rng, corrupt)
+        return one | {"index": np.uint32(position % 2**32)}
 
     local = order.map_with_index(sample).batch(batch_size // processes, drop_remainder=True)
     mine = local[first_step * processes + process :: processes]
     options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=prefetch)
     return Batches(mine.to_iter_dataset(options), corrupt)
+
+
+def read_other(source: Any, record: int, others: Others, rng: np.random.Generator, corrupt: CorruptRecords) -> Sample:
+    """What a sample has of another record, drawn again while it is corrupt.
+
+    Args:
+        source: as for `make_dataset`.
+        record: index of the sample's own record.
+        others: how another is drawn and read.
+        rng: decides which.
+        corrupt: counts those that are.
+
+    Raises:
+        CorruptRecordError: beyond the limit of `corrupt`.
+        UserError: where `TRIES` draws gave none that can be used.
+    """
+    for _ in range(TRIES):
+        other = others.draw(record, rng)
+        try:
+            return others.read(source[other], rng)
+        except CorruptRecordError as error:
+            corrupt.add(other, error)
+    raise UserError(f"{TRIES} partners of record {record} could not be used; mend the shards, or pair no clips")
 
 
 def readable(

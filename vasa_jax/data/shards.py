@@ -104,7 +104,10 @@ def read_index(path: str) -> Index:
 
 
 class Shards:
-    """The clips of some shards as one sequence, which knows where each of them stands."""
+    """The clips of some shards as one sequence, which knows where each of them stands.
+
+    parts: how many clips each folder of them has, in order.
+    """
 
     def __init__(self, paths: Sequence[str], count: int | None = None):
         """Read the indices of files, of whose clips the first `count` are meant, all by default; raises UserError
@@ -113,6 +116,7 @@ class Shards:
             self._indices = list(threads.map(read_index, paths))
         self._ends = list(itertools.accumulate(len(index.source) for index in self._indices))
         self._count = self._ends[-1] if count is None else min(count, self._ends[-1])
+        self.parts: tuple[int, ...] = (self._count,)
         self._start()
 
     def _start(self) -> None:
@@ -140,6 +144,17 @@ class Shards:
             return self._read(shard, first + 1 + number)
 
         return StoredClip(self._read(shard, first), part)
+
+    def counts(self, shards: Sequence[int]) -> tuple[int, ...]:
+        """How many clips runs of so many shards have, one run after the other."""
+        ends = [0, *(self._ends[number - 1] for number in itertools.accumulate(shards))]
+        return tuple(end - begin for begin, end in itertools.pairwise(ends))
+
+    def in_turn(self) -> list[int]:
+        """All indices: the first clip of each folder, the second of each, and so on."""
+        first = itertools.accumulate((0, *self.parts[:-1]))
+        turns = itertools.zip_longest(*(range(at, at + count) for at, count in zip(first, self.parts, strict=True)))
+        return [index for turn in turns for index in turn if index is not None]
 
     def where(self, index: int) -> str:
         """The shard's file and the clip's number in it, in words."""
@@ -189,6 +204,20 @@ def open_shards(folder: str | Path, count: int | None = None) -> Shards:
     """The clips of all shards of a folder as one sequence, or the first `count` of them; raises UserError where there
     are none, or where a file cannot be read."""
     shards = Shards(find_shards(folder), count)
-    if not len(shards):
-        raise UserError(f"the shards in {str(folder)!r} hold no clips; write some with vasa_jax.data.write_shard")
+    _check_clips(folder, len(shards))
     return shards
+
+
+def open_folders(folders: Sequence[str | Path]) -> Shards:
+    """The clips of some folders, one after the other; raises UserError as `open_shards` does."""
+    listed = [find_shards(folder) for folder in folders]
+    shards = Shards([path for paths in listed for path in paths])
+    shards.parts = shards.counts([len(paths) for paths in listed])
+    for folder, count in zip(folders, shards.parts, strict=True):
+        _check_clips(folder, count)
+    return shards
+
+
+def _check_clips(folder: str | Path, count: int) -> None:
+    if not count:
+        raise UserError(f"the shards in {str(folder)!r} hold no clips; write some with vasa_jax.data.write_shard")

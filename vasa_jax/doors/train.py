@@ -2,7 +2,8 @@
 
 CONFIG comes first: the name of a file of `configs/` (`demo_autoencoder`), which the package brings with it, or the path
 of any such file. Every field of the experiment that it returns can be overlaid by a flag (`--help` lists them).
-`--data.path FOLDER` trains on clips that are there, in place of those that the config makes. The same command goes on
+`--data.path FOLDER`, or `--data.mix FOLDER WEIGHT FOLDER WEIGHT`, trains on clips that are there, in place of those
+that the config makes. The same command goes on
 where an interrupted run stopped; `--resume` and `--init-from` start from another run or a release (see
 `vasa_jax.training.start`). `--distributed` joins a cluster.
 `--dry-run` builds everything abstractly and prints sizes.
@@ -36,12 +37,14 @@ def parse(arguments: list[str]) -> Any:
 
     default, given = load(arguments[0]), _flags(arguments[1:])
     _refuse_idle(default, given)
-    path = []
-    if _makes_clips(default) and "--data.path" in given:
-        default = _with_records(default)
+    path, named = [], given & {"--data.path", "--data.mix"}
+    if named and getattr(default, "data", None) is not None:
+        default = _with_records(default, named)
     elif _makes_clips(default):  # for --help alone
+        help_path, help_mix = "folder of clips; then none are made", "several of them, and the weight of each"
         path = [
-            ("path", Annotated[str, tyro.conf.arg(name="data.path", help="folder of clips; then none are made")], "")
+            ("path", Annotated[str, tyro.conf.arg(name="data.path", help=help_path)], ""),
+            ("mix", Annotated[tuple[tuple[str, float], ...], tyro.conf.arg(name="data.mix", help=help_mix)], ()),
         ]
     run = dataclasses.make_dataclass(
         "Run",
@@ -74,12 +77,13 @@ def _makes_clips(experiment: Any) -> bool:
     return isinstance(getattr(experiment, "data", None), World)
 
 
-def _with_records(experiment: Any) -> Any:
-    """The experiment on records whose path is to be named, read as its clips would be."""
+def _with_records(experiment: Any, named: set[str]) -> Any:
+    """The experiment on records whose folders the flags in `named` are going to name, read as its clips would be."""
     from vasa_jax.training.config import Reading, Records
 
     reading = {field.name: getattr(experiment.data, field.name) for field in dataclasses.fields(Reading)}
-    return dataclasses.replace(experiment, data=Records(path="FOLDER", **reading))
+    data = Records(path="FOLDER", **reading) if "--data.path" in named else Records(mix=(("FOLDER", 1.0),), **reading)
+    return dataclasses.replace(experiment, data=data)
 
 
 def _flags(arguments: list[str]) -> set[str]:
@@ -93,13 +97,14 @@ def _refuse_idle(experiment: Any, given: set[str]) -> None:
 
     if "--model.dtype" in given:
         raise UserError("--model.dtype is not for training; choose the dtype of computation with --dtype")
-    if "--data.path" not in given or not _makes_clips(experiment):
+    named = "--data.path" if "--data.path" in given else "--data.mix"
+    if named not in given or not _makes_clips(experiment):
         return
     read = {field.name for field in dataclasses.fields(Reading)}
     for field in dataclasses.fields(experiment.data):
         flag = f"--data.{field.name.replace('_', '-')}"
         if field.name not in read and flag in given:
-            raise UserError(f"{flag} says which clips are made, and with --data.path none are: leave one of them out")
+            raise UserError(f"{flag} says which clips are made, and with {named} none are: leave one of them out")
 
 
 def work(arguments: list[str]) -> Iterator[str]:
@@ -151,7 +156,7 @@ def check_places(run: Any) -> None:
         ("--resume", run.start.resume),
         ("--init-from", run.start.init_from),
         ("--autoencoder", getattr(run.experiment, "autoencoder", "")),
-        ("--data.path", getattr(run.experiment.data, "path", "")),
+        *(("--data.path", folder) for folder, _ in getattr(run.experiment.data, "folders", ())),
         ("--data.make-in", getattr(run.experiment.data, "make_in", "")),
     ):
         check_local(name, path)

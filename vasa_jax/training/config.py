@@ -77,12 +77,26 @@ class Reading:
 class Records(Reading):
     """Clips that are there: shards of records in `train/` and `validation/`, see docs/data.md. Nothing is made."""
 
-    path: str  # the folder that holds both
+    path: str = ""  # the folder that holds both
+    mix: tuple[tuple[str, float], ...] = ()  # or several such folders, and the weight of each in training
 
     def __post_init__(self):
         super().__post_init__()
-        if not self.path:
+        if not self.path and not self.mix:
             raise UserError("data.path is empty: name the folder that holds train/ and validation/")
+        if self.path and self.mix:
+            raise UserError(f"data.path={self.path!r} and data.mix={self.mix} are two answers; name folders in one")
+        names = [name for name, _ in self.mix]
+        for name, weight in self.mix:
+            if not name or names.count(name) > 1:
+                raise UserError(f"data.mix names {names}; name each folder once, and none with an empty name")
+            if not 0.0 < weight < float("inf"):
+                raise UserError(f"data.mix gives {name!r} the weight {weight}; it must be above 0")
+
+    @property
+    def folders(self) -> tuple[tuple[str, float], ...]:
+        """All folders, and their weights."""
+        return self.mix or ((self.path, 1.0),)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -198,14 +212,21 @@ class AutoencoderExperiment(Experiment):
     objective: ObjectiveConfig = ObjectiveConfig()
     data: PortraitWorld | Records = PortraitWorld()
     frames_per_sample: int = 3  # frames drawn from a clip for one sample: a source and its drivers
+    other_frames_per_sample: int = 0  # frames of another person's clip that stand beside them; 0 reads none
 
     def __post_init__(self):
         super().__post_init__()
         _check_dtype(self.model)
         if self.frames_per_sample < 2:
             raise UserError(f"{self.frames_per_sample=} must be 2 or more: a source and its drivers")
-        if isinstance(self.data, PortraitWorld) and self.frames_per_sample > self.data.frames:
-            raise UserError(f"{self.frames_per_sample=} must not exceed {self.data.frames=}")
+        if self.other_frames_per_sample < 0:
+            raise UserError(f"{self.other_frames_per_sample=} must be 0 or more")
+        if isinstance(self.data, PortraitWorld) and self.data.frames < max(
+            self.frames_per_sample, self.other_frames_per_sample
+        ):
+            raise UserError(
+                f"{self.frames_per_sample=} and {self.other_frames_per_sample=} must not exceed {self.data.frames=}"
+            )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

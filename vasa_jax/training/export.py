@@ -22,7 +22,7 @@ from vasa_jax.liveportrait.motion_code import DYNAMICS_DIM
 from vasa_jax.training.bundles import read_bundle
 from vasa_jax.training.config import MotionExperiment, from_saved, to_saved
 from vasa_jax.training.state import count, digest
-from vasa_jax.training.world_data import check_stamp, data_folder
+from vasa_jax.training.world_data import check_stamp, data_folders
 
 
 def export(
@@ -91,7 +91,8 @@ def _face(face: str | Path, workdirs: Sequence[str | Path], config: dict[str, An
     _, saved, _ = read_bundle(workdirs[0])
     data = from_saved(saved, workdirs[0])
     assert isinstance(data, MotionExperiment)
-    check_stamp(data_folder(data.data, workdirs[0]), digest(release.tensors["motion_extractor"]))
+    for folder in data_folders(data.data, workdirs[0]):
+        check_stamp(folder, digest(release.tensors["motion_extractor"]))
     return release
 
 

@@ -70,4 +70,4 @@ def _stored_clips(data: World | Records, workdir: str | Path, size: int | None =
     def read(record: StoredClip) -> Clip:
         return read_clip(record, range(min(record.count, LONGEST)), size)
 
-    return (clip for _, clip in itertools.islice(readable(source, read, data.max_corrupt), COUNT))
+    return (clip for _, clip in itertools.islice(readable(source, read, data.max_corrupt, source.in_turn()), COUNT))

@@ -20,9 +20,10 @@ import numpy as np
 from vasa_jax.arrays import SAMPLES_PER_FRAME
 from vasa_jax.autoencoder import cost as autoencoder_cost
 from vasa_jax.autoencoder import objective as autoencoder_objective
-from vasa_jax.data.pipeline import Batches, Sample, make_dataset, readable
+from vasa_jax.data.order import Partners
+from vasa_jax.data.pipeline import Batches, CorruptRecords, Others, Sample, make_dataset, read_other, readable
 from vasa_jax.data.records import Clip, CorruptRecordError, StoredClip
-from vasa_jax.data.shards import SPLITS
+from vasa_jax.data.shards import SPLITS, Shards
 from vasa_jax.errors import UserError
 from vasa_jax.files import write_text
 from vasa_jax.inference.offline import Model
@@ -75,27 +76,39 @@ def compute_dtype(experiment: Experiment) -> str:
 
 
 def _autoencoder_task(experiment: AutoencoderExperiment) -> Task:
-    data, frames = experiment.data, experiment.frames_per_sample
+    data, frames, others = experiment.data, experiment.frames_per_sample, experiment.other_frames_per_sample
     model = dataclasses.replace(experiment.model, dtype=compute_dtype(experiment))
+    size = model.image_size
 
     def sample(record: StoredClip, rng: np.random.Generator | None) -> Sample:
-        return portrait_sample(record, frames, model.image_size, rng)
+        return portrait_sample(record, frames, size, rng)
+
+    def other_sample(record: StoredClip, rng: np.random.Generator | None) -> Sample:
+        sample = portrait_sample(record, others, size, rng, "other_frames_per_sample")
+        return {f"other_{name}": value for name, value in sample.items()}
+
+    def pairing(source: Shards, read: Callable[..., Sample] = other_sample) -> Others | None:
+        return Others(Partners(source, world_data.weights(data)).draw, read) if others else None
 
     def prepare(workdir: Path) -> None:
-        make = functools.partial(world_data.make_portraits, size=model.image_size)
-        world_data.prepare(data, workdir, model.image_size, make)
+        make = functools.partial(world_data.make_portraits, size=size)
+        world_data.prepare(data, workdir, size, make)
         _check_first(data, workdir, sample)
+        if others:
+            _check_first(data, workdir, other_sample)
+            for split in SPLITS:
+                pairing(world_data.open_split(data, workdir, split))
 
     def batch_spec(batch_size: int) -> dict[str, jax.ShapeDtypeStruct]:
-        shape = (batch_size, frames)
-        size = model.image_size
-        return {
-            "frames": jax.ShapeDtypeStruct((*shape, size, size, 3), jnp.uint8),
-            "index": jax.ShapeDtypeStruct((batch_size,), jnp.uint32),
-        } | {name: jax.ShapeDtypeStruct((*shape, *rest), jnp.float32) for name, rest in PORTRAIT_LABELS.items()}
+        spec = {"index": jax.ShapeDtypeStruct((batch_size,), jnp.uint32)} | portrait_spec(batch_size, frames, size)
+        other = portrait_spec(batch_size, others, size) if others else {}
+        return spec | {f"other_{name}": shape for name, shape in other.items()}
 
     def held_out(workdir: Path) -> dict[str, Any]:
-        return _stack(_held_out(data, workdir, lambda record: sample(record, None)))
+        def pair(source: Shards) -> Others | None:
+            return pairing(source, lambda record, rng: other_sample(record, None))
+
+        return _stack(_held_out(data, workdir, lambda record: sample(record, None), pair))
 
     loss = functools.partial(autoencoder_objective.loss, model, experiment.objective)
     pictures = jax.jit(functools.partial(autoencoder_objective.pictures, model))
@@ -110,26 +123,36 @@ def _autoencoder_task(experiment: AutoencoderExperiment) -> Task:
         batch_spec=batch_spec,
         prepare=prepare,
         measure=lambda workdir, kept: ({}, {}),
-        dataset=functools.partial(_dataset, data, sample),
+        dataset=functools.partial(_dataset, data, sample, pairing),
         held_out=held_out,
         evaluate=evaluate,
         pictures=lambda params, constants, batch: pictures(params, _on_device(_shown(batch))),
         videos=lambda params, constants, workdir: samples.reconstructions(
-            data, workdir, model.image_size, transfer.network_face(model, params["autoencoder"])
+            data, workdir, size, transfer.network_face(model, params["autoencoder"])
         ),
         blocks=lambda params: dict(params["autoencoder"]),
         macs=lambda: autoencoder_cost.count_macs(model),
     )
 
 
-def portrait_sample(record: StoredClip, frames: int, size: int, rng: np.random.Generator | None) -> Sample:
+def portrait_spec(batch_size: int, frames: int, size: int) -> dict[str, jax.ShapeDtypeStruct]:
+    """Shapes of a batch of what `portrait_sample` gives."""
+    shape = (batch_size, frames)
+    return {"frames": jax.ShapeDtypeStruct((*shape, size, size, 3), jnp.uint8)} | {
+        name: jax.ShapeDtypeStruct((*shape, *rest), jnp.float32) for name, rest in PORTRAIT_LABELS.items()
+    }
+
+
+def portrait_sample(
+    record: StoredClip, frames: int, size: int, rng: np.random.Generator | None, asked: str = "frames_per_sample"
+) -> Sample:
     """Frames of a stage 1 record and their labels: some at random, or, without a generator, spread over the clip.
 
     Raises CorruptRecordError for a record with fewer frames, or of a size that is no multiple of `size`.
     """
     count = record.count
     if count < frames:
-        raise CorruptRecordError(f"a clip of {count} frames; a sample needs frames_per_sample={frames}")
+        raise CorruptRecordError(f"a clip of {count} frames; a sample needs {asked}={frames}")
     spread = np.linspace(0, count - 1, frames).astype(int)
     chosen = spread if rng is None else rng.choice(count, frames, replace=False)
     labels = {
@@ -189,7 +212,7 @@ def _motion_task(experiment: MotionExperiment) -> Task:
         return motion_sample(clip, first, model.context, model.window)
 
     def held_out(workdir: Path) -> dict[str, Any]:
-        return _stack(_held_out(data, workdir, lambda record: sample(record, None)))
+        return _stack(_held_out(data, workdir, lambda record: sample(record, None), lambda source: None))
 
     loss = functools.partial(motion_objective.loss, model)
     z = model.dynamics_dim
@@ -223,7 +246,7 @@ def _motion_task(experiment: MotionExperiment) -> Task:
         batch_spec=lambda size: spec(size) | {"index": jax.ShapeDtypeStruct((size,), jnp.uint32)},
         prepare=prepare,
         measure=measure,
-        dataset=functools.partial(_dataset, data, sample),
+        dataset=functools.partial(_dataset, data, sample, lambda source: None),
         held_out=held_out,
         evaluate=evaluate,
         pictures=lambda params, constants, batch: {
@@ -282,6 +305,7 @@ def _count_branch(model: Any) -> int:
 def _dataset(
     data: World | Records,
     sample: Callable[[StoredClip, np.random.Generator], Sample],
+    pair: Callable[[Shards], Others | None],
     workdir: Path,
     batch_size: int,
     seed: int,
@@ -289,31 +313,47 @@ def _dataset(
     process: int,
     processes: int,
 ) -> Batches:
-    """Training batches of a run, see `make_dataset`."""
+    """Training batches of a run, see `make_dataset`; `pair` says what a sample has of another clip."""
     source = world_data.open_split(data, workdir, "train")
     order = (batch_size, seed, first_step, process, processes)
-    return make_dataset(source, sample, *order, data.threads, data.prefetch, data.max_corrupt)
+    reading = (data.threads, data.prefetch, data.max_corrupt)
+    return make_dataset(source, sample, *order, *reading, world_data.weights(data), pair(source))
 
 
-def _held_out(data: World | Records, workdir: Path, sample: Callable[[StoredClip], Sample]) -> list[Sample]:
-    """Samples of the first readable validation clips, at most `data.validation_clips`."""
+def _held_out(
+    data: World | Records,
+    workdir: Path,
+    sample: Callable[[StoredClip], Sample],
+    pair: Callable[[Shards], Others | None],
+) -> list[Sample]:
+    """Samples of the first readable validation clips of all folders in turn, at most `data.validation_clips`."""
     source = world_data.open_split(data, workdir, "validation")
-    return [value for _, value in itertools.islice(readable(source, sample, data.max_corrupt), data.validation_clips)]
+    others, corrupt = pair(source), CorruptRecords(source, data.max_corrupt)
+    found = []
+    for index, value in readable(source, sample, data.max_corrupt, source.in_turn()):
+        other = read_other(source, index, others, np.random.default_rng(index), corrupt) if others else {}
+        found.append(value | other)
+        if len(found) == data.validation_clips:
+            break
+    return found
 
 
 def _check_first(data: World | Records, workdir: Path, sample: Callable[[StoredClip, Any], Sample]) -> None:
-    """Make a sample of the first readable record of each split, before anything is compiled.
+    """Make a sample of the first readable clip of each folder and split, before anything is compiled.
 
     Raises:
-        UserError: naming the shard and record, and what is wrong with it.
+        UserError: naming the shard and clip, and what is wrong with it.
     """
     for split in SPLITS:
         source = world_data.open_split(data, workdir, split)
-        index, _ = next(readable(source, lambda record: record, data.max_corrupt))
-        try:
-            sample(source[index], None)
-        except CorruptRecordError as error:
-            raise UserError(f"{source.where(index)}: {error}") from error
+        ends = itertools.accumulate(source.parts)
+        for end, count in zip(ends, source.parts, strict=True):
+            chosen = range(end - count, end)
+            index, _ = next(readable(source, lambda record: record, data.max_corrupt, chosen))
+            try:
+                sample(source[index], None)
+            except CorruptRecordError as error:
+                raise UserError(f"{source.where(index)}: {error}") from error
 
 
 def _shown(batch: dict[str, Any]) -> dict[str, Any]:

@@ -25,7 +25,7 @@ from vasa_jax import config as configs
 from vasa_jax.arrays import FPS, Motion
 from vasa_jax.data.pipeline import readable
 from vasa_jax.data.records import Clip, CorruptRecordError, Record, StoredClip, read_clip, write_clip, write_shard
-from vasa_jax.data.shards import SPLITS, Shards, open_shards
+from vasa_jax.data.shards import SPLITS, Shards, open_folders, open_shards
 from vasa_jax.errors import UserError, refusals
 from vasa_jax.files import PREFIX, check_folder, read_json, remove_unfinished, write_text
 from vasa_jax.synthetic.clip import make_clip
@@ -51,18 +51,23 @@ Make = Callable[[W, list[int]], Iterator[Record]]
 """A world and seeds to records, one a seed."""
 
 
-def data_folder(data: World | Records, workdir: str | Path) -> Path:
-    """Where the clips of a run live: the records' folder, or where the world's are made: WORKDIR/data by default."""
+def data_folders(data: World | Records, workdir: str | Path) -> list[Path]:
+    """Where the clips of a run live: the records' folders, or where the world's are made: WORKDIR/data by default."""
     if isinstance(data, Records):
-        return Path(data.path)
-    return Path(data.make_in) if data.make_in else Path(workdir) / "data"
+        return [Path(path) for path, _ in data.folders]
+    return [Path(data.make_in) if data.make_in else Path(workdir) / "data"]
 
 
 def open_split(data: World | Records, workdir: str | Path, split: str) -> Shards:
     """The clips of a split that a run trains on or is judged by: all records, or as many of the world as it asked
     for."""
-    folder = data_folder(data, workdir) / split
-    return open_shards(folder) if isinstance(data, Records) else open_shards(folder, _counts(data)[split])
+    folders = [folder / split for folder in data_folders(data, workdir)]
+    return open_folders(folders) if isinstance(data, Records) else open_shards(folders[0], _counts(data)[split])
+
+
+def weights(data: World | Records) -> tuple[float, ...]:
+    """Shares of the training stream that the folders of `open_split` get."""
+    return tuple(weight for _, weight in data.folders) if isinstance(data, Records) else (1.0,)
 
 
 def prepare(data: W | Records, workdir: str | Path, size: int, make: Make[W], source: str = "") -> None:
@@ -79,12 +84,12 @@ def prepare(data: W | Records, workdir: str | Path, size: int, make: Make[W], so
         UserError: where records are named that are not there, or clips were encoded by another stage 1, or the folder
             to make clips in holds something else.
     """
-    folder = data_folder(data, workdir)
-    if isinstance(data, Records):
-        check_records(folder)
-        check_stamp(folder, source)
-    else:
-        _make(data, folder, size, make, source)
+    for folder in data_folders(data, workdir):
+        if isinstance(data, Records):
+            check_records(folder)
+            check_stamp(folder, source)
+        else:
+            _make(data, folder, size, make, source)
 
 
 def check_records(folder: Path) -> None:
