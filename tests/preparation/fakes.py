@@ -92,7 +92,13 @@ def clip(random, source, track, count):
         "emotion": np.eye(8, dtype=np.float32)[track % 8],
         "identity": np.int64(zlib.crc32(f"{source} {track}".encode())),
     }
-    about = {"source": source, "track": track, "start": 2.0 * track, "end": 2.0 * track + count / 25, "speech": 0.8}
+    about = {
+        "source": source,
+        "track": track,
+        "start": 2.0 * track,
+        "end": 2.0 * track + count / 25,
+        "speech": np.float64(0.8),
+    }
     return PreparedClip([picture(random) for _ in range(count)], np.zeros(640 * count, np.float32), labels, about)
 
 

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 from vasa_jax.errors import UserError, reason
 from vasa_jax.preparation.sources import Video
-from vasa_jax.preparation.worker import BROKEN, Outcome, Work, note_failure, opened
+from vasa_jax.preparation.worker import BROKEN, RUNNING, Outcome, Work, note_failure, opened
 
 TRIES = 2
 """How often a video is tried that workers die of."""
@@ -64,7 +64,8 @@ def run_here(videos: Sequence[Video], work: Work, workers: int) -> Generator[Out
         workers: processes.
 
     Yields:
-        What became of each, in the order in which they end. Leaving the loop early ends the workers.
+        What became of each, in the order in which they end, and before that how far it is. Leaving the loop early ends
+        the workers.
 
     Raises:
         UserError: workers cannot start, or the machine is in the way of one.
@@ -89,8 +90,9 @@ def run_here(videos: Sequence[Video], work: Work, workers: int) -> Generator[Out
                 if isinstance(message, Outcome):
                     if message.state == BROKEN:
                         raise UserError(message.error)
-                    del busy[pid]
-                    idle.add(pid)
+                    if message.state != RUNNING:
+                        del busy[pid]
+                        idle.add(pid)
                     yield message
                 elif message == _READY:
                     idle.add(pid)
@@ -186,7 +188,7 @@ def _serve(connection: Any, work: Work) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the driver, which ends its workers
     threading.Thread(target=_end_with_driver, daemon=True).start()
     try:
-        with opened(work) as prepare:
+        with opened(work, connection.send) as prepare:
             connection.send(_READY)
             while True:
                 connection.send(prepare(connection.recv()))

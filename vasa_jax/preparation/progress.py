@@ -11,7 +11,7 @@ from types import TracebackType
 from tqdm import tqdm
 
 from vasa_jax.preparation.manifest import FAILED
-from vasa_jax.preparation.worker import Outcome
+from vasa_jax.preparation.worker import RUNNING, Outcome
 
 _REASONS_SHOWN = 4
 
@@ -24,9 +24,14 @@ class Tally:
         self.videos, self.done = videos, done
         self.failed = self.clips = self.frames = 0
         self.dropped: Counter[str] = Counter()
+        self._under_way: dict[str, Outcome] = {}
 
     def add(self, outcome: Outcome) -> None:
-        """Count an outcome."""
+        """Count an outcome; that of a video under way stands until the next one of the same video."""
+        self._under_way.pop(outcome.video.key, None)
+        if outcome.state == RUNNING:
+            self._under_way[outcome.video.key] = outcome
+            return
         self.done += 1
         self.failed += outcome.state == FAILED
         self.clips += outcome.clips
@@ -35,17 +40,20 @@ class Tally:
 
     def line(self, seconds: float) -> str:
         """The counts in words; `seconds` is how long this run has worked."""
+        now = self._under_way.values()
+        clips, frames = (self.clips + sum(one.clips for one in now), self.frames + sum(one.frames for one in now))
+        dropped = sum((Counter(one.dropped) for one in now), self.dropped)
         words = [f"{self.done}/{self.videos} videos"]
         if self.failed:
             words.append(f"{self.failed} failed")
-        words.append(f"{self.clips} clips")
-        if self.dropped:
-            common = self.dropped.most_common()
+        words.append(f"{clips} clips")
+        if dropped:
+            common = dropped.most_common()
             shown = [f"{why} {count}" for why, count in common[:_REASONS_SHOWN]]
             if rest := sum(count for _, count in common[_REASONS_SHOWN:]):
                 shown.append(f"other {rest}")
             words.append(f"dropped {', '.join(shown)}")
-        words.append(f"{self.frames / max(seconds, 1e-9):.0f} frames/s kept")
+        words.append(f"{frames / max(seconds, 1e-9):.0f} frames/s kept")
         return "; ".join(words)
 
 
@@ -81,7 +89,7 @@ class Progress:
         if outcome.state == FAILED:
             tqdm.write(f"failed: {outcome.video.source}: {outcome.error}", file=sys.stderr)
         self._show()
-        self._bar.update(outcome.video.size)
+        self._bar.update(0 if outcome.state == RUNNING else outcome.video.size)
 
     def _show(self) -> None:
         self._bar.set_description_str(self.tally.line(time.perf_counter() - self._begun), refresh=False)

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import msgpack
+import numpy as np
 from PIL import Image
 
 from vasa_jax.data import write_clip
@@ -30,20 +31,22 @@ from vasa_jax.preparation.sources import Video
 
 REFUSED = "refused"
 """The reason of a clip that was kept and whose labels or sound a record refuses."""
-BROKEN = "broken"
-"""Beside `DONE` and `FAILED`: the machine is in the way, and the video is still to do."""
+BROKEN, RUNNING = "broken", "running"
+"""Beside `DONE` and `FAILED`: the machine is in the way, and the video is still to do; it is under way."""
 PEOPLE = ("track", "folder")
 """What a person is: a face in one video, or the first folder of its name, in all videos there."""
 _PICTURES = 3
 """Pictures of a video's kept clips that the report may show; of dropped ones it is one a reason."""
 _PICTURE_SIDE = 128
+_TOLD_EVERY = 1.0
+"""Seconds at least between two words about a video under way."""
 
 
 class Outcome(NamedTuple):
-    """What became of a video.
+    """What became of a video, or what has so far.
 
-    video: it. state: `DONE`, `FAILED` or `BROKEN`. error: why not, in one line. clips: kept. frames: of these clips.
-    dropped: reason to number of candidates. seconds: of work.
+    video: it. state: `DONE`, `FAILED`, `BROKEN` or `RUNNING`. error: why not, in one line. clips: kept. frames: of
+    these clips. dropped: reason to number of candidates. seconds: of work.
     """
 
     video: Video
@@ -74,11 +77,26 @@ class _UnusableError(Exception):
     """Wraps what a video raised, to tell it from what writing raises."""
 
 
+def _nobody(outcome: Outcome) -> None:
+    """Hear nothing."""
+
+
 @contextmanager
-def opened(work: Work) -> Iterator[Callable[[Video], Outcome]]:
-    """Open the helpers and give the function that prepares a video, which raises nothing; UserError as they do."""
+def opened(work: Work, tell: Callable[[Outcome], None] = _nobody) -> Iterator[Callable[[Video], Outcome]]:
+    """Open what a worker needs.
+
+    Args:
+        work: what to do.
+        tell: hears now and then how far a video is.
+
+    Yields:
+        The function that prepares a video; it raises nothing.
+
+    Raises:
+        UserError: as `work.helpers`.
+    """
     with work.helpers(work.config) as helpers:
-        yield lambda video: _prepare(work, helpers, video)
+        yield lambda video: _prepare(work, helpers, video, tell)
 
 
 def note_failure(work: Work, video: Video, error: str, trace: str = "", seconds: float = 0.0) -> Outcome:
@@ -88,12 +106,12 @@ def note_failure(work: Work, video: Video, error: str, trace: str = "", seconds:
     return Outcome(video, FAILED, error, seconds=seconds)
 
 
-def _prepare(work: Work, helpers: Any, video: Video) -> Outcome:
+def _prepare(work: Work, helpers: Any, video: Video, tell: Callable[[Outcome], None]) -> Outcome:
     begun = time.perf_counter()
     try:
         _check_seen(work, video)
         try:
-            return _keep(work, helpers, video, begun)
+            return _keep(work, helpers, video, tell)
         except _UnusableError as wrapper:
             error = wrapper.__cause__
             assert error is not None
@@ -118,8 +136,9 @@ def _node() -> str:
     return f"the machine {os.uname().nodename}"
 
 
-def _keep(work: Work, helpers: Any, video: Video, begun: float) -> Outcome:
+def _keep(work: Work, helpers: Any, video: Video, tell: Callable[[Outcome], None]) -> Outcome:
     """Write the part of a video's clips, if it has any, and its entry."""
+    begun = told = time.perf_counter()
     manifest = Manifest(work.records)
     part = manifest.part(video.key)
     numbers, dropped, unused = Numbers(), Counter[str](), defaultdict[str, float](float)
@@ -137,10 +156,16 @@ def _keep(work: Work, helpers: Any, video: Video, begun: float) -> Outcome:
 
     with whole_file(part) as hidden, hidden.open("wb") as file:
         for item in _candidates(work, helpers, video):
+            if (now := time.perf_counter()) > told + _TOLD_EVERY:
+                told, frames = now, sum(clip["frames"] for clip in clips)
+                tell(Outcome(video, RUNNING, "", len(clips), frames, dict(dropped), now - begun))
             if not isinstance(item, PreparedClip):
                 drop(item.reason, item.start, item.end, item.picture)
                 continue
-            labels, about = dict(item.labels), dict(item.about)
+            labels = dict(item.labels)
+            about = {
+                name: value.item() if isinstance(value, np.generic) else value for name, value in item.about.items()
+            }
             if work.people == "folder" and (person := folder_of(video.source)):
                 labels["identity"], about["person"] = number_of(f"folder {person}"), person
             picture = _small(item.frames[len(item.frames) // 2])
