@@ -128,7 +128,7 @@ def measure_wait(config: str, steps: int, depth: int, workdir: Path) -> tuple[fl
         before = time.perf_counter()
         batch = next(batches)
         waited += time.perf_counter() - before
-        state, metrics = program.step(state, batch, key)
+        state, metrics = program.step(state, batch, key, {})
         queued = [*queued[-AHEAD:], metrics]
         jax.block_until_ready(queued[0])
     jax.block_until_ready(state)

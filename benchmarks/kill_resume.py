@@ -24,9 +24,9 @@ from typing import Any, NamedTuple
 import orbax.checkpoint as ocp
 
 from benchmarks import timing
+from vasa_jax.checkpoint import digest
 from vasa_jax.doors import train
 from vasa_jax.training.bundles import read_bundle
-from vasa_jax.training.state import digest
 
 ROOT = Path(__file__).resolve().parents[1]
 SMALL = (

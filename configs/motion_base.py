@@ -8,6 +8,7 @@ The paper trains for about three days on four RTX A6000 and reports, on its own 
 have not been run.
 """
 
+from vasa_jax.audio.front_end import AudioEncoderConfig
 from vasa_jax.motion.config import MotionConfig
 from vasa_jax.training.config import MotionExperiment, OptimiserConfig, PerformanceWorld
 
@@ -15,7 +16,7 @@ from vasa_jax.training.config import MotionExperiment, OptimiserConfig, Performa
 def get_config() -> MotionExperiment:
     """The experiment."""
     return MotionExperiment(
-        model=MotionConfig(),
+        model=MotionConfig(audio=AudioEncoderConfig(weights="facebook/wav2vec2-base-960h")),
         data=PerformanceWorld(clips=20_000, seconds=8.0),
         optimiser=OptimiserConfig(learning_rate=1e-4, final_learning_rate=1e-6, warmup=2000),
         steps=500_000,

@@ -31,12 +31,12 @@ LEVEL = {
     "liveportrait": 3,
     "joyvasa": 3,
     "inference": 4,
-    "training": 5,
     "convert": 5,
-    "metrics": 6,
-    "preparation": 6,
-    "serve": 7,
-    "doors": 8,
+    "training": 6,
+    "preparation": 7,
+    "metrics": 7,
+    "serve": 8,
+    "doors": 9,
 }
 GROUND = {("command", "errors"), ("config", "errors"), ("files", "errors")}
 """Below all rooms lie a few files, of which `errors` is the lowest."""

@@ -6,6 +6,7 @@ tensor, so that loading traces no network. Nothing in it is executed. It is the 
 package. What a run resumes from is another format, see `vasa_jax.training.bundles`.
 """
 
+import hashlib
 import json
 import os
 from collections.abc import Mapping
@@ -69,6 +70,16 @@ def unflatten(leaves: Mapping[str, Any]) -> dict[str, Any]:
             node = node.setdefault(parent, {})
         node[last] = leaf
     return tree
+
+
+def digest(tree: Any) -> str:
+    """SHA-256 over the names, types, shapes and bytes of all leaves, in hexadecimal: equal exactly if the trees are."""
+    total = hashlib.sha256()
+    for name, leaf in sorted(flatten(jax.device_get(tree)).items()):
+        leaf = np.asarray(leaf)
+        total.update(f"{name} {leaf.dtype.name} {leaf.shape}\n".encode())
+        total.update(np.ascontiguousarray(leaf).tobytes())
+    return total.hexdigest()
 
 
 def write_tensors(path: Path, tensors: Mapping[str, np.ndarray]) -> None:

@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from vasa_jax.audio.log_mel import LEAD, hear, power_spectrum, slice_samples
 from vasa_jax.audio.loudness import TARGET, level, track, unheard
-from vasa_jax.motion.audio_features import LEAD, hear, power_spectrum, slice_samples
 
 TRACK = jax.jit(track)
 RANDOM = np.random.default_rng(0)

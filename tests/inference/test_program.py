@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 
 from tests.inference.tiny import MOTION
+from vasa_jax.audio.log_mel import slice_samples
 from vasa_jax.errors import UserError
 from vasa_jax.faces.box import Box
 from vasa_jax.inference.controls import make_controls
 from vasa_jax.inference.pair import Options
 from vasa_jax.inference.program import KEPT, Program
 from vasa_jax.inference.session import session_start
-from vasa_jax.motion.audio_features import slice_samples
 
 
 class Scale:

@@ -1,17 +1,23 @@
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from tests.audio.tiny import WAV2VEC2, compiled, speech_params
 from tests.inference.tiny import MOTION
+from vasa_jax.audio.front_end import front_end
+from vasa_jax.audio.front_end import slice_samples as slice_samples_of
+from vasa_jax.audio.log_mel import LEAD, hear, slice_samples
 from vasa_jax.audio.loudness import unheard
 from vasa_jax.inference.controls import make_controls
 from vasa_jax.inference.offline import Model, windows
 from vasa_jax.inference.pair import Options, Sound
 from vasa_jax.inference.session import session_start
-from vasa_jax.motion.audio_features import LEAD, hear, slice_samples
-from vasa_jax.motion.config import AudioEncoderConfig, MotionConfig
-from vasa_jax.motion.statistics import normalise
+from vasa_jax.inference.vasa import MotionModel
+from vasa_jax.motion.denoiser import initialise
+from vasa_jax.motion.statistics import Statistics, normalise
 
 W, K = MOTION.window, MOTION.context
 NEEDS = Sound(LEAD, slice_samples(1) - LEAD - 640, W)
@@ -123,10 +129,45 @@ def test_distance_is_a_factor_of_the_training_mean(model, monkeypatch):
     assert np.abs(drawn(1.0) - here).max() > 1e-3
 
 
-def test_a_model_of_foreign_features_is_refused():
-    config = MotionConfig(audio=AudioEncoderConfig(kind="features"))
-    with pytest.raises(ValueError, match="'features'"):
-        session_start(config, jax.random.key(0))
+@pytest.fixture(scope="module")
+def listener():
+    """A motion model that hears through the small wav2vec 2.0, in blocks of two frames."""
+    config = dataclasses.replace(MOTION, audio=WAV2VEC2)
+    z, random = MOTION.dynamics_dim, np.random.default_rng(0)
+    shapes = jax.eval_shape(lambda key: initialise(config, key), jax.random.key(0))
+    params = jax.tree.map(lambda leaf: (0.3 * random.normal(size=leaf.shape)).astype(np.float32), shapes)
+    statistics = Statistics(jnp.zeros(6), jnp.ones(6), jnp.zeros(z), jnp.eye(z), jnp.ones(z))
+    return MotionModel(config, params, statistics, speech_params())
+
+
+def test_a_speech_network_hears_alike_at_any_hop(listener):
+    """Four steps of two frames remember the features that one step of eight does, which are those of the recording."""
+    needs, front = listener.needs, front_end(WAV2VEC2)
+    assert needs == Sound(front.lead, front.ahead, W, 2)
+    whole = np.pad(NOISE, (needs.lead, needs.ahead))
+    _, expected = compiled(WAV2VEC2)[1](front.start(1), whole[None, : slice_samples_of(front, 3 * W)])
+    for hop in (2, W):
+        carry = listener.start(jax.random.key(0))
+        for first in range(0, W, hop):
+            samples = jnp.asarray(whole[640 * first :][: slice_samples_of(front, W)])
+            carry, motion = listener.step(carry, samples, W, hop, make_controls(), Options(2))
+            assert motion.pose.shape == (hop, 6)
+        np.testing.assert_allclose(carry.audio, expected[:, W - K : W], atol=1e-4)
+
+
+def test_half_a_block_of_sound_is_unheard_and_half_a_block_of_motion_refused(listener):
+    carry = listener.start(jax.random.key(0))
+    samples = jnp.asarray(next(windows([NOISE], listener.needs))[0])
+
+    def pose(heard):
+        return listener.step(carry, samples, heard, 2, make_controls(), Options(2))[1].pose
+
+    np.testing.assert_array_equal(pose(5), pose(4))
+    assert np.abs(pose(6) - pose(4)).max() > 1e-5
+    with pytest.raises(ValueError, match="hop 3 cannot be done: this model hears sound in blocks of 2 frames"):
+        listener.step(carry, samples, W, 3, make_controls(), Options(2))
+    with pytest.raises(ValueError, match="hears through wav2vec2, whose weights it does not carry"):
+        MotionModel(listener.config, listener.params, listener.statistics)
 
 
 @pytest.mark.parametrize("length", [1, 639, 640, 641, 640 * W, 640 * W + 96, 640 * W + 97, 1920 * W - 1, 1920 * W])

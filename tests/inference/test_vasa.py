@@ -11,12 +11,12 @@ from safetensors.numpy import load_file, save_file
 
 import vasa_jax
 from tests.inference.tiny import FACE, MOTION
+from vasa_jax.audio.log_mel import slice_samples
 from vasa_jax.errors import UserError
 from vasa_jax.inference.controls import make_controls
 from vasa_jax.inference.load import load
 from vasa_jax.inference.pair import Options
 from vasa_jax.inference.vasa import MotionModel
-from vasa_jax.motion.audio_features import slice_samples
 
 
 def test_a_release_is_read_as_it_was_written(model):

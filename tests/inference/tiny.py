@@ -14,6 +14,7 @@ from tests.joyvasa.tiny import TINY
 from tests.parity.fixtures import state_dict
 from tests.tiny import AUTOENCODER
 from vasa_jax import config as configs
+from vasa_jax.audio.front_end import AudioEncoderConfig
 from vasa_jax.autoencoder.config import AutoencoderConfig
 from vasa_jax.autoencoder.model import Autoencoder
 from vasa_jax.checkpoint import save_release
@@ -23,7 +24,7 @@ from vasa_jax.inference.vasa import MotionModel
 from vasa_jax.joyvasa.motion_generator import MotionGenerator
 from vasa_jax.joyvasa.template import SIZES
 from vasa_jax.liveportrait.motion_code import DYNAMICS_DIM
-from vasa_jax.motion.config import AudioEncoderConfig, MotionConfig
+from vasa_jax.motion.config import MotionConfig
 from vasa_jax.motion.denoiser import initialise
 from vasa_jax.motion.statistics import Statistics
 

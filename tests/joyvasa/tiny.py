@@ -6,8 +6,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from vasa_jax.audio.speech import SpeechConfig
 from vasa_jax.joyvasa import MotionGenerator, MotionGeneratorConfig, sample
-from vasa_jax.pretrained.speech import SpeechConfig
 
 SPEECH = SpeechConfig(channels=8, width=16, layers=2, heads=2, hidden=32, position_taps=4, position_groups=2)
 TINY = MotionGeneratorConfig(motion=5, window=6, previous=2, width=16, heads=4, layers=3, steps=4, speech=SPEECH)

@@ -8,10 +8,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from tests.joyvasa.tiny import SPEECH
 from tests.motion.tiny import STATISTICS, TINY, batch, params
 from vasa_jax.audio.augmentation import SoundAugmentationConfig
+from vasa_jax.audio.front_end import AudioEncoderConfig
 from vasa_jax.motion import objective
-from vasa_jax.motion.config import AudioEncoderConfig, DropConfig
+from vasa_jax.motion.config import DropConfig
 from vasa_jax.motion.denoiser import predict
 
 PARAMS = params()
@@ -79,33 +81,35 @@ def test_each_missing_condition_is_masked_alone(name, masks):
 def test_a_batch_of_another_shape_is_refused():
     with pytest.raises(ValueError, match=r"batch\['samples'\] has shape"):
         objective.loss(TINY, PARAMS, STATISTICS, batch(2) | {"samples": jnp.zeros((2, 100))}, KEYS[:2])
-    features = dataclasses.replace(TINY, audio=AudioEncoderConfig(kind="features", feature_dim=8))
-    with pytest.raises(ValueError, match="no 'audio_features'"):
+    features = dataclasses.replace(TINY, audio=AudioEncoderConfig(feature_dim=16, block=1, speech=SPEECH))
+    with pytest.raises(ValueError, match="no 'features'"):
         objective.loss(features, PARAMS, STATISTICS, batch(2), KEYS[:2])
 
 
 def test_frozen_features_take_the_place_of_log_mel():
-    config = dataclasses.replace(TINY, audio=AudioEncoderConfig(kind="features", feature_dim=8))
-    tree, data = params(config), batch(2, config)
+    config = dataclasses.replace(TINY, audio=AudioEncoderConfig(feature_dim=16, block=1, speech=SPEECH))
+    tree, data = params(config), batch(2, config, heard=True)
     assert "mel_encoder" not in tree
     run = jax.jit(partial(objective.loss, config))
     value, _ = run(tree, STATISTICS, data, KEYS[:2])
-    louder, _ = run(tree, STATISTICS, data | {"audio_features": data["audio_features"] + 1}, KEYS[:2])
+    louder, _ = run(tree, STATISTICS, data | {"features": data["features"] + 1}, KEYS[:2])
     assert value != louder
 
 
 def test_augmentation_changes_the_sound_by_each_samples_own_key():
     data = batch(4)
     strong = SoundAugmentationConfig(share=1.0, settled=0.5)
-    run = jax.jit(partial(objective.loss, TINY, augmentation=strong))
-    whole, _ = run(PARAMS, STATISTICS, data, KEYS[:4])
-    alone = [
-        float(run(PARAMS, STATISTICS, jax.tree.map(lambda x, i=i: x[i : i + 1], data), KEYS[i : i + 1])[0])
-        for i in range(4)
-    ]
+    hear = jax.jit(partial(objective.listen, TINY, {}, augmentation=strong))
+
+    def run(data, keys):
+        return LOSS(PARAMS, STATISTICS, hear(data, keys), keys)[0]
+
+    whole = run(data, KEYS[:4])
+    alone = [float(run(jax.tree.map(lambda x, i=i: x[i : i + 1], data), KEYS[i : i + 1])) for i in range(4)]
     assert float(whole) == pytest.approx(float(np.mean(alone)), rel=1e-5)
     assert whole != LOSS(PARAMS, STATISTICS, data, KEYS[:4])[0]
-    assert objective.loss(TINY, PARAMS, STATISTICS, data, KEYS[:4], SoundAugmentationConfig())[0] == pytest.approx(
+    plain = objective.listen(TINY, {}, data, KEYS[:4], SoundAugmentationConfig())
+    assert LOSS(PARAMS, STATISTICS, plain, KEYS[:4])[0] == pytest.approx(
         float(LOSS(PARAMS, STATISTICS, data, KEYS[:4])[0]), rel=1e-5
     )
 
@@ -120,7 +124,7 @@ def test_a_settled_sample_is_heard_at_its_own_level_from_the_first_frame_on():
     )
     quiet |= {"samples": sound[None]}
     loud = [
-        objective.conditions_of_batch(TINY, STATISTICS, quiet, settled)[1].previous_audio[0, 0].max()
-        for settled in (None, jnp.array([True]))
+        objective.listen(TINY, {}, quiet, KEYS[:1], SoundAugmentationConfig(settled=settled))["features"][0, 0].max()
+        for settled in (0.0, 1.0)
     ]
     assert loud[1] > loud[0] + 1

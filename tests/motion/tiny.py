@@ -3,7 +3,8 @@
 import jax
 import jax.numpy as jnp
 
-from vasa_jax.motion.config import AudioEncoderConfig, MotionConfig
+from vasa_jax.audio.front_end import AudioEncoderConfig
+from vasa_jax.motion.config import MotionConfig
 from vasa_jax.motion.denoiser import initialise
 from vasa_jax.motion.objective import batch_spec
 from vasa_jax.motion.statistics import Statistics
@@ -25,8 +26,8 @@ def params(config=TINY):
     return initialise(config, jax.random.key(0))
 
 
-def batch(size, config=TINY, seed=0):
+def batch(size, config=TINY, seed=0, heard=False):
     """Random numbers in the shape of a batch."""
-    spec = batch_spec(config, size)
+    spec = batch_spec(config, size, heard)
     keys = jax.random.split(jax.random.key(seed), len(spec))
     return {name: 0.1 * jax.random.normal(key, spec[name].shape) for name, key in zip(spec, keys, strict=True)}

@@ -11,9 +11,9 @@ import pytest
 from tests.compiling import OPTIMISED
 from tests.parity import fixtures
 from tests.parity.agreement import BAR, agree
+from vasa_jax.audio.speech import pad_audio
 from vasa_jax.convert import build, convert, to_torch
 from vasa_jax.joyvasa import POSITION_MODES, sample
-from vasa_jax.pretrained.speech import pad_audio
 
 NAME = "joyvasa.motion_generator"
 GOLDEN = Path(__file__).with_name("golden_joyvasa_seed1.npz")

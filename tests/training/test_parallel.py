@@ -31,7 +31,7 @@ def make_run(name, steps=10, dtype=jnp.float64, accumulate=1, fsdp=0, remat=Fals
     def advance(state, i):
         rows = np.resize(ROWS.astype(dtype), (16, 3)) * np.cos(i).astype(dtype)
         index = np.arange(16 * i, 16 * i + 16, dtype=np.uint32)
-        return step(state, strategy.place_batch({"x": rows, "y": rows[:, :2], "index": index}), key)
+        return step(state, strategy.place_batch({"x": rows, "y": rows[:, :2], "index": index}), key, {})
 
     return strategy, strategy.create(make), advance
 

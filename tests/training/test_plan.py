@@ -181,7 +181,8 @@ def test_a_plan_of_a_toy_has_the_bytes_that_the_shardings_say(monkeypatch):
     program = make_program(experiment, task, strategy)
     shardings = jax.tree.map(lambda leaf: leaf.sharding, strategy.target(program.shapes))
     assert {device for place in jax.tree.leaves(shardings) for device in place.device_set} == set(devices)
-    spent = cost(program.step, (program.shapes, task.batch_spec(8), jax.ShapeDtypeStruct((2,), jnp.uint32)), 4, here)
+    key = jax.ShapeDtypeStruct((2,), jnp.uint32)
+    spent = cost(program.step, (program.shapes, task.batch_spec(8), key, {}), 4, here)
     batch = sum(leaf.size * leaf.dtype.itemsize for leaf in task.batch_spec(8).values()) // 4
     assert spent.arguments == sharding.bytes_per_device(program.shapes, shardings) + batch + 8
     assert spent.memory >= spent.arguments

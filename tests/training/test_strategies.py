@@ -54,7 +54,7 @@ def train(experiment, name, started):
     key = strategy.place(jax.device_get(jax.random.key_data(jax.random.key(1))))
     metrics = []
     for step in range(STEPS):
-        state, measured = program.step(state, strategy.place_batch(batch_of(task, step)), key)
+        state, measured = program.step(state, strategy.place_batch(batch_of(task, step)), key, {})
         metrics.append({name: mean_of(value) for name, value in strategy.collect(measured).items()})
     params = jax.device_get(strategy.collect(state.params))
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves((metrics, params)))

@@ -4,8 +4,9 @@ import dataclasses
 from typing import Any
 
 from tests.tiny import AUTOENCODER
+from vasa_jax.audio.front_end import AudioEncoderConfig
 from vasa_jax.autoencoder.objective import ObjectiveConfig
-from vasa_jax.motion.config import AudioEncoderConfig, DropConfig, MotionConfig
+from vasa_jax.motion.config import DropConfig, MotionConfig
 from vasa_jax.training.config import (
     AutoencoderExperiment,
     MotionExperiment,

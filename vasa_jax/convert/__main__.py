@@ -3,8 +3,10 @@
     vasa-convert liveportrait.spade_generator spade_generator.pth generator.safetensors
     vasa-convert liveportrait.spade_generator generator.safetensors back.safetensors --to-torch
     vasa-convert pair --liveportrait DIR --joyvasa DIR --out FOLDER
+    vasa-convert speech wav2vec2 facebook/wav2vec2-base-960h --out FOLDER
 
-The last line makes one release of the whole public pair; without the two folders its files come from the Hub.
+`pair` makes one release of the whole public pair; without the two folders its files come from the Hub. `speech` makes
+the release of a frozen speech network that stage 2 hears through, from a checkpoint at hand or on the Hub.
 Flax leaves are named by their path (`params/fc/kernel`); `vasa_jax.checkpoint.unflatten` makes the tree again. Bad
 input ends with one line on stderr, exit code 2 and no file.
 """
@@ -17,19 +19,20 @@ from pathlib import Path
 from typing import Any
 
 from vasa_jax import config as configs
-from vasa_jax.checkpoint import flatten, unflatten, write_tensors
+from vasa_jax.checkpoint import flatten, read_config, unflatten, write_tensors
 from vasa_jax.command import Parser, run
-from vasa_jax.convert.hub import fetch_pair
+from vasa_jax.convert.hub import HUB_NAME, SPEECH, fetch_pair, fetch_speech
 from vasa_jax.convert.pair import convert_pair
 from vasa_jax.convert.registry import convert, default_config, find, networks, to_torch
 from vasa_jax.convert.source import read_tensors, source_files
+from vasa_jax.convert.speech import convert_speech
 from vasa_jax.errors import UserError
 from vasa_jax.files import check_apart, check_target
 
 
 def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser = Parser(prog="vasa-convert", description="Convert a torch checkpoint to Flax, or back.")
-    parser.add_argument("name", help=f"the network: {', '.join(networks())}; or pair")
+    parser.add_argument("name", help=f"the network: {', '.join(networks())}; or pair, or speech")
     parser.add_argument(
         "source", type=Path, help="a checkpoint: a file (.safetensors or torch's), an index of shards, a folder"
     )
@@ -100,22 +103,39 @@ def work_pair(arguments: Sequence[str]) -> str:
     if len(given) == 1:
         raise UserError(f"{next(iter(given))} alone is half of a pair; give both folders, or none to ask the Hub")
     check_apart({"--out": options.out}, given)
-
-    def say(line: str) -> None:
-        sys.stderr.write(f"convert: {line}\n")
-
     if given:
-        convert_pair(options.liveportrait, options.joyvasa, options.out, say)
+        convert_pair(options.liveportrait, options.joyvasa, options.out, _say)
     else:
-        fetch_pair(options.out, say)
+        fetch_pair(options.out, _say)
     return f"{options.out}: the public pair as one release"
+
+
+def work_speech(arguments: Sequence[str]) -> str:
+    """Make the release of a speech network; returns a line for the user. Raises UserError for bad input."""
+    parser = Parser(prog="vasa-convert speech", description="A frozen speech network as a release.")
+    parser.add_argument("network", choices=tuple(SPEECH), help="what it is")
+    parser.add_argument("source", help="its checkpoint: a file, an index, a folder, or NAME/REPO[@REVISION] on the Hub")
+    parser.add_argument("--out", type=Path, required=True, help="the release folder to write")
+    options = parser.parse_args(arguments)
+    check_apart({"--out": options.out}, {"SOURCE": options.source})
+    named = HUB_NAME.fullmatch(options.source)
+    if named and not Path(options.source).exists():
+        fetch_speech(named[1], named[2] or "main", options.network, options.out, _say)
+    else:
+        convert_speech(options.network, Path(options.source), options.out)
+    return f"{options.out}: {options.network}, sha256 {read_config(options.out)['sha256']}"
+
+
+def _say(line: str) -> None:
+    sys.stderr.write(f"convert: {line}\n")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code: 0, or 2 after one line on stderr."""
     given = sys.argv[1:] if arguments is None else arguments
-    if list(given[:1]) == ["pair"]:
-        return run("convert", lambda: [work_pair(given[1:])])
+    others = {"pair": work_pair, "speech": work_speech}
+    if given and given[0] in others:
+        return run("convert", lambda: [others[given[0]](given[1:])])
     return run("convert", lambda: [work(given)])
 
 

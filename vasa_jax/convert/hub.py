@@ -10,7 +10,7 @@ import functools
 import glob
 import os
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +26,12 @@ HUB_NAME = re.compile(r"([\w][\w.-]*/[\w][\w.-]*)(?:@([\w][\w./-]*))?")
 """NAME/REPO or NAME/REPO@REVISION."""
 CACHE = Path("~/.cache/vasa-jax/releases")
 """Where the converted pair is kept."""
+SPEECH_FOLDER = "speech"
+"""Where the converted speech networks are kept, beside it."""
+SPEECH = {"wav2vec2": "facebook/wav2vec2-base-960h", "hubert": "facebook/hubert-base-ls960"}
+"""Public weights of the speech networks."""
+CHECKPOINTS = ("model.safetensors", "pytorch_model.bin")
+"""What their authors call a checkpoint; the first that is there counts."""
 PATIENCE = 10.0
 """Seconds that the Hub may take to answer."""
 
@@ -82,6 +88,59 @@ def fetch_release(repository: str, revision: str = "main", say: Say = lambda lin
         raise UserError(f"the Hub gives no release {where}: {error}") from error
 
 
+def find_speech(weights: str | os.PathLike, network: str, say: Say = lambda line: None) -> Path:
+    """The release folder of a frozen speech network.
+
+    Args:
+        weights: such a folder, or NAME/REPO on the Hub, with @REVISION behind it or not: of such a release, or of the
+            authors' checkpoint, which is fetched and converted once into the user's cache.
+        network: "wav2vec2" or "hubert".
+        say: told what takes time.
+
+    Raises:
+        UserError: it is neither, the Hub does not give it, or what it gives is no such network.
+    """
+    name = os.fspath(weights)
+    if os.path.isdir(name):
+        return Path(name)
+    named = HUB_NAME.fullmatch(name)
+    if not named or os.path.exists(name):
+        raise UserError(
+            f"the speech network {name!r} is not there; name a folder that vasa-convert speech wrote, or NAME/REPO of "
+            f"one on the Hugging Face Hub, such as {SPEECH[network]}"
+        )
+    kept = _home() / SPEECH_FOLDER / f"{name.replace('/', '--')}-{network}"
+    if (kept / "config.json").is_file():
+        return kept
+    with _alone(kept):
+        if not (kept / "config.json").is_file():
+            fetch_speech(named[1], named[2] or "main", network, kept, say)
+    return kept
+
+
+def fetch_speech(repository: str, revision: str, network: str, out: str | Path, say: Say = lambda line: None) -> None:
+    """Write the release of a speech network from a repository of the Hub; arguments and errors as of `find_speech`."""
+    from vasa_jax.audio.weights import copy_speech
+    from vasa_jax.convert.speech import convert_speech
+
+    say(f"fetching {repository}, once, to {out}; its licence is on its card")
+    ours = ("speech.safetensors", "config.json")
+
+    def wanted(paths: Iterable[str]) -> list[str]:
+        there = set(paths)
+        found = next((some for some in (ours, *((file,) for file in CHECKPOINTS)) if there.issuperset(some)), None)
+        if found is None:
+            raise UserError(f"it has no {CHECKPOINTS[0]}")
+        return list(found)
+
+    folder = _download(repository, revision, wanted)
+    (first, *_) = wanted(_inside(folder))
+    if first == ours[0]:
+        copy_speech(folder, out)
+    else:
+        convert_speech(network, folder / first, out)
+
+
 def fetch_pair(out: str | Path, say: Say = lambda line: None) -> Path:
     """The release folder of the public pair: `out` if it is there, else made from the Hub.
 
@@ -109,22 +168,34 @@ def fetch_pair(out: str | Path, say: Say = lambda line: None) -> Path:
 
 def _kept_pair(say: Say) -> Path:
     """The public pair in the user's cache; of several processes that want it, one works and the others wait."""
-    from huggingface_hub.utils import WeakFileLock
-
-    try:
-        kept = CACHE.expanduser() / PUBLIC_PAIR
-    except RuntimeError as error:
-        raise UserError(
-            f"there is no home folder to keep the public pair in ({reason(error)}); make its release elsewhere "
-            "(vasa-convert pair --out FOLDER) and name that folder"
-        ) from error
+    kept = _home() / PUBLIC_PAIR
     if _is_pair(kept):
         return kept
+    with _alone(kept):
+        return fetch_pair(kept, say)
+
+
+def _home() -> Path:
+    """Where what was converted is kept."""
+    try:
+        return CACHE.expanduser()
+    except RuntimeError as error:
+        raise UserError(
+            f"there is no home folder to keep the public weights in ({reason(error)}); make the release elsewhere "
+            "(vasa-convert pair or speech, --out FOLDER) and name that folder"
+        ) from error
+
+
+@contextlib.contextmanager
+def _alone(kept: Path) -> Iterator[None]:
+    """Inside, no other process makes what is kept there."""
+    from huggingface_hub.utils import WeakFileLock
+
     with contextlib.ExitStack() as stack:
         with refusals("write into", kept.parent):
             kept.parent.mkdir(parents=True, exist_ok=True)
-            stack.enter_context(WeakFileLock(kept.with_suffix(".lock")))
-        return fetch_pair(kept, say)
+            stack.enter_context(WeakFileLock(kept.with_name(f"{kept.name}.lock")))
+        yield
 
 
 def _fetch_half(half: "Half", out: Path) -> dict[tuple[str, ...], Path]:

@@ -42,6 +42,7 @@ class Options:
     out: str | None = None  # the video to write (.mp4, .m4v, .mov, .mkv, .webm), or a folder for PNG pictures (frames/)
     audio: str | None = None  # the sound: anything that libsndfile or FFmpeg reads; with --driving only the sound track
     model: str = "demo"  # a bundled model, joyvasa (the public weights), a release folder, or NAME/REPO on the Hub
+    speech: str | None = None  # the speech network that the model hears through: a folder, or NAME/REPO on the Hub
     gaze: str | None = None  # left, right, up, down, forward (default), or theta,phi in degrees to the right and up
     distance: float | None = None  # of the head, 0.25 to 4; 1, the default, is the training mean
     emotion: str | None = None  # a class or its adjective with a weight from 0 to 1, as happiness:0.6
@@ -117,16 +118,16 @@ class Models:
         """Nothing is loaded yet."""
         self._began = time.perf_counter()
         self._platform = platform
-        self._loaded: dict[tuple[str, str], Model] = {}
+        self._loaded: dict[tuple[str, str, str | None], Model] = {}
 
-    def load(self, name: str, dtype: str) -> "Model":
+    def load(self, name: str, dtype: str, speech: str | None = None) -> "Model":
         """The model; raises UserError as `vasa_jax.load`."""
-        if (name, dtype) not in self._loaded:
+        if (name, dtype, speech) not in self._loaded:
             import vasa_jax
 
             check_devices("" if self._platform == "auto" else f"--platform {self._platform}")
-            self._loaded[name, dtype] = vasa_jax.load(name, None if dtype == "auto" else dtype)
-        return self._loaded[name, dtype]
+            self._loaded[name, dtype, speech] = vasa_jax.load(name, None if dtype == "auto" else dtype, speech)
+        return self._loaded[name, dtype, speech]
 
     def spent(self) -> float:
         """Seconds since the last call, or since the beginning."""
@@ -158,7 +159,7 @@ def perform(options: Options, models: Models) -> str:
     suffix = Path(str(options.out)).suffix.lower()
     wishes["alpha"] = suffix == WEBM or suffix not in VIDEO_SUFFIXES
     reader = AudioReader(options.audio) if options.audio else None
-    model = models.load(options.model, options.dtype)
+    model = models.load(options.model, options.dtype, options.speech)
     before = dict(model.seconds)
     wishes |= {name: _driver(path) for name in DRIVERS if (path := getattr(options, name))}
     kept: list[Any] = []
@@ -210,7 +211,7 @@ def _check_paths(options: Options) -> None:
         return {f"--{name.replace('_', '-')}": path for name in names if (path := getattr(options, name))}
 
     model = {"--model": str(bundled_releases().get(options.model, options.model))}
-    check_apart(named("out", "save_motion", "show_crop"), named("image", "audio", *DRIVERS) | model)
+    check_apart(named("out", "save_motion", "show_crop"), named("image", "audio", "speech", *DRIVERS) | model)
     out = str(options.out)
     if is_frame_folder(out):
         check_frame_folder(out)

@@ -8,6 +8,7 @@ asked for throughout is seen.
 
 import dataclasses
 import json
+import os
 from collections.abc import Collection, Mapping
 from typing import Any
 
@@ -25,7 +26,7 @@ from vasa_jax.inference.pair import Adjustments, Options, Sound
 from vasa_jax.inference.program import Program
 from vasa_jax.inference.public import NETWORKS, PublicFace, PublicPair, PublicPortrait, RetargetState, check_face
 from vasa_jax.inference.session import Carry
-from vasa_jax.inference.vasa import Dtype, MotionModel
+from vasa_jax.inference.vasa import Dtype, MotionModel, speech_of
 from vasa_jax.liveportrait.animation import calmest
 from vasa_jax.liveportrait.driving import DrivingMotion
 from vasa_jax.liveportrait.keypoints import HeadMotion, relative_motion
@@ -132,23 +133,29 @@ class LivePortraitVasaPair(PublicPair):
         return HeadMotion(*(np.asarray(part, np.float32) for part in moved))
 
 
-def from_release(release: Release, name: str, dtype: Dtype = "float32") -> LivePortraitVasaPair:
+def from_release(
+    release: Release, name: str, dtype: Dtype = "float32", speech: str | os.PathLike | None = None
+) -> LivePortraitVasaPair:
     """The pair of a release that was read.
 
     Args:
         release: as `vasa_jax.training.export` writes it from a run on LivePortrait's motion.
         name: what errors call it.
         dtype: of the features while computing; parameters, keypoints and the sampler's state stay float32.
+        speech: as for `vasa.from_release`.
 
     Raises:
-        UserError: a release that is not whole, or whose parts do not fit.
+        UserError: a release that is not whole, or whose parts do not fit; a speech network as `vasa.speech_of` says.
     """
     check_face(release.tensors, name)
     if missing := [part for part in ("motion", "statistics") if part not in release.tensors]:
         raise UserError(f"{name} is not a complete model: it has no {missing[0]}.safetensors; export the run again")
     config = configs.from_json(json.dumps(release.config["motion"]), MotionConfig)
     coded = MotionModel(
-        dataclasses.replace(config, dtype=dtype), release.tensors["motion"], Statistics(**release.tensors["statistics"])
+        dataclasses.replace(config, dtype=dtype),
+        release.tensors["motion"],
+        Statistics(**release.tensors["statistics"]),
+        speech_of(config.audio, name, speech),
     )
     face = PublicFace({network: release.tensors[network] for network in NETWORKS}, dtype)
     return LivePortraitVasaPair(face, HeadMotionModel(coded))

@@ -3,6 +3,7 @@
 import os
 import time
 from pathlib import Path
+from typing import Any
 
 import jax
 
@@ -20,12 +21,13 @@ PAIRS = {
 """What reads a release, by its kind."""
 
 
-def load(model: str | os.PathLike = "demo", dtype: str | None = None) -> Model:
+def load(model: str | os.PathLike = "demo", dtype: str | None = None, speech: str | os.PathLike | None = None) -> Model:
     """Loads a model: the name of one that comes with the package ("demo"), or a release folder.
 
     Args:
         model: name or folder.
         dtype: of the features while computing; None is bfloat16 on an accelerator and float32 on a CPU.
+        speech: folder of the frozen speech network that the model hears through; None is the one that its config names.
 
     Raises:
         UserError: no such model, one of an unknown kind, or one whose files do not fit together.
@@ -45,6 +47,9 @@ def load(model: str | os.PathLike = "demo", dtype: str | None = None) -> Model:
         kind = release.config.get("kind")
         if kind not in PAIRS:
             raise UserError(f"{folder} is a model of kind {kind!r}; this version runs {', '.join(PAIRS)}")
-        loaded = Model(PAIRS[kind](release, str(folder), known[dtype]))
+        if speech is not None and kind == public.KIND:
+            raise UserError(f"models of kind {kind!r} bring their own speech network; leave --speech out")
+        more: dict[str, Any] = {} if speech is None else {"speech": speech}
+        loaded = Model(PAIRS[kind](release, str(folder), known[dtype], **more))
     loaded.seconds["load"] = time.perf_counter() - start
     return loaded

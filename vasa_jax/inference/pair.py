@@ -30,11 +30,13 @@ class Sound(NamedTuple):
     """The stretch of 16 kHz sound that one step of a motion model hears.
 
     lead: samples before the window's first frame. ahead: samples behind its last. window: frames, 640 samples each.
+    block: frames whose sound is heard together; hops are multiples of it.
     """
 
     lead: int
     ahead: int
     window: int
+    block: int = 1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -154,8 +156,8 @@ class MotionModel(Protocol):
             carry: of the session, which remembers the last frames that were emitted.
             sound: `needs.lead` + 640 `needs.window` + `needs.ahead` samples around the window that begins at the next
                 frame; zeros where there is none, or none yet.
-            heard: frames of the window whose sound exists, `hop` or more.
-            hop: frames to emit, 1 to `needs.window`.
+            heard: frames of the window whose sound exists, with `needs.ahead` samples behind them; `hop` or more.
+            hop: frames to emit, a multiple of `needs.block`, up to `needs.window`.
             controls: of these frames.
             options: how to sample.
         """
@@ -260,6 +262,11 @@ def check_step(needs: Sound, heard: int, hop: int) -> None:
     """Raise UserError for a hop or a number of heard frames that a step cannot do with."""
     if not 1 <= hop <= needs.window:
         raise UserError(f"hop {hop} is out of range; give 1 to {needs.window} frames")
+    if hop % needs.block:
+        raise UserError(
+            f"hop {hop} cannot be done: this model hears sound in blocks of {needs.block} frames; give a multiple of "
+            "that, or train one with audio.block 1"
+        )
     if not hop <= heard <= needs.window:
         raise UserError(f"{heard} heard frames are out of range; give {hop}, the hop, to {needs.window}")
 

@@ -20,10 +20,9 @@ import numpy as np
 from jaxtyping import Array, Float, Key
 
 from vasa_jax.arrays import Motion
-from vasa_jax.audio.loudness import Loudness, unheard
-from vasa_jax.errors import UserError
+from vasa_jax.audio.front_end import front_end, known_frames
+from vasa_jax.audio.loudness import Loudness
 from vasa_jax.inference.controls import Controls
-from vasa_jax.motion.audio_features import hear
 from vasa_jax.motion.conditions import audio_shape, empty
 from vasa_jax.motion.config import MotionConfig
 from vasa_jax.motion.sampling import sample_window
@@ -34,7 +33,7 @@ class Carry(NamedTuple):
     """What a session remembers between windows; the last K frames are aligned to the right.
 
     key: of the session. window: (), int32, number of the next window. motion: (1, K, 6 + z) float32, normalised.
-        audio: (1, K, 4, 80) float32, log-mel. known: (1, K) bool. loudness: of the recording so far.
+        audio: (1, K, ...) float32, features of the front end. known: (1, K) bool. loudness: of the recording so far.
     """
 
     key: Any
@@ -46,13 +45,7 @@ class Carry(NamedTuple):
 
 
 def session_start(config: MotionConfig, key: Key[Array, ""]) -> Carry:
-    """A session of which nothing is known yet, as NumPy arrays, which need no compiler.
-
-    Raises:
-        UserError: a model that hears something else than log-mel.
-    """
-    if config.audio.kind != "mel":
-        raise UserError(f"this motion model hears {config.audio.kind!r}; only models with audio.kind 'mel' can be run")
+    """A session of which nothing is known yet, as NumPy arrays, which need no compiler."""
     k = config.context
     return Carry(
         key=key,
@@ -60,13 +53,14 @@ def session_start(config: MotionConfig, key: Key[Array, ""]) -> Carry:
         motion=np.zeros((1, k, config.motion_dim), np.float32),
         audio=np.zeros((1, k, *audio_shape(config)), np.float32),
         known=np.zeros((1, k), bool),
-        loudness=unheard(1),
+        loudness=front_end(config.audio).start(1),
     )
 
 
 def session_step(
     config: MotionConfig,
     params: dict[str, Any],
+    speech: Any,
     statistics: Statistics,
     carry: Carry,
     samples: Float[Array, " n"],
@@ -80,19 +74,21 @@ def session_step(
 
     Args:
         config, params, statistics: of the motion model.
+        speech: weights of the frozen network that makes its features, {} where there is none.
         carry: of the session.
-        samples: (640 W + 352,) at 16 kHz: the window's own and the margins of the log-mel (256 before, 96 after).
+        samples: (n,) at 16 kHz: the window's slice of sound, as the front end takes it.
         controls: one value each, without an axis of frames. Their distance is a factor of the training mean, whose
             logarithm is `statistics.pose_mean[5]`.
         guidance: scales by name of condition; each name is a branch, so leave out those of scale 0.
-        heard: frames of the window whose sound exists, () int.
-        hop: frames to emit, 1 to W.
+        heard: frames of the window whose sound exists, with what the front end hears behind them, () int.
+        hop: frames to emit, 1 to W, a multiple of the front end's block.
         steps: of the sampler, 1 or more.
 
     Returns:
         The next carry, and raw motion (hop, 6) and (hop, z).
     """
-    loudness, sound = hear(carry.loudness, samples[None], hop)
+    front = front_end(config.audio)
+    loudness, sound = front.hear(speech, carry.loudness, samples[None], hop)
     yes = jnp.ones((1,), bool)
     conditions = empty(config, 1)._replace(
         previous_motion=carry.motion,
@@ -100,7 +96,7 @@ def session_step(
         previous_audio=carry.audio,
         previous_audio_mask=carry.known,
         audio=sound,
-        audio_mask=jnp.arange(config.window)[None] < heard,
+        audio_mask=jnp.arange(config.window)[None] < known_frames(front, heard),
         gaze=jnp.asarray(controls.gaze)[None],
         gaze_mask=yes,
         distance=(statistics.pose_mean[5:] + controls.distance)[None],

@@ -9,6 +9,7 @@ in it is executed.
 import dataclasses
 import functools
 import json
+import os
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
@@ -20,6 +21,8 @@ from jaxtyping import Array, Bool, Float, Key, UInt8
 
 from vasa_jax import config as configs
 from vasa_jax.arrays import FPS, POSE_DIM, Motion, Portrait
+from vasa_jax.audio.front_end import AudioEncoderConfig, front_end, slice_samples
+from vasa_jax.audio.weights import check_speech, read_speech
 from vasa_jax.autoencoder.config import CODE_CELLS, LABEL_MEAN, LABEL_UNIT, AutoencoderConfig
 from vasa_jax.autoencoder.model import Autoencoder
 from vasa_jax.checkpoint import Release, flatten
@@ -34,7 +37,6 @@ from vasa_jax.inference.program import Program
 from vasa_jax.inference.session import Carry, session_start, session_step
 from vasa_jax.liveportrait.animation import calmest
 from vasa_jax.liveportrait.driving import DrivingMotion
-from vasa_jax.motion.audio_features import LEAD, SLICE_EXTRA, slice_samples
 from vasa_jax.motion.config import MotionConfig
 from vasa_jax.motion.denoiser import initialise
 from vasa_jax.motion.sampling import GUIDANCE
@@ -129,6 +131,7 @@ class MotionModel:
     Attributes:
         config: its sizes; a window has `config.window` frames.
         params: its parameters, float32.
+        speech: those of the frozen network that it hears through, {} where it hears log-mel.
         statistics: constants of the normalisation.
         needs, controls, guidance, steps: see `pair.MotionModel`.
     """
@@ -136,22 +139,29 @@ class MotionModel:
     controls = ("gaze", "distance", "emotion")
     guidance: Mapping[str, float] = MappingProxyType({name: GUIDANCE[name] for name in ("audio", "gaze")})
 
-    def __init__(self, config: MotionConfig, params: dict[str, Any], statistics: Statistics):
+    def __init__(self, config: MotionConfig, params: dict[str, Any], statistics: Statistics, speech: Any = None):
         """Joins sizes, parameters and constants.
 
         That the parameters fit shows when the step is compiled, which raises UserError if not.
 
+        Args:
+            config, params, statistics: see the class.
+            speech: parameters of the frozen network of `config.audio`, as `audio.weights.read_speech` gives them.
+
         Raises:
-            UserError: statistics of other sizes.
+            UserError: statistics of other sizes, or no such parameters where the config needs them.
         """
         z = config.dynamics_dim
         shapes = zip(Statistics._fields, ((6,), (6,), (z,), (z, z), (z,)), strict=True)
         wanted = {name: jax.ShapeDtypeStruct(shape, "float32") for name, shape in shapes}
         _check_parameters("statistics", statistics._asdict(), wanted)
         self.config = config
-        self.needs = Sound(LEAD, SLICE_EXTRA - LEAD, config.window)
+        check_speech(config.audio, speech)
+        self._front = front_end(config.audio)
+        self.needs = Sound(self._front.lead, self._front.ahead, config.window, self._front.block)
         self.steps = (1, min(STEPS, config.timesteps), config.timesteps)
         self.params = jax.device_put(params)
+        self.speech = jax.device_put({} if speech is None else speech)
         self.statistics = jax.device_put(statistics)
 
         def explain() -> None:
@@ -164,11 +174,11 @@ class MotionModel:
         """Starts compiling the step of such a session, in the background."""
         check_options(self, options)
         carry = session_start(self.config, jax.random.key(0))
-        sound = jax.ShapeDtypeStruct((slice_samples(self.config.window),), "float32")
+        sound = jax.ShapeDtypeStruct((slice_samples(self._front, self.config.window),), "float32")
         controls, guidance = _at(make_controls(), 1), self._guidance(options)
         static = {"hop": hop or self.config.window, "steps": self._steps(options)}
         self.programs["step"].prepare(
-            self.params, self.statistics, carry, sound, controls, guidance, np.int32(0), **static
+            self.params, self.speech, self.statistics, carry, sound, controls, guidance, np.int32(0), **static
         )
 
     def make_controls(self, **wishes: Any) -> Controls:
@@ -189,7 +199,7 @@ class MotionModel:
         controls: Controls,
         options: Options = Options(),  # noqa: B008 (frozen)
     ) -> tuple[Carry, Motion]:
-        """The next frames, raw motion (hop, 6) and (hop, z) from (640 W + 352,) samples; see `session.session_step`.
+        """The next frames, raw motion (hop, 6) and (hop, z) from the samples of `needs`; see `session.session_step`.
 
         Controls are those at the middle of the hop: the network takes one value a window. Another hop or number of
         steps compiles another program, as does a scale of guidance that becomes 0 or ceases to be.
@@ -201,6 +211,7 @@ class MotionModel:
         check_options(self, options)
         return self.programs["step"](
             self.params,
+            self.speech,
             self.statistics,
             carry,
             sound,
@@ -347,16 +358,20 @@ def _at(controls: Controls, hop: int) -> Controls:
     return Controls(*(track[min(hop // 2, len(track) - 1)] for track in controls))
 
 
-def from_release(release: Release, name: str, dtype: Dtype = "float32") -> VasaPair:
+def from_release(
+    release: Release, name: str, dtype: Dtype = "float32", speech: str | os.PathLike | None = None
+) -> VasaPair:
     """The pair of a release that was read.
 
     Args:
         release: as `vasa_jax.training.export` writes it.
         name: what errors call it.
         dtype: of the features while computing; parameters, poses and the sampler's state stay float32.
+        speech: folder of the speech network that the model hears through; None is the one that its config names.
 
     Raises:
-        UserError: a release that is not whole, or whose parts do not fit.
+        UserError: a release that is not whole, or whose parts do not fit; a speech network that is missing, another
+            one, or not needed.
     """
     if missing := [part for part in ("autoencoder", "motion") if part not in release.config]:
         raise UserError(f"{name} is not a complete model: its config.json has no {missing[0]!r}")
@@ -370,8 +385,37 @@ def from_release(release: Release, name: str, dtype: Dtype = "float32") -> VasaP
         raise UserError(f"{name}: statistics.safetensors must hold {', '.join(Statistics._fields)}")
     return VasaPair(
         FaceModel(dataclasses.replace(face, dtype=dtype), release.tensors["autoencoder"]),
-        MotionModel(dataclasses.replace(motion, dtype=dtype), release.tensors["motion"], Statistics(**parts)),
+        MotionModel(
+            dataclasses.replace(motion, dtype=dtype),
+            release.tensors["motion"],
+            Statistics(**parts),
+            speech_of(motion.audio, name, speech),
+        ),
     )
+
+
+def speech_of(audio: AudioEncoderConfig, name: str, folder: str | os.PathLike | None) -> dict[str, Any]:
+    """The parameters of the frozen network that a release hears through; {} where there is none.
+
+    Args:
+        audio: its front end.
+        name: what errors call the release.
+        folder: of the network; None is the one that `audio` names.
+
+    Raises:
+        UserError: a network that is missing, another one, or not needed.
+    """
+    if not audio.frozen:
+        if folder is not None:
+            raise UserError(f"{name} hears log-mel and takes no speech network; leave --speech out")
+        return {}
+    place = audio.weights if folder is None else os.fspath(folder)
+    if not os.path.isdir(place):
+        raise UserError(
+            f"{name} hears through {audio.kind} with SHA-256 {audio.sha256[:16]}, and there is no folder {place!r} of "
+            "its weights; name it with --speech"
+        )
+    return read_speech(place, audio)
 
 
 def _check_pair(face: AutoencoderConfig, motion: MotionConfig) -> None:

@@ -12,9 +12,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from vasa_jax.arrays import SAMPLES_PER_FRAME
+from vasa_jax.audio.speech import SpeechConfig, SpeechEncoder, pad_audio, resize
 from vasa_jax.errors import UserError
 from vasa_jax.joyvasa.denoiser import Denoiser
-from vasa_jax.pretrained.speech import SpeechConfig, SpeechEncoder, pad_audio, resize
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

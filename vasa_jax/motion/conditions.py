@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Key
 
 from vasa_jax.arrays import EMOTIONS
-from vasa_jax.motion.audio_features import BANDS, MELS_PER_FRAME
+from vasa_jax.audio.front_end import front_end
 from vasa_jax.motion.config import MotionConfig
 
 GUIDED = ("audio", "gaze", "distance", "emotion")
@@ -49,7 +49,7 @@ class Conditions(NamedTuple):
 
 def audio_shape(config: MotionConfig) -> tuple[int, ...]:
     """Shape of the sound of one video frame: (4, 80) log-mel, or (feature_dim,)."""
-    return (MELS_PER_FRAME, BANDS) if config.audio.kind == "mel" else (config.audio.feature_dim,)
+    return front_end(config.audio).shape
 
 
 def empty(config: MotionConfig, batch: int) -> Conditions:

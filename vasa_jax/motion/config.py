@@ -8,21 +8,8 @@ from typing import Literal
 import jax.numpy as jnp
 
 from vasa_jax.arrays import POSE_DIM
+from vasa_jax.audio.front_end import AudioEncoderConfig, front_end
 from vasa_jax.errors import UserError
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class AudioEncoderConfig:
-    """What a frame of sound is before the transformer."""
-
-    kind: Literal["mel", "features"] = "features"  # "mel": log-mel and a small learned encoder; "features": frozen ones
-    feature_dim: int = 768  # channels a frame: of the incoming features, or out of the learned encoder
-
-    def __post_init__(self) -> None:
-        if self.kind not in ("mel", "features"):
-            raise UserError(f"audio.kind is {self.kind!r}; it must be 'mel' or 'features'")
-        if self.feature_dim < 1:
-            raise UserError(f"audio.{self.feature_dim=} must be at least 1")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -68,6 +55,13 @@ class MotionConfig:
             raise UserError(f"{self.dtype=} must be 'float32' or 'bfloat16'")
         if self.drop.audio_min_frames > self.window:
             raise UserError(f"drop.{self.drop.audio_min_frames=} must not exceed {self.window=}")
+        block = front_end(self.audio).block
+        for name in ("window", "context"):
+            if getattr(self, name) % block:
+                raise UserError(
+                    f"{name} is {getattr(self, name)}; it must be a multiple of audio.block={block}, the frames of "
+                    "sound that are computed together; audio.block 1 fits every number"
+                )
 
     @property
     def motion_dim(self) -> int:

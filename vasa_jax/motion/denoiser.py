@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Key
 
-from vasa_jax.motion.audio_features import BANDS, MELS_PER_FRAME
+from vasa_jax.audio.log_mel import BANDS, MELS_PER_FRAME
 from vasa_jax.motion.conditions import Conditions, empty
 from vasa_jax.motion.config import MotionConfig
 from vasa_jax.nn.attention import Encoder

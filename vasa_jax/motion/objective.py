@@ -14,10 +14,9 @@ from jaxtyping import Array, Bool, Float, Key
 
 from vasa_jax.arrays import EMOTIONS, POSE_DIM, Motion
 from vasa_jax.audio.augmentation import SoundAugmentationConfig, augment
-from vasa_jax.audio.loudness import unheard
+from vasa_jax.audio.front_end import front_end, slice_samples
 from vasa_jax.diffusion.process import q_sample
 from vasa_jax.diffusion.schedule import cosine
-from vasa_jax.motion.audio_features import hear, slice_samples
 from vasa_jax.motion.conditions import Conditions, hide
 from vasa_jax.motion.config import MotionConfig
 from vasa_jax.motion.denoiser import predict
@@ -27,14 +26,14 @@ SOUND = 1
 """Folded into a sample's key for the augmentation of its sound."""
 
 
-def batch_spec(config: MotionConfig, batch_size: int) -> dict[str, jax.ShapeDtypeStruct]:
+def batch_spec(config: MotionConfig, batch_size: int, heard: bool = False) -> dict[str, jax.ShapeDtypeStruct]:
     """What a batch holds, all float32: K + W consecutive frames of one clip and their sound, raw units.
 
     motion_pose (b, K + W, 6), motion_dynamics (b, K + W, z); gaze (b, 2) radians, distance (b, 1) log distance, emotion
-    (b, 8), of the window, NaN where unlabelled; and, by audio.kind, samples (b, 640 (K + W) + 352), starting 256
-    samples before the first frame, or audio_features (b, K + W, feature_dim); NaN where a clip has no sound.
+    (b, 8), of the window, NaN where unlabelled; and samples (b, n), the slice of sound of the front end, or, where it
+    has `heard` them, features (b, K + W, ...); NaN where a clip has no sound.
     """
-    frames = config.context + config.window
+    frames, front = config.context + config.window, front_end(config.audio)
     shapes = {
         "motion_pose": (frames, POSE_DIM),
         "motion_dynamics": (frames, config.dynamics_dim),
@@ -42,36 +41,72 @@ def batch_spec(config: MotionConfig, batch_size: int) -> dict[str, jax.ShapeDtyp
         "distance": (1,),
         "emotion": (len(EMOTIONS),),
     }
-    if config.audio.kind == "mel":
-        shapes["samples"] = (slice_samples(frames),)
-    else:
-        shapes["audio_features"] = (frames, config.audio.feature_dim)
+    shapes |= {"features": (frames, *front.shape)} if heard else {"samples": (slice_samples(front, frames),)}
     return {name: jax.ShapeDtypeStruct((batch_size, *shape), jnp.float32) for name, shape in shapes.items()}
 
 
+def listen(
+    config: MotionConfig,
+    speech: Any,
+    batch: dict[str, Array],
+    keys: Key[Array, " b"] | None = None,
+    augmentation: SoundAugmentationConfig | None = None,
+) -> dict[str, Array]:
+    """The batch with features in the place of samples; a batch that has none is returned as it is.
+
+    Each slice is heard from a loudness of which nothing is known, or, by `augmentation.settled`, its own, by hearing
+    the slice before. No gradient goes through.
+
+    Args:
+        config: sizes.
+        speech: weights of the frozen network, {} where there is none.
+        batch: as `batch_spec` says.
+        keys: one a sample, of the augmentation.
+        augmentation: of the sound; None in validation.
+    """
+    if "samples" not in batch:
+        return batch
+    rest = dict(batch)
+    samples, settled, front = rest.pop("samples"), None, front_end(config.audio)
+    frames = config.context + config.window
+    if samples.shape[1] != slice_samples(front, frames):
+        raise ValueError(
+            f"batch['samples'] has shape {samples.shape}; this config needs (b, {slice_samples(front, frames)})"
+        )
+    if augmentation is not None and (augmentation.share or augmentation.settled):
+        if keys is None:
+            raise ValueError("augmentation needs a key a sample")
+        samples, settled = _augmented(augmentation, samples, keys)
+    state = front.start(len(samples), samples.dtype)
+    if settled is not None:
+        after, _ = front.hear(speech, state, samples)
+        state = jax.tree.map(lambda known, nothing: jnp.where(settled, known, nothing), after, state)
+    return rest | {"features": jax.lax.stop_gradient(front.hear(speech, state, samples)[1])}
+
+
 def conditions_of_batch(
-    config: MotionConfig, statistics: Statistics, batch: dict[str, Array], settled: Bool[Array, " b"] | None = None
+    config: MotionConfig, statistics: Statistics, batch: dict[str, Array]
 ) -> tuple[Float[Array, "b w d"], Conditions]:
     """The window's normalised motion x0, and conditions in which all that a batch knows is known.
 
     Args:
         config: sizes.
         statistics: of the training set.
-        batch: as `batch_spec` says.
-        settled: where the loudness of a sample is known at its first frame, by hearing the sample before; else every
-            sample begins like a recording.
+        batch: as `batch_spec` says; samples of log-mel are heard here.
 
     Raises:
         ValueError: a batch without an entry of `batch_spec`, or with one of another shape.
     """
-    for name, spec in batch_spec(config, len(batch["motion_pose"])).items():
+    if not config.audio.frozen:
+        batch = listen(config, {}, batch)
+    for name, spec in batch_spec(config, len(batch["motion_pose"]), heard=True).items():
         if name not in batch:
             raise ValueError(f"the batch has no {name!r}, which audio.kind={config.audio.kind!r} needs; see batch_spec")
         if batch[name].shape != spec.shape:
             raise ValueError(f"batch[{name!r}] has shape {batch[name].shape}; this config needs {spec.shape}")
     k = config.context
     motion = normalise(statistics, Motion(batch["motion_pose"], batch["motion_dynamics"]))
-    sound = _heard(batch["samples"], settled) if config.audio.kind == "mel" else batch["audio_features"]
+    sound = batch["features"]
     everywhere = jnp.ones(motion.shape[:2], bool)
     heard = jnp.isfinite(sound).all(tuple(range(2, sound.ndim)))
     return motion[:, k:], Conditions(
@@ -96,7 +131,6 @@ def loss(
     statistics: Statistics,
     batch: dict[str, Array],
     keys: Key[Array, " b"],
-    augmentation: SoundAugmentationConfig | None = None,
 ) -> tuple[Float[Array, ""], dict[str, Array]]:
     """Equation (1) for one batch.
 
@@ -104,17 +138,13 @@ def loss(
         config: sizes and drop rates.
         params: of the denoiser.
         statistics: of the training set; constants.
-        batch: as `batch_spec` says.
+        batch: as `conditions_of_batch` takes it.
         keys: one a sample.
-        augmentation: of the sound; None in validation.
 
     Returns:
         The mean over samples, and its parts: mean squared error of `pose` and of `dynamics`, normalised units.
     """
-    settled = None
-    if augmentation is not None and (augmentation.share or augmentation.settled):
-        batch, settled = _augmented(augmentation, batch, keys)
-    x0, conditions = conditions_of_batch(config, statistics, batch, settled)
+    x0, conditions = conditions_of_batch(config, statistics, batch)
 
     def draw(key: Array) -> tuple[Array, Array, Array]:
         level, noise, hidden = jax.random.split(key, 3)
@@ -128,23 +158,13 @@ def loss(
     return error.mean(), {"pose": error[..., :POSE_DIM].mean(), "dynamics": error[..., POSE_DIM:].mean()}
 
 
-def _heard(samples: Float[Array, "b n"], settled: Bool[Array, " b"] | None) -> Float[Array, "b t mels bands"]:
-    """Log-mel of samples, each from a loudness of which nothing or, where `settled`, its own is known."""
-    state = unheard(len(samples), samples.dtype)
-    if settled is not None:
-        after, _ = hear(state, samples)
-        state = jax.tree.map(lambda known, nothing: jnp.where(settled, known, nothing), after, state)
-    return hear(state, samples)[1]
-
-
 def _augmented(
-    config: SoundAugmentationConfig, batch: dict[str, Array], keys: Key[Array, " b"]
-) -> tuple[dict[str, Array], Bool[Array, " b"]]:
-    """The batch with another sound, and which samples know their loudness; each by a key of its own."""
+    config: SoundAugmentationConfig, samples: Float[Array, "b n"], keys: Key[Array, " b"]
+) -> tuple[Float[Array, "b n"], Bool[Array, " b"]]:
+    """Other sound, and which samples know their loudness; each by a key of its own."""
 
     def one(key: Array, samples: Array) -> tuple[Array, Array]:
         sound, settled = jax.random.split(jax.random.fold_in(key, SOUND))
         return augment(config, sound, samples), jax.random.uniform(settled) < config.settled
 
-    samples, settled = jax.vmap(one)(keys, batch["samples"])
-    return batch | {"samples": samples}, settled
+    return jax.vmap(one)(keys, samples)

@@ -238,14 +238,22 @@ class MotionExperiment(Experiment):
     autoencoder: str = ""  # stage 1, which encodes the clips: a release folder or a workdir
     data: PerformanceWorld | Records = PerformanceWorld()
     augmentation: SoundAugmentationConfig = SoundAugmentationConfig()
+    # where frozen features come from: recorded in the clips (float16, heard once), or live, heard anew in every step
+    features: Literal["recorded", "live"] = "recorded"
 
     def __post_init__(self):
         super().__post_init__()
         _check_dtype(self.model)
-        if self.model.audio.kind != "mel" and self.augmentation != SoundAugmentationConfig():
+        if self.features not in ("recorded", "live"):
+            raise UserError(f"{self.features=} must be 'recorded' or 'live'")
+        if not self.model.audio.frozen and self.features != "recorded":
             raise UserError(
-                f"augmentation changes sound, but {self.model.audio.kind=} has none; leave augmentation.share and "
-                "augmentation.settled at 0"
+                f"{self.features=} is of frozen networks; log-mel is always heard in the step: leave it out"
+            )
+        if self.records_features and self.augmentation != SoundAugmentationConfig():
+            raise UserError(
+                "augmentation changes sound, and recorded features were heard before; choose --features live, or leave "
+                "augmentation.share and augmentation.settled at 0"
             )
         if not isinstance(self.data, PerformanceWorld):
             return
@@ -255,6 +263,11 @@ class MotionExperiment(Experiment):
                 f"{self.data.seconds=} is {frames} frames, shorter than context and window "
                 f"({self.model.context} + {self.model.window}); lengthen the clips"
             )
+
+    @property
+    def records_features(self) -> bool:
+        """Whether clips carry the features of a frozen network."""
+        return self.model.audio.frozen and self.features == "recorded"
 
 
 KINDS: dict[str, type[Experiment]] = {kind.kind: kind for kind in (AutoencoderExperiment, MotionExperiment)}

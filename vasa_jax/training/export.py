@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from vasa_jax.checkpoint import Release, check_release_target, load_release, save_release
+from vasa_jax.checkpoint import Release, check_release_target, digest, load_release, save_release
 from vasa_jax.command import Parser, run
 from vasa_jax.errors import UserError, refusals
 from vasa_jax.files import check_apart
@@ -21,7 +21,7 @@ from vasa_jax.inference.public import NETWORKS
 from vasa_jax.liveportrait.motion_code import DYNAMICS_DIM
 from vasa_jax.training.bundles import read_bundle
 from vasa_jax.training.config import MotionExperiment, from_saved, to_saved
-from vasa_jax.training.state import count, digest
+from vasa_jax.training.state import count
 from vasa_jax.training.world_data import check_stamp, data_folders
 
 

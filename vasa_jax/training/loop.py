@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 import jax
 from tqdm import tqdm
 
+from vasa_jax.checkpoint import digest
 from vasa_jax.data.pipeline import Prefetch
 from vasa_jax.errors import UserError, device_memory
 from vasa_jax.files import make_folder, write_text
@@ -29,7 +30,7 @@ from vasa_jax.training.logs import Logs, Watch
 from vasa_jax.training.parallel import Strategy, make_strategy
 from vasa_jax.training.program import TrainProgram, make_program
 from vasa_jax.training.start import Initial, Start, check_config, check_sources, checkpoint_of, initial, step_to_resume
-from vasa_jax.training.state import TrainState, digest
+from vasa_jax.training.state import TrainState
 from vasa_jax.training.task import Task
 
 TAKING = 3600.0
@@ -44,7 +45,7 @@ class Result(NamedTuple):
     step: steps done, over all starts.
     seconds: duration of this start, from the first step (compilation included) to the last.
     samples_per_second: samples of this start over that time.
-    digest: SHA-256 of the parameters, see `state.digest`.
+    digest: SHA-256 of the parameters, see `checkpoint.digest`.
     stopped: why it ended before its last step ("SIGTERM", "time limit"), or "" where it did not.
     """
 
@@ -125,13 +126,14 @@ def train(
         watch = Watch(experiment, strategy, logs, program.flops())
         keeper = _Keeper(experiment, task, strategy, bundles, logs, workdir, config, task.held_out(workdir))
         key = strategy.place(jax.device_get(jax.random.key_data(jax.random.key(experiment.seed))))
+        helpers = strategy.place(task.helpers())
         done, stopped, begun = first, "", time.monotonic()
         bar = stack.enter_context(_bar(experiment.steps, first, progress and first_process))
         stack.enter_context(_last_good_named(bundles))
         while done < experiment.steps and not stopped:
             batch = next(placed)
             with jax.transfer_guard("disallow"):
-                state, metrics = program.step(state, batch, key)
+                state, metrics = program.step(state, batch, key, helpers)
             done += 1
             watch.add(done, metrics)
             bar.update()

@@ -119,7 +119,7 @@ def _on_mesh(mesh: Any, places: Callable[[Any], Any]) -> Strategy:
         axis_name=None,
         compile=lambda step, shapes: jax.jit(
             step,
-            in_shardings=(places(shapes), split, replicated),
+            in_shardings=(places(shapes), split, replicated, replicated),
             out_shardings=(places(shapes), replicated),
             donate_argnums=0,
         ),

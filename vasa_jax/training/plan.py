@@ -166,7 +166,8 @@ def train_cost(experiment: Experiment, topology: Topology, batch: int) -> tuple[
     key = jax.eval_shape(lambda: jax.random.key_data(jax.random.key(0)))
     placed = strategy.target(program.shapes)
     state = sharding.bytes_per_device(program.shapes, jax.tree.map(lambda leaf: leaf.sharding, placed))
-    return cost(program.step, (program.shapes, task.batch_spec(size), key), devices, topology), state
+    arguments = program.shapes, task.batch_spec(size), key, task.helper_shapes()
+    return cost(program.step, arguments, devices, topology), state
 
 
 class Call(NamedTuple):

@@ -26,7 +26,8 @@ class TrainProgram(NamedTuple):
     fresh: makes the state before the first step, from parameters by name that replace fresh ones, and the task's
         constants.
     shapes: the shapes of that state.
-    step: (state, batch, key data) to (state, metrics), placed by the strategy and compiled for the arrays it gets.
+    step: (state, batch, key data, helpers) to (state, metrics), placed by the strategy and compiled for the arrays it
+        gets.
     flops: floating-point operations of one step over all devices, forward and backward, in products and convolutions
         alone and without recomputation; costs a trace of the step.
     """
@@ -61,6 +62,7 @@ def make_program(experiment: Experiment, task: Task, strategy: Strategy) -> Trai
         experiment.ema,
         frozen=functools.partial(is_frozen, experiment.optimiser),
         blocks=task.blocks,
+        view=task.view,
     )
     params, constants = jax.eval_shape(task.init, jax.random.key(experiment.seed))
     check_patterns(experiment.optimiser, params)
@@ -69,7 +71,8 @@ def make_program(experiment: Experiment, task: Task, strategy: Strategy) -> Trai
     compiled = strategy.compile(step, shapes)
 
     def flops() -> float:
-        arguments = shapes, task.batch_spec(experiment.batch_size), jax.ShapeDtypeStruct((2,), jnp.uint32)
+        key = jax.ShapeDtypeStruct((2,), jnp.uint32)
+        arguments = shapes, task.batch_spec(experiment.batch_size), key, task.helper_shapes()
         if experiment.remat or strategy.axis_name is not None:
             return 2.0 * count_macs(make_step(), *arguments)
         return 2.0 * count_jaxpr(compiled.trace(*arguments).jaxpr.jaxpr)  # the trace that the first step uses too

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from vasa_jax.arrays import Motion
 from vasa_jax.autoencoder.config import AutoencoderConfig
 from vasa_jax.autoencoder.model import Autoencoder
-from vasa_jax.checkpoint import is_run, load_release
+from vasa_jax.checkpoint import digest, is_run, load_release
 from vasa_jax.config import from_json
 from vasa_jax.errors import UserError
 from vasa_jax.inference import public
@@ -29,7 +29,6 @@ from vasa_jax.liveportrait.motion_code import DYNAMICS_DIM, to_code
 from vasa_jax.liveportrait.motion_extractor import MotionExtractor
 from vasa_jax.training.bundles import read_bundle
 from vasa_jax.training.config import AutoencoderExperiment, from_saved
-from vasa_jax.training.state import digest
 
 
 class Stage1(NamedTuple):

@@ -4,15 +4,12 @@ Nothing else is carried from step to step: random keys come from the step's numb
 state and a position in the data resume exactly.
 """
 
-import hashlib
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-
-from vasa_jax.checkpoint import flatten
 
 
 class TrainState(NamedTuple):
@@ -37,16 +34,6 @@ def create(params: Any, constants: Any, optimiser: optax.GradientTransformation)
     return TrainState(
         jnp.zeros((), jnp.int32), params, jax.tree.map(jnp.copy, params), optimiser.init(params), constants
     )
-
-
-def digest(tree: Any) -> str:
-    """SHA-256 over the names, types, shapes and bytes of all leaves, in hexadecimal: equal exactly if the trees are."""
-    total = hashlib.sha256()
-    for name, leaf in sorted(flatten(jax.device_get(tree)).items()):
-        leaf = np.asarray(leaf)
-        total.update(f"{name} {leaf.dtype.name} {leaf.shape}\n".encode())
-        total.update(np.ascontiguousarray(leaf).tobytes())
-    return total.hexdigest()
 
 
 def count(tree: Any) -> int:

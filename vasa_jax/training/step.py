@@ -1,4 +1,4 @@
-"""The train step: one pure function of (state, batch, key), the same under `jit` and under `pmap`.
+"""The train step: one pure function of (state, batch, key, helpers), the same under `jit` and under `pmap`.
 
 All randomness is per sample: the key of a sample is fold_in(fold_in(run key, step), position in the stream), so
 neither the batch's split over devices nor a restart changes it. With an axis name, gradients and metrics are averaged
@@ -19,12 +19,21 @@ from vasa_jax.training.state import TrainState
 
 Batch = dict[str, Any]
 Metrics = dict[str, Any]
-TrainStep = Callable[[TrainState, Batch, Any], tuple[TrainState, Metrics]]
+TrainStep = Callable[..., tuple[TrainState, Metrics]]
+"""(state, batch, key, helpers) to (new state, metrics); helpers are frozen parameters, {} where there are none."""
+View = Callable[[Any, Batch, Any], Batch]
+"""(helpers, batch, keys (b,)) to the batch as a loss takes it."""
 
 
 Loss = Callable[[Any, Any, Batch, Any, Any], tuple[Any, Metrics]]
 """(params, constants, batch, keys (b,), step ()) to (mean over the samples, metrics: means too, or `Average`s over the
 samples that have what is measured)."""
+
+
+def untouched(helpers: Any, batch: Batch, keys: Any) -> Batch:
+    """The batch as it is."""
+    del helpers, keys
+    return batch
 
 
 def sample_keys(key: UInt32[Array, " 2"], step: Int[Array, ""], index: UInt32[Array, " b"]) -> Any:
@@ -43,6 +52,7 @@ def make_train_step(
     frozen: Callable[[str], bool] = lambda name: False,
     blocks: Callable[[Any], dict[str, Any]] = lambda params: {},
     gather: Callable[[Any], Any] = lambda params: params,
+    view: View = untouched,
 ) -> TrainStep:
     """The step of a task.
 
@@ -58,6 +68,7 @@ def make_train_step(
         frozen: says of a parameter's name whether it has no gradient; its backward pass is not computed.
         blocks: parameters to parts of them by name, see `Task.blocks`.
         gather: parameters to those that the loss computes with; equal, but perhaps placed elsewhere.
+        view: see `Task.view`.
 
     Returns:
         A pure function to (new state, metrics): those of the loss, `loss`, and `gradient_norm` before clipping, of all
@@ -66,7 +77,7 @@ def make_train_step(
 
     loss = recomputed(loss) if remat else loss
 
-    def train_step(state: TrainState, batch: Batch, key: Any) -> tuple[TrainState, Metrics]:
+    def train_step(state: TrainState, batch: Batch, key: Any, helpers: Any = None) -> tuple[TrainState, Metrics]:
         keys = sample_keys(key, state.step, batch["index"])
 
         def objective(params: Any, samples: Batch, keys: Any) -> tuple[Float[Array, ""], Metrics]:
@@ -76,9 +87,13 @@ def make_train_step(
 
         gradient, whole = jax.grad(objective, has_aux=True), gather(state.params)
         if accumulate == 1:
-            gradients, metrics = gradient(whole, batch, keys)
+            gradients, metrics = gradient(whole, view(helpers, batch, keys), keys)
         else:
-            gradients, metrics = _mean_over_parts(lambda part: gradient(whole, *part), (batch, keys), accumulate)
+
+            def of_part(part: Any) -> Any:
+                return gradient(whole, view(helpers, *part), part[1])
+
+            gradients, metrics = _mean_over_parts(of_part, (batch, keys), accumulate)
         if axis_name is not None:
             gradients, metrics = jax.lax.pmean((gradients, metrics), axis_name)
         metrics["gradient_norm"] = optax.tree.norm(gradients)

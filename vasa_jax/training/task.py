@@ -9,6 +9,7 @@ from typing import Any
 import jax
 
 from vasa_jax.data.pipeline import Batches
+from vasa_jax.training.step import View, untouched
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,6 +31,8 @@ class Task:
     videos: (params, constants, workdir) to named `logs.Video`s of held-out clips.
     blocks: parameters to those of each released block, by name; together they are what a release holds.
     macs: what costs multiply-adds, by name.
+    helpers: frozen parameters that a step takes beside its state, never saved; helper_shapes: their shapes.
+    view: (helpers, batch, keys) to the batch as the loss takes it; no gradient goes through.
     """
 
     init: Callable[[Any], tuple[Any, Any]]
@@ -44,3 +47,6 @@ class Task:
     videos: Callable[[Any, Any, Path], dict[str, Any]]
     blocks: Callable[[Any], dict[str, Any]]
     macs: Callable[[], dict[str, int]]
+    helpers: Callable[[], Any] = dict
+    helper_shapes: Callable[[], Any] = dict
+    view: View = untouched

@@ -18,6 +18,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from vasa_jax.arrays import SAMPLES_PER_FRAME
+from vasa_jax.audio.front_end import FrontEnd, LogMel, front_end, slice_samples
+from vasa_jax.audio.weights import speech_shapes
 from vasa_jax.autoencoder import cost as autoencoder_cost
 from vasa_jax.autoencoder import objective as autoencoder_objective
 from vasa_jax.data.order import Partners
@@ -30,7 +32,6 @@ from vasa_jax.inference.offline import Model
 from vasa_jax.inference.vasa import MotionModel
 from vasa_jax.motion import objective as motion_objective
 from vasa_jax.motion import statistics as motion_statistics
-from vasa_jax.motion.audio_features import slice_samples
 from vasa_jax.motion.conditions import empty
 from vasa_jax.motion.denoiser import initialise, predict
 from vasa_jax.motion.sampling import sample_window
@@ -44,16 +45,16 @@ from vasa_jax.training.config import (
     Records,
     World,
 )
+from vasa_jax.training.hearing import clip_features, load_speech
 from vasa_jax.training.logs import Video
 from vasa_jax.training.stage_1 import load_stage_1
 from vasa_jax.training.task import Task
 
-SAMPLES_BEFORE = 256
-"""Samples of sound that a window's slice has before its first frame, see `motion.audio_features`."""
 PORTRAIT_LABELS = {"pose": (6,), "gaze": (2,), "mouth": (1,), "lids": (2,), "regions": (3, 4)}
 """Labels a picture of a stage 1 sample; NaN where a record has none."""
 SHOWN = 8
 """Held-out samples that pictures show."""
+MEL = LogMel()
 LOGGER = logging.getLogger(__name__)
 
 
@@ -166,22 +167,27 @@ def portrait_sample(
 
 def _motion_task(experiment: MotionExperiment) -> Task:
     data, model = experiment.data, dataclasses.replace(experiment.model, dtype=compute_dtype(experiment))
+    audio, front, recorded = model.audio, front_end(model.audio), experiment.records_features
+    speech = functools.cache(lambda: load_speech(audio))
 
     def prepare(workdir: Path) -> None:
         if not experiment.autoencoder:
             raise UserError("autoencoder is empty: stage 2 needs --autoencoder, a release folder or a stage 1 workdir")
-        if model.audio.kind != "mel":
-            raise UserError(
-                f"{model.audio.kind=} needs records with audio features; the world's clips carry sound: use 'mel'"
-            )
+        if audio.frozen and not audio.sha256:
+            raise UserError("model.audio.sha256 is empty; hearing.with_speech fills it in")
+        params = speech()
         face = load_stage_1(experiment.autoencoder)
         if face.dynamics_dim != model.dynamics_dim:
             raise UserError(
                 f"the autoencoder {experiment.autoencoder!r} has dynamics_dim={face.dynamics_dim}; this experiment "
                 f"{model.dynamics_dim=}"
             )
-        make = functools.partial(world_data.make_performances, size=face.sizes[0], motion=face.motion)
-        world_data.prepare(data, workdir, face.sizes[0], make, source=face.sha256)
+        features = clip_features(audio, params) if recorded else None
+        make = functools.partial(
+            world_data.make_performances, size=face.sizes[0], motion=face.motion, features=features
+        )
+        heard = audio.identity if recorded else None
+        world_data.prepare(data, workdir, face.sizes[0], make, source=face.sha256, heard=heard)
         _check_first(data, workdir, sample)
 
     def measure(workdir: Path, kept: Statistics | None) -> tuple[Statistics, dict[str, Any]]:
@@ -208,8 +214,9 @@ def _motion_task(experiment: MotionExperiment) -> Task:
     def sample(record: StoredClip, rng: np.random.Generator | None) -> Sample:
         frames = model.context + model.window
         clip = world_data.read_encoded(record, model.dynamics_dim, frames)
-        first = 0 if rng is None else int(rng.integers(len(clip.labels["pose"]) - frames + 1))
-        return motion_sample(clip, first, model.context, model.window)
+        starts = (len(clip.labels["pose"]) - frames) // front.block + 1  # where blocks begin, as in a session
+        first = 0 if rng is None else front.block * int(rng.integers(starts))
+        return motion_sample(clip, first, model.context, model.window, front, recorded)
 
     def held_out(workdir: Path) -> dict[str, Any]:
         return _stack(_held_out(data, workdir, lambda record: sample(record, None), lambda source: None))
@@ -217,15 +224,16 @@ def _motion_task(experiment: MotionExperiment) -> Task:
     loss = functools.partial(motion_objective.loss, model)
     z = model.dynamics_dim
     unmeasured = Statistics(jnp.zeros(6), jnp.ones(6), jnp.zeros(z), jnp.eye(z), jnp.ones(z))
-    spec = functools.partial(motion_objective.batch_spec, model)
-    held_out_loss = jax.jit(loss)
+    spec = functools.partial(motion_objective.batch_spec, model, heard=recorded)
+    listen = functools.partial(motion_objective.listen, model)
+    held_out_loss, hear = jax.jit(loss), jax.jit(listen)
     sampled = jax.jit(functools.partial(_sampled, model))
+    live: Callable[[], dict[str, Any]] = dict if recorded else speech
 
     def evaluate(params: Any, constants: Any, batch: dict[str, Any]) -> dict[str, float]:
-        size = len(batch["gaze"])
+        size, heard = len(batch["gaze"]), hear(live(), _on_device(batch))
         totals = [
-            held_out_loss(params, constants, _on_device(batch), jax.random.split(jax.random.key(draw), size))
-            for draw in range(4)
+            held_out_loss(params, constants, heard, jax.random.split(jax.random.key(draw), size)) for draw in range(4)
         ]
         values = [parts | {"loss": value} for value, parts in jax.device_get(totals)]
         return {name: float(np.mean([value[name] for value in values])) for name in values[0]}
@@ -234,7 +242,7 @@ def _motion_task(experiment: MotionExperiment) -> Task:
 
     def videos(params: Any, constants: Any, workdir: Path) -> dict[str, Video]:
         if not speakers:
-            motion = MotionModel(experiment.model, params, constants)
+            motion = MotionModel(experiment.model, params, constants, speech())
             speakers.append((motion, Model(load_stage_1(experiment.autoencoder).join(motion))))
         motion, speaker = speakers[0]
         motion.params, motion.statistics = params, constants
@@ -242,7 +250,7 @@ def _motion_task(experiment: MotionExperiment) -> Task:
 
     return Task(
         init=lambda key: (initialise(model, key), unmeasured),
-        loss=lambda params, constants, batch, keys, step: loss(params, constants, batch, keys, experiment.augmentation),
+        loss=lambda params, constants, batch, keys, step: loss(params, constants, batch, keys),
         batch_spec=lambda size: spec(size) | {"index": jax.ShapeDtypeStruct((size,), jnp.uint32)},
         prepare=prepare,
         measure=measure,
@@ -250,38 +258,74 @@ def _motion_task(experiment: MotionExperiment) -> Task:
         held_out=held_out,
         evaluate=evaluate,
         pictures=lambda params, constants, batch: {
-            "true_above_sampled": sampled(params, constants, _on_device(_shown(batch)))
+            "true_above_sampled": sampled(params, constants, hear(live(), _on_device(_shown(batch))))
         },
         videos=videos,
         blocks=lambda params: dict(params),
         macs=lambda: {"branch": _count_branch(model)},
+        helpers=lambda: jax.tree.map(np.asarray, live()),
+        helper_shapes=lambda: speech_shapes(audio.speech) if audio.frozen and not recorded else {},
+        view=lambda helpers, batch, keys: listen(helpers, batch, keys, experiment.augmentation),
     )
 
 
-def motion_sample(clip: Clip, first: int, context: int, window: int) -> Sample:
+def motion_sample(
+    clip: Clip, first: int, context: int, window: int, front: FrontEnd = MEL, recorded: bool = False
+) -> Sample:
     """K + W frames of a stage 2 clip from frame `first`, with their sound and the window's conditions; see
     `motion.objective`.
 
     Gaze is the window's mean in the camera frame, distance its mean log distance; NaN where the clip has no label,
     as is the sound of a silent clip. Sound that ends before its frames is followed by zeros.
+
+    Args:
+        clip: of stage 2.
+        first: frame.
+        context, window: K and W.
+        front: what hears the sound.
+        recorded: the sample gets the features that the clip carries instead of the slice of its sound.
+
+    Raises:
+        CorruptRecordError: a clip with sound whose recorded features are missing, or of another shape.
     """
     last = first + context + window
     labels = clip.labels
-    samples = np.full(slice_samples(context + window), np.nan, np.float32)
-    if clip.audio is not None:
-        missing = max(0, SAMPLES_PER_FRAME * len(labels["pose"]) - len(clip.audio))
-        padded = np.pad(clip.audio, (SAMPLES_BEFORE, missing + slice_samples(0)))
-        samples = padded[SAMPLES_PER_FRAME * first :][: len(samples)]
+    sound = _features(clip, front)[first:last] if recorded else _slice(clip, first, context + window, front)
     gaze = labels["gaze"][first + context : last].mean(0) if "gaze" in labels else np.full(2, np.nan)
     pose = labels["pose"][first:last]
     return {
         "motion_pose": np.float32(pose),
         "motion_dynamics": np.float32(labels["dynamics"][first:last]),
-        "samples": samples,
+        "features" if recorded else "samples": sound,
         "gaze": np.float32(gaze),
         "distance": np.float32(pose[context:, 5:].mean(0)),
         "emotion": np.float32(labels["emotion"]) if "emotion" in labels else np.full(8, np.nan, np.float32),
     }
+
+
+def _slice(clip: Clip, first: int, frames: int, front: FrontEnd) -> np.ndarray:
+    """The slice of a clip's sound that some frames need; NaN for a silent clip."""
+    size = slice_samples(front, frames)
+    if clip.audio is None:
+        return np.full(size, np.nan, np.float32)
+    missing = max(0, SAMPLES_PER_FRAME * len(clip.labels["pose"]) - len(clip.audio))
+    padded = np.pad(clip.audio, (front.lead, missing + front.ahead))
+    return padded[SAMPLES_PER_FRAME * first :][:size]
+
+
+def _features(clip: Clip, front: FrontEnd) -> np.ndarray:
+    """The features that a clip carries, float32; NaN for a silent clip."""
+    shape = (len(clip.labels["pose"]), *front.shape)
+    if "features" not in clip.labels:
+        if clip.audio is None:
+            return np.full(shape, np.nan, np.float32)
+        raise CorruptRecordError(
+            "a clip without label 'features': encode the videos with --sound, or train with --features live"
+        )
+    found = np.asarray(clip.labels["features"], np.float32)
+    if found.shape != shape:
+        raise CorruptRecordError(f"label 'features' is of shape {found.shape}; this run needs {shape}")
+    return found
 
 
 def _sampled(model: Any, params: Any, statistics: Statistics, batch: dict[str, Any]) -> Any:

@@ -43,6 +43,8 @@ PERFORMED_SECONDS = 3.0
 """Length of the performance whose moments stage 1 sees."""
 STATISTICS_CLIPS = 2000
 """Clips, evenly spaced, behind the statistics of motion."""
+LEFT_OUT = ("pose", "dynamics", "regions", "portrait", "features")
+"""Labels of a video that its encoded clip does not keep."""
 NOT_CONTENT = ("make_in", "clips", "validation_clips", "clips_per_shard", "threads", "prefetch", "max_corrupt")
 """Fields of a world that do not change its clips, but at most how many there are."""
 
@@ -70,7 +72,14 @@ def weights(data: World | Records) -> tuple[float, ...]:
     return tuple(weight for _, weight in data.folders) if isinstance(data, Records) else (1.0,)
 
 
-def prepare(data: W | Records, workdir: str | Path, size: int, make: Make[W], source: str = "") -> None:
+def prepare(
+    data: W | Records,
+    workdir: str | Path,
+    size: int,
+    make: Make[W],
+    source: str = "",
+    heard: dict[str, Any] | None = None,
+) -> None:
     """Make sure that a run's clips are there.
 
     Args:
@@ -79,17 +88,18 @@ def prepare(data: W | Records, workdir: str | Path, size: int, make: Make[W], so
         size: side of the world's pictures in pixels.
         make: writes the world's records.
         source: SHA-256 of the stage 1 that encodes the clips, see `stamp`; "" where none does.
+        heard: the identity of the front end whose features the clips are to carry; None where they need none.
 
     Raises:
-        UserError: where records are named that are not there, or clips were encoded by another stage 1, or the folder
-            to make clips in holds something else.
+        UserError: where records are named that are not there, or clips were encoded by another stage 1 or front end,
+            or the folder to make clips in holds something else.
     """
     for folder in data_folders(data, workdir):
         if isinstance(data, Records):
             check_records(folder)
-            check_stamp(folder, source)
+            check_stamp(folder, source, heard)
         else:
-            _make(data, folder, size, make, source)
+            _make(data, folder, size, make, source, heard)
 
 
 def check_records(folder: Path) -> None:
@@ -121,10 +131,10 @@ def _counts(data: World) -> dict[str, int]:
     return {"train": data.clips, "validation": data.validation_clips}
 
 
-def _make(data: W, folder: Path, size: int, make: Make[W], source: str) -> None:
+def _make(data: W, folder: Path, size: int, make: Make[W], source: str, heard: dict[str, Any] | None) -> None:
     """Make what is missing of a world's clips."""
     _check_recipe(data, folder, size)
-    check_stamp(folder, source)
+    check_stamp(folder, source, heard)
     if (folder / "done.json").is_file() and all(
         _made(folder / split) >= count for split, count in _counts(data).items()
     ):
@@ -135,7 +145,7 @@ def _make(data: W, folder: Path, size: int, make: Make[W], source: str) -> None:
     with locked(folder, "wait until it has made the clips there, or choose another --data.make-in"):
         write_text(folder / "recipe.json", json.dumps(_recipe(data, size), indent=2) + "\n")
         if source:
-            stamp(folder, source)
+            stamp(folder, source, heard)
         counts = _counts(data)
         with tqdm(total=sum(counts.values()), unit="clip", desc="making clips", mininterval=1.0) as bar:
             for split, count in counts.items():
@@ -233,7 +243,11 @@ def make_portraits(data: PortraitWorld, chosen: list[int], size: int) -> Iterato
 
 
 def make_performances(
-    data: PerformanceWorld, chosen: list[int], size: int, motion: Callable[[Any], Motion]
+    data: PerformanceWorld,
+    chosen: list[int],
+    size: int,
+    motion: Callable[[Any], Motion],
+    features: Callable[[Any, int], Any] | None = None,
 ) -> Iterator[Record]:
     """Records of stage 2: sound, the truth of the world, and `pose` and `dynamics` as stage 1's encoders see them.
 
@@ -244,11 +258,13 @@ def make_performances(
         chosen: seeds.
         size: side of the pictures in pixels, which stage 1 takes.
         motion: pictures (b, h, w, 3) float32 0..1 to `Motion`.
+        features: what makes those of the sound, see `hearing.clip_features`; None writes none.
     """
     for seed in chosen:
         clip = make_clip(seed, data.seconds, size)
         portrait = clip.frames[0] if split_of(seed) == "validation" else None
-        yield encoded_record(Clip(clip.frames, np.asarray(clip.audio, np.float32), clip.labels), motion, portrait)
+        video = Clip(clip.frames, np.asarray(clip.audio, np.float32), clip.labels)
+        yield encoded_record(video, motion, portrait, features=features)
 
 
 def encoded_record(
@@ -256,16 +272,19 @@ def encoded_record(
     motion: Callable[[Any], Motion],
     portrait: np.ndarray | bytes | None,
     about: Mapping[str, str | int | float] | None = None,
+    features: Callable[[Any, int], Any] | None = None,
 ) -> Record:
     """A stage 2 record of a clip with frames: its sound and labels, and `pose` and `dynamics` as stage 1 sees them.
 
-    The clip's own `pose`, `dynamics` and `regions` are left out, and so are the frames.
+    The clip's own `pose`, `dynamics` and `regions` are left out, and so are the frames. Sound gets the label
+    `features`, (t, c) float16, where something makes them.
 
     Args:
         clip: at least one frame, of the size that stage 1 takes.
         motion: pictures (b, h, w, 3) float32 0..1 to `Motion`; called with `RENDER_BATCH` of them.
         portrait: the picture that sample videos move, uint8 (h, w, 3) or JPEG; None where none are made of this clip.
         about: where the clip comes from.
+        features: see `hearing.clip_features`.
     """
     frames = clip.frames
     parts = [
@@ -273,30 +292,51 @@ def encoded_record(
         for i in range(0, len(frames), RENDER_BATCH)
     ]
     seen = Motion(*(np.concatenate([part[k] for part in parts])[: len(frames)] for k in range(2)))
-    kept = {
-        name: value for name, value in clip.labels.items() if name not in ("pose", "dynamics", "regions", "portrait")
-    }
+    kept = {name: value for name, value in clip.labels.items() if name not in LEFT_OUT}
     kept |= {"pose": np.float32(seen.pose), "dynamics": np.float32(seen.dynamics)}
     kept |= {} if portrait is None else {"portrait": portrait}
+    if features is not None and clip.audio is not None:
+        kept["features"] = features(clip.audio, len(frames))
     return write_clip(None, clip.audio, kept, about)
 
 
-def stamp(folder: Path, source: str) -> None:
-    """Note in a folder of encoded clips which stage 1 made them; `source` is the SHA-256 of its parameters."""
-    check_stamp(folder, source)
+def stamp(folder: Path, source: str, heard: dict[str, Any] | None = None) -> None:
+    """Note in a folder of encoded clips which stage 1 made them, by the SHA-256 of its parameters, and which front end
+    their features, by its identity; a folder keeps both for good."""
+    check_stamp(folder, source, heard)
+    written = folder / "encoded.json"
+    if heard is None and written.is_file() and "features" in read_json(written):
+        raise UserError(f"the clips in {folder} carry features of sound: name their front end, or another folder")
     folder.mkdir(parents=True, exist_ok=True)
-    write_text(folder / "encoded.json", json.dumps({"autoencoder": source}) + "\n")
+    note = {"autoencoder": source} | ({} if heard is None else {"features": heard})
+    write_text(written, json.dumps(note) + "\n")
 
 
-def check_stamp(folder: Path, source: str) -> None:
-    """Raise UserError where the clips of a folder were encoded by another stage 1; a folder without a stamp passes, and
-    so does any without a `source`, the SHA-256 of a stage 1."""
+def check_stamp(folder: Path, source: str, heard: dict[str, Any] | None = None) -> None:
+    """Raise UserError where the clips of a folder were encoded by another stage 1 or front end.
+
+    A folder without a stamp passes, and so does any without a `source`, the SHA-256 of a stage 1; without `heard`, it
+    does not matter whose features they carry.
+    """
     written = folder / "encoded.json"
     if source and written.is_file() and (there := str(read_json(written).get("autoencoder"))) != source:
         raise UserError(
             f"the clips in {folder} were encoded by the stage 1 with SHA-256 {there[:16]}, this one has {source[:16]}; "
             "name that autoencoder, or encode the clips into another folder"
         )
+    if heard is None or not written.is_file() or (there := read_json(written).get("features")) == heard:
+        return
+    if not isinstance(there, dict):
+        raise UserError(
+            f"the clips in {folder} carry no features of sound; encode them into another folder with --sound, or train "
+            "with --features live"
+        )
+    name = next(name for name in heard if there.get(name) != heard[name])
+    values = [str(values.get(name))[:16] for values in (there, heard)]
+    raise UserError(
+        f"the features in {folder} were made with {name}={values[0]}, this run hears with {values[1]}; encode the "
+        "clips into another folder, or train with --features live"
+    )
 
 
 def read_encoded(record: StoredClip, dynamics_dim: int, frames: int) -> Clip:

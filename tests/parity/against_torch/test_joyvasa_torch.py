@@ -12,9 +12,9 @@ from torch.nn import functional
 from tests.compiling import OPTIMISED
 from tests.parity import fixtures
 from tests.parity.agreement import agree
+from vasa_jax.audio.speech import pad_audio, resize
 from vasa_jax.convert import build, convert, to_torch
 from vasa_jax.joyvasa import POSITION_MODES, sample
-from vasa_jax.pretrained.speech import pad_audio, resize
 
 NAME = "joyvasa.motion_generator"
 BAR_OF_A_SAMPLE = 1e-4

@@ -17,13 +17,13 @@ from tests.parity.against_torch import mirror_autoencoder, mirror_motion
 from tests.parity.agreement import agree
 from tests.tiny import AUTOENCODER as TINY_AUTOENCODER
 from vasa_jax.arrays import EMOTIONS, Motion
+from vasa_jax.audio.front_end import AudioEncoderConfig
 from vasa_jax.autoencoder.config import demo_model as demo_autoencoder
 from vasa_jax.autoencoder.losses import contrastive, multi_scale_l1
 from vasa_jax.checkpoint import flatten, unflatten
 from vasa_jax.convert import build, convert, to_torch
 from vasa_jax.convert.registry import find
 from vasa_jax.motion.conditions import Conditions, audio_shape
-from vasa_jax.motion.config import AudioEncoderConfig
 from vasa_jax.motion.config import demo_model as demo_motion
 from vasa_jax.nn import convolution
 from vasa_jax.training.config import OptimiserConfig

@@ -3,10 +3,10 @@
 A file of a model around them (for recognition, or as it was pre-trained) has their names behind a prefix, and a head.
 """
 
+from vasa_jax.audio.speech import SpeechEncoder
 from vasa_jax.convert.folds import Fold, weight_norm
 from vasa_jax.convert.network import Network, layer, layer_norm
 from vasa_jax.convert.rules import CONVOLUTION_1D, Ignored, Rule, Tensors
-from vasa_jax.pretrained.speech import SpeechEncoder
 
 _ATTENTION = {"q_proj": "query", "k_proj": "key", "v_proj": "value", "out_proj": "out"}
 _FEED_FORWARD = {"intermediate_dense": "inner", "output_dense": "outer"}

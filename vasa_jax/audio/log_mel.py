@@ -41,6 +41,9 @@ def slice_samples(frames: int) -> int:
 def mel_filterbank() -> Float[np.ndarray, "bins bands"]:
     """Slaney's triangles on the power spectrum, shape (257, 80), float64.
 
+    librosa.filters.mel gives the same (a test compares them), but importing and calling it first takes 2.9 s in a fresh
+    process (librosa 0.11.0, median of four on two cores; the call compiles with numba), this 4 ms.
+
     Source: Slaney 1998, "Auditory Toolbox": 200/3 Hz a mel up to 1 kHz, then 27 mels to a factor of 6.4 in frequency.
     """
     linear, knee, step = 200 / 3, 1000.0, np.log(6.4) / 27

@@ -6,7 +6,7 @@ import librosa
 import numpy as np
 import pytest
 
-from vasa_jax.motion.audio_features import LEAD, log_mel, mel_filterbank, slice_samples
+from vasa_jax.audio.log_mel import LEAD, log_mel, mel_filterbank, slice_samples
 
 FRAMES = 12
 

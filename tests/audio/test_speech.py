@@ -7,7 +7,7 @@ import pytest
 from numpy.testing import assert_allclose
 
 from tests.joyvasa.tiny import SPEECH
-from vasa_jax.pretrained.speech import SpeechConfig, SpeechEncoder, pad_audio, resize
+from vasa_jax.audio.speech import SpeechConfig, SpeechEncoder, pad_audio, resize
 
 
 def test_padding_reflects_twice():
