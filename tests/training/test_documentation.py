@@ -10,6 +10,7 @@ from pathlib import Path
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 from tests.inference.tiny import write_release
@@ -17,9 +18,11 @@ from tests.training.tiny import MOTION, STAGE_1
 from vasa_jax import checkpoint, config
 from vasa_jax.autoencoder import objective
 from vasa_jax.checkpoint import flatten, load_release
+from vasa_jax.data import write_clip, write_shard
 from vasa_jax.doors import infer, train
 from vasa_jax.media.video import read_video
 from vasa_jax.synthetic.__main__ import main as synthetic
+from vasa_jax.training.encode import main as encode
 from vasa_jax.training.export import main as export
 from vasa_jax.training.optimiser import check_patterns
 from vasa_jax.training.start import initial, with_stage_1
@@ -31,7 +34,23 @@ LINES = [line for line in BLOCKS.splitlines() if line]
 COMMANDS = [line for line in LINES if line.startswith("vasa-train")]
 NOT_HERE = ("--distributed", "--coordinator")
 """Flags of commands that need a cluster (tests/training/test_cluster.py has one)."""
+
+
+def prepare(arguments):
+    """In place of vasa-prepare, which needs real faces (tests/doors/test_prepare.py runs it): three clips a split, of
+    twice the size of the smallest stage 1."""
+    out, random = Path(arguments[1]), np.random.default_rng(0)
+    for split in ("train", "validation"):
+        (out / split).mkdir(parents=True)
+        frames = random.integers(0, 256, (3, 8, 64, 64, 3)).astype(np.uint8)
+        sound = random.uniform(-0.1, 0.1, (3, 640 * 8)).astype(np.float32)
+        write_shard(out / split / "0.array_record", [write_clip(*clip, {}) for clip in zip(frames, sound, strict=True)])
+    return 0
+
+
 PROGRAMS = {
+    "vasa-prepare": prepare,
+    "python -m vasa_jax.training.encode": encode,
     "vasa-train": train.main,
     "vasa-infer": infer.main,
     "vasa-synthetic": synthetic,
@@ -97,7 +116,8 @@ def shortened(line):
     arguments = shlex.split(line.removeprefix(start))
     values = dict(SHORT.get(start, {}))
     if start == "vasa-train":
-        values["--data.clips"] = CLIPS[arguments[0]]
+        if "--data.path" not in arguments:
+            values["--data.clips"] = CLIPS[arguments[0]]
         if "--allow-config-change" in arguments:
             del values["--steps"]
     for flag in values.keys() & set(arguments):
