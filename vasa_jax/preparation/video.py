@@ -18,6 +18,7 @@ import cv2
 import numpy as np
 
 from vasa_jax.arrays import FPS, SAMPLES_PER_FRAME
+from vasa_jax.data.pictures import encode_picture
 from vasa_jax.errors import UserError, reason
 from vasa_jax.faces.box import WORLD, Box, frame_face
 from vasa_jax.faces.landmarks import Landmarker
@@ -28,7 +29,6 @@ from vasa_jax.preparation.cuts import marked
 from vasa_jax.preparation.film import Film, Picture
 from vasa_jax.preparation.follow import Follower, Piece, Sighting, cut_square
 from vasa_jax.preparation.labels import Head, Looks, emotion_of, head_of, labels_of
-from vasa_jax.preparation.picture import encode_picture
 from vasa_jax.preparation.results import Dropped, PreparedClip
 from vasa_jax.preparation.sound import Detector, Voice, loudness, speech_share
 
