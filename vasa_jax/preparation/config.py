@@ -9,7 +9,7 @@ from pathlib import Path
 
 from vasa_jax.errors import UserError
 
-SIZES = (64, 128, 256, 512)
+SIZES = (256, 512)
 REASONS: dict[str, str] = {
     "short": "the face is seen for less than the shortest clip",
     "small": "the face is smaller than the pictures need",
@@ -31,7 +31,7 @@ class PreparationConfig:
     """Thresholds of preparation. Times are in seconds, shares 0 to 1."""
 
     size: int = 512
-    """Side of the pictures, that of the stage 1 to train: 512 at paper size, 64 for the demo; or 128 or 256."""
+    """Side of the pictures: 256 or 512; they serve every stage 1 whose side divides theirs."""
     shortest: float = 2.0
     """A shorter clip has no room for a window of stage 2 (60 frames) and its context; VASA-1 takes 2 to 10 s."""
     longest: float = 10.0

@@ -200,7 +200,7 @@ def _serve(connection: Any, work: Work) -> None:
 
 def _speak_into(path: Path) -> None:
     """Lead both streams, those of native code too, away from the driver's line of progress."""
-    log = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    log = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
     for stream in (1, 2):
         os.dup2(log, stream)
     os.close(log)
