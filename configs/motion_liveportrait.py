@@ -5,8 +5,8 @@
     python -m vasa_jax.training.export runs/motion --face PUBLIC --out my-model
 
 RECORDS are prepared videos (docs/preparation.md), PUBLIC is a release of the public pair (docs/public-weights.md). Its
-motion is JoyVASA's seventy numbers, as a head pose and a dynamics code of 64 (`liveportrait.motion_code`). Steps, batch
-and learning rate are those of `demo_motion` at the paper's width; no long run has been measured yet.
+motion is JoyVASA's seventy numbers, as a head pose and a dynamics code of 64 (`liveportrait.motion_code`). It hears
+log-mel, which needs no other weights. Steps, batch and learning rate are ours and have not been run to the end.
 """
 
 from vasa_jax.liveportrait.motion_code import DYNAMICS_DIM
