@@ -140,8 +140,9 @@ def report(records: str | Path) -> Iterator[str]:
 def describe(root: Path, totals: Totals) -> str:
     """What a folder holds, in one line."""
     people = "1 person" if totals.people == 1 else f"{totals.people} people"
+    clips = f"{totals.clips} clip{'s' * (totals.clips != 1)}"
     return (
-        f"{root}: {totals.videos} videos ({totals.failed} failed), {totals.clips} clips of {people}, "
+        f"{root}: {totals.videos} videos ({totals.failed} failed), {clips} of {people}, "
         f"{totals.length}; look at {root / 'report.html'}"
     )
 

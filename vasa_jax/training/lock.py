@@ -31,7 +31,7 @@ def locked(workdir: str | Path, advice: str = "stop it or choose another --workd
         except OSError as error:
             raise UserError(
                 f"cannot lock {path} ({reason(error)}): its file system has no locks, so two runs could write there at "
-                "once; mount it with them (flock), or choose a --workdir on another"
+                "once; mount it with them (flock), or choose a folder on another"
             ) from error
         with refusals("write", path):
             os.ftruncate(file.fileno(), 0)
