@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from benchmarks import demo_quality, fit, paste, pipeline, render, sampler, timing, volume
+from benchmarks import demo_quality, fit, hearing, paste, pipeline, render, sampler, timing, volume
 from benchmarks import input as benchmark_input
 from tests.inference.tiny import FACE, MOTION, write_release
 from vasa_jax.arrays import Motion
@@ -216,3 +216,12 @@ def test_the_face_is_a_disc_that_follows_the_head():
     side = np.linspace(-1, 1, 201)
     centres = [[(disc.sum(0) * side).sum() / disc.sum(), (disc.sum(1) * side).sum() / disc.sum()] for disc in discs]
     np.testing.assert_allclose(centres, [[0.0, 0.05], [0.2, -0.075]], atol=1e-3)
+
+
+def test_hearing_prints_what_recorded_and_live_features_cost(tmp_path, capsys):
+    config = tmp_path / "tiny.py"
+    config.write_text("from tests.training.test_hearing import EXPERIMENT as E\n\n\ndef get_config():\n    return E\n")
+    hearing.main(["--config", str(config), "--batch", "8", "--seconds", "0.4", "--repeats", "1", "--blocks", "2"])
+    *_, recorded, live = capsys.readouterr().out.splitlines()
+    assert recorded.startswith("recorded") and live.startswith("live") and len(live.split()) == 4
+    assert float(live.split()[1]) > float(recorded.split()[1])  # TFLOP

@@ -238,7 +238,8 @@ class MotionExperiment(Experiment):
     autoencoder: str = ""  # stage 1, which encodes the clips: a release folder or a workdir
     data: PerformanceWorld | Records = PerformanceWorld()
     augmentation: SoundAugmentationConfig = SoundAugmentationConfig()
-    # where frozen features come from: recorded in the clips (float16, heard once), or live, heard anew in every step
+    # where frozen features come from: recorded in the clips (float16, heard once), or live, heard anew in every step,
+    # which then is twelve times the work at the paper's size
     features: Literal["recorded", "live"] = "recorded"
 
     def __post_init__(self):
