@@ -5,6 +5,7 @@ never the weights.
 """
 
 import dataclasses
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -39,7 +40,7 @@ def load_speech(audio: AudioEncoderConfig) -> dict[str, Any]:
             f"model.audio.weights is empty: name a folder that vasa-convert speech wrote, or NAME/REPO of the Hub such "
             f"as {SPEECH[audio.kind]}"
         )
-    return read_speech(find_speech(audio.weights, audio.kind), audio)
+    return read_speech(find_speech(audio.weights, audio.kind, lambda line: print(line, file=sys.stderr)), audio)
 
 
 def with_speech(experiment: Experiment) -> Experiment:
