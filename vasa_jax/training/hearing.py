@@ -40,7 +40,11 @@ def load_speech(audio: AudioEncoderConfig) -> dict[str, Any]:
             f"model.audio.weights is empty: name a folder that vasa-convert speech wrote, or NAME/REPO of the Hub such "
             f"as {SPEECH[audio.kind]}"
         )
-    return read_speech(find_speech(audio.weights, audio.kind, lambda line: print(line, file=sys.stderr)), audio)
+    return read_speech(find_speech(audio.weights, audio.kind, _say), audio)
+
+
+def _say(line: str) -> None:
+    sys.stderr.write(f"{line}\n")
 
 
 def with_speech(experiment: Experiment) -> Experiment:
