@@ -50,4 +50,7 @@ def test_a_node_that_does_not_see_the_folders_breaks_the_job_and_no_video(tmp_pa
     (tmp_path / "records" / "preparation.json").write_text("{}")
     with opened(work) as prepare:
         assert prepare(video._replace(path="/nowhere/a.mp4")).state == BROKEN
+        (tmp_path / "unmounted").mkdir()
+        assert prepare(video._replace(path=str(tmp_path / "unmounted" / "a.mp4"))).state == BROKEN
+        assert prepare(video._replace(path=str(videos / "lost.mp4"))).state == "failed"
         assert prepare(video).state == "done"

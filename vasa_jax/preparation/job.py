@@ -110,7 +110,9 @@ def prepare(
             yield f"left aside {describe_skipped(found.skipped)}"
         if len(todo) < len(found.videos):
             yield f"{len(found.videos) - len(todo)} of {len(found.videos)} videos are finished already"
-        work = Work(os.path.abspath(root), config, folder.people, candidates or _candidates, helpers or _helpers)
+        files = {name: os.path.abspath(path) for name in ("emotion", "syncnet") if (path := getattr(config, name))}
+        here = dataclasses.replace(config, **files)  # workers may stand in other folders
+        work = Work(os.path.abspath(root), here, folder.people, candidates or _candidates, helpers or _helpers)
         try:
             if todo:
                 _run(found.videos, todo, work, effort)

@@ -128,8 +128,9 @@ def _check_seen(work: Work, video: Video) -> None:
     """Refuse to work where the folder of records, or the videos, are not those of the command."""
     if not (Path(work.records) / "preparation.json").is_file():
         raise UserError(f"{_node()} does not see {work.records}; name a folder that every node sees")
-    if not os.path.exists(video.path):
-        raise UserError(f"{_node()} does not see {video.path}; it was moved, or name a folder that every node sees")
+    folder = Path(video.path).parent
+    if not os.path.exists(video.path) and not (folder.is_dir() and any(folder.iterdir())):  # one lost file is its own
+        raise UserError(f"{_node()} does not see {folder}; it was moved, or name a folder that every node sees")
 
 
 def _node() -> str:
