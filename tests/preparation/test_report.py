@@ -59,7 +59,10 @@ def test_a_command_writes_it_anew(records, capsys):
     (records / "report.html").unlink()
     assert main(["report", str(records)]) == 0
     assert (records / "report.html").read_bytes() == before
-    assert "4 videos (1 failed), 5 clips of 5 people, 1.2 s; look at" in capsys.readouterr().out
+    assert (
+        "4 videos (1 failed), 5 clips of 5 people, 1.2 s; dropped small 2, no speech 1; look at"
+        in capsys.readouterr().out
+    )
     assert main(["report", str(records / "train")]) == 2
     assert main(["report"]) == 2
     assert capsys.readouterr().err.count("\n") == 2

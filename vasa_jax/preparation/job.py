@@ -143,9 +143,10 @@ def describe(root: Path, totals: Totals) -> str:
     """What a folder holds, in one line."""
     people = "1 person" if totals.people == 1 else f"{totals.people} people"
     clips = f"{totals.clips} clip{'s' * (totals.clips != 1)}"
+    dropped = ", ".join(f"{why} {count}" for why, count in totals.dropped.most_common())
     return (
-        f"{root}: {totals.videos} videos ({totals.failed} failed), {clips} of {people}, "
-        f"{totals.length}; look at {root / 'report.html'}"
+        f"{root}: {totals.videos} videos ({totals.failed} failed), {clips} of {people}, {totals.length}; "
+        f"dropped {dropped or 'nothing'}; look at {root / 'report.html'}"
     )
 
 

@@ -51,7 +51,7 @@ figure { margin: 0; } figcaption { font-size: .85rem; color: #444; } svg text { 
 
 @dataclasses.dataclass
 class Totals:
-    """Counts of a folder; `seconds` are those of work."""
+    """Counts of a folder; `seconds` are those of work, `dropped` counts candidates by reason."""
 
     videos: int = 0
     failed: int = 0
@@ -61,6 +61,7 @@ class Totals:
     people: int = 0
     megabytes: float = 0.0
     seconds: float = 0.0
+    dropped: Counter[str] = dataclasses.field(default_factory=Counter)
 
     @property
     def length(self) -> str:
@@ -78,7 +79,7 @@ def write_report(records: Path) -> Totals:
         UserError: an entry is damaged, or the system refuses.
     """
     totals, numbers, manifest = Totals(), Numbers(), Manifest(records)
-    dropped, unused = Counter[str](), defaultdict[str, float](float)
+    unused = defaultdict[str, float](float)
     failures: list[tuple[str, str]] = []
     empty: list[tuple[str, str]] = []
     pictures: dict[str, list[tuple[str, str, str]]] = defaultdict(list)
@@ -94,7 +95,7 @@ def write_report(records: Path) -> Totals:
         totals.clips += len(clips)
         totals.frames += sum(clip["frames"] for clip in clips)
         totals.megabytes += sum(clip["bytes"] for clip in clips) / 1e6
-        dropped.update(entry.get("dropped", {}))
+        totals.dropped.update(entry.get("dropped", {}))
         for why, seconds in entry.get("dropped_seconds", {}).items():
             unused[why] += seconds
         if not clips:
@@ -111,7 +112,7 @@ def write_report(records: Path) -> Totals:
     sections = [
         f'<p class="note">{_CONSENT}</p>',
         _tiles(totals, sides),
-        _dropped_table(totals, dropped, unused, manifest.skipped()),
+        _dropped_table(totals, unused, manifest.skipped()),
         "<h2>Kept, at random</h2>",
         _sheet(_chosen(KEPT, pictures.pop(KEPT, []))),
         "<h2>Labels</h2>",
@@ -119,7 +120,7 @@ def write_report(records: Path) -> Totals:
         "<h2>Dropped, at random</h2>",
         *(
             f"<h3>{html.escape(why)}: {html.escape(_sentence(why))}</h3>{_sheet(_chosen(why, pictures[why]))}"
-            for why in sorted(pictures, key=lambda why: -dropped[why])
+            for why in sorted(pictures, key=lambda why: -totals.dropped[why])
         ),
         _rows("Videos that failed", ("video", "why"), sorted(failures), FAILURES_SHOWN),
         _rows("Videos without a clip", ("video", "dropped"), sorted(empty), SOURCES_SHOWN),
@@ -208,9 +209,8 @@ def _tiles(totals: Totals, sides: Mapping[str, int]) -> str:
     return '<div class="tiles">' + "".join(f'<div class="tile"><b>{n}</b>{name}</div>' for name, n in tiles) + "</div>"
 
 
-def _dropped_table(
-    totals: Totals, dropped: Mapping[str, int], unused: Mapping[str, float], skipped: Mapping[str, int]
-) -> str:
+def _dropped_table(totals: Totals, unused: Mapping[str, float], skipped: Mapping[str, int]) -> str:
+    dropped = totals.dropped
     everything = totals.clips + sum(dropped.values())
     rows = [("<b>kept</b>", "", totals.clips, totals.frames / FPS)]
     rows += [
