@@ -281,7 +281,8 @@ def main() -> None:
             count = helpers.pictures - before
             total = sum(helpers.seconds.values())
             print(f"where the time goes, ms of a core a picture ({count} of them, {ENLARGED * given.size} lines):")
-            kinds = (f"{kind} {1e3 * value / count:.2f}" for kind, value in helpers.seconds.most_common())
+            seconds = sorted(helpers.seconds.items(), key=lambda item: -item[1])
+            kinds = (f"{kind} {1e3 * value / count:.2f}" for kind, value in seconds)
             print("  " + ", ".join(kinds))
             print(f"  {count / total:.1f} pictures/s a core; the bar is {SPEED:g}")
 

@@ -15,7 +15,7 @@ import numpy as np
 from vasa_jax.arrays import FPS
 from vasa_jax.preparation.config import PreparationConfig
 
-SIDE = 160
+SIDE = 96
 """Pixels of the longer side of the copies."""
 T = TypeVar("T")
 

@@ -7,7 +7,7 @@ are upright, with square pixels, and progressive. High dynamic range is not tone
 """
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,8 @@ from typing import Any
 import av
 import numpy as np
 from av.container import InputContainer
-from av.error import FFmpegError
+from av.error import BlockingIOError, EOFError, FFmpegError
+from av.filter import Graph
 from av.stream import Disposition
 from jaxtyping import UInt8
 
@@ -110,7 +111,7 @@ class Film:
         if before is not None and k / FPS - (before.time - self.start) <= 0.5 / FPS:
             yield k, before
 
-    def _pictures(self) -> Iterator[Picture]:
+    def _pictures(self) -> Generator[Picture, None, None]:
         with _refusals(self.path), open_container(whole(self.path)) as (container, _):
             stream = _video_stream(container)
             if stream is None:
@@ -142,7 +143,7 @@ class _Comb:
     """Makes interlaced frames progressive, one for one (FFmpeg's bwdif)."""
 
     def __init__(self, frame: av.VideoFrame, stream: av.VideoStream):
-        self._graph = av.filter.Graph()
+        self._graph = Graph()
         source = self._graph.add_buffer(
             width=frame.width, height=frame.height, format=frame.format, time_base=frame.time_base or stream.time_base
         )
@@ -157,7 +158,7 @@ class _Comb:
         while True:
             try:
                 yield self._graph.vpull()
-            except (av.error.BlockingIOError, av.error.EOFError):
+            except (BlockingIOError, EOFError):
                 return
 
 

@@ -7,7 +7,7 @@ much of it is speech, which a voice activity detector hears (Silero VAD, 2021).
 
 import contextlib
 import math
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -93,7 +93,7 @@ class Voice:
             self._kept = np.concatenate(got)
 
 
-def resampled_blocks(path: Path, start: float) -> Iterator[np.ndarray]:
+def resampled_blocks(path: Path, start: float) -> Generator[np.ndarray, None, None]:
     """The sound of a file from `start` seconds on its clock on, float32 blocks (n,) at 16 kHz; none without sound.
 
     What cannot be decoded is silence, as far as time stamps tell; damage ends the sound.

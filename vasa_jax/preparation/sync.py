@@ -53,7 +53,7 @@ def open_judge(path: Path) -> Judge:
             for tower, part in ((lips, seen), (hear, heard))
             for starts in [range(0, len(part), BATCH)]
         ]
-        found = find_offset(*features)
+        found = find_offset(features[0], features[1])
         return found.confidence, found.offset
 
     return judge

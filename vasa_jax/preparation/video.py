@@ -9,7 +9,7 @@ of any length costs the memory of a few pictures, some seconds of landmarks and 
 import contextlib
 import hashlib
 import time
-from collections import Counter, deque
+from collections import defaultdict, deque
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -56,7 +56,7 @@ class Helpers:
     ):
         """Of opened detectors; without one for voices nothing is asked of the sound but its loudness."""
         self.landmarker, self.detector, self.emotion, self.sync = landmarker, detector, emotion, sync
-        self.seconds: Counter[str] = Counter()
+        self.seconds: dict[str, float] = defaultdict(float)
         self.pictures = 0
 
     @contextlib.contextmanager
