@@ -15,6 +15,7 @@ the measures of anatomy.
 from typing import Any, NamedTuple
 
 import numpy as np
+import scipy.ndimage
 import scipy.signal
 from jaxtyping import Float, Float32
 
@@ -45,6 +46,8 @@ RISE = 0.14
 """How far it lies above that line, 2 mm; irises of people who look into the camera lie 0.10 to 0.18 above it."""
 LOOK = 0.42
 """Radians that a blend shape of 1 turns the eyes sideways: the world's training people."""
+STEADY = 5
+"""Frames of the median that gaze is taken from: eyes rest for 0.2 s and more, and jump within a frame or two."""
 WIDEST = 0.286
 """Inner-lip opening that counts as 1, in units (`synthetic.head.WIDEST`)."""
 SHUT, RELAXED_ASPECT, RELAXED = 0.03, 0.38, 0.75
@@ -164,7 +167,7 @@ def gaze_of(looks: Looks, head: Head) -> Float[np.ndarray, "t 2"]:
     # (sin theta, 0, -cos theta) in the head, times R
     x = np.sin(aside) * np.cos(roll) * np.cos(yaw) - np.cos(aside) * back[:, 0]
     z = -np.sin(aside) * np.sin(yaw) - np.cos(aside) * np.cos(yaw) * np.cos(pitch)
-    return np.stack([np.arctan2(x, -z), phi], 1)
+    return scipy.ndimage.median_filter(np.stack([np.arctan2(x, -z), phi], 1), (STEADY, 1), mode="nearest")
 
 
 def aspects(looks: Looks) -> Float[np.ndarray, "t 2"]:
