@@ -260,7 +260,7 @@ def _sight(picture: np.ndarray, face: Face, square: tuple[int, int, int]) -> Sig
     side = max(2, round(face.size))
     patch = cut_square(picture, round((left + right - side) / 2), round((top + bottom - side) / 2), side)
     way = cv2.INTER_AREA if side > FIXED else cv2.INTER_LINEAR
-    grey = cv2.cvtColor(cv2.resize(np.ascontiguousarray(patch), (FIXED, FIXED), interpolation=way), cv2.COLOR_RGB2GRAY)
+    grey = cv2.cvtColor(cv2.resize(patch, (FIXED, FIXED), interpolation=way), cv2.COLOR_RGB2GRAY)
     sharpness = float(cv2.Laplacian(grey, cv2.CV_32F).var())
     return Sighting(face, square, _thumb(picture, face), sharpness, float(grey.mean()))
 
@@ -272,5 +272,5 @@ def _thumb(picture: np.ndarray, face: Face) -> Float32[np.ndarray, "24 24"]:
     apart = float(np.hypot(*(other - one)))
     side = max(2, round(2 * apart))
     patch = cut_square(picture, round(x - side / 2), round(y + 0.3 * apart - side / 2), side)
-    small = cv2.resize(np.ascontiguousarray(patch), (THUMB, THUMB), interpolation=cv2.INTER_AREA)
+    small = cv2.resize(patch, (THUMB, THUMB), interpolation=cv2.INTER_AREA)
     return cv2.cvtColor(small, cv2.COLOR_RGB2GRAY).astype(np.float32)

@@ -91,6 +91,7 @@ def open_helpers(config: PreparationConfig) -> Iterator[Helpers]:
         import scenedetect  # noqa: F401 (looked for before the first video)
     except ImportError as error:
         raise UserError(f"preparation lacks a library ({reason(error)}); install vasa-jax[prepare]") from error
+    cv2.setNumThreads(1)  # a worker a core
     with Landmarker() as landmarker:
         yield Helpers(
             landmarker,
@@ -391,7 +392,7 @@ def _crowded(piece: Piece, box: Box, scale: float) -> bool:
 def _crop(picture: np.ndarray, square: tuple[int, int, int], size: int) -> np.ndarray:
     part = cut_square(picture, *square)
     way = cv2.INTER_AREA if square[2] > size else cv2.INTER_CUBIC
-    return np.ascontiguousarray(cv2.resize(np.ascontiguousarray(part), (size, size), interpolation=way))
+    return cv2.resize(part, (size, size), interpolation=way)
 
 
 def _thumb(small: np.ndarray, sighting: Sighting) -> np.ndarray:
