@@ -19,19 +19,25 @@ def state_of(optimiser, dtype):
     return create(params, constants, optimiser)
 
 
+def scaled(helpers, batch, keys):
+    """The batch through a frozen helper."""
+    return batch | {"x": batch["x"] * helpers["scale"]}
+
+
 def make_run(name, steps=10, dtype=jnp.float64, accumulate=1, fsdp=0, remat=False):
     """The strategy, its first state, and a function that does step number i: (state, i) to (state, metrics)."""
     strategy = make_strategy(name, 16, fsdp, accumulate)
     optimiser = make_optimiser(EXPERIMENT.optimiser, steps)
     make = functools.partial(state_of, optimiser, dtype)
-    step = make_train_step(loss, optimiser, 0.9, strategy.axis_name, accumulate, remat)
+    step = make_train_step(loss, optimiser, 0.9, strategy.axis_name, accumulate, remat, view=scaled)
     step = strategy.compile(step, jax.eval_shape(make))
     key = strategy.place(jax.device_get(jax.random.key_data(jax.random.key(5))))
+    helpers = strategy.place({"scale": np.full((1, 3), 0.5, dtype)})
 
     def advance(state, i):
         rows = np.resize(ROWS.astype(dtype), (16, 3)) * np.cos(i).astype(dtype)
         index = np.arange(16 * i, 16 * i + 16, dtype=np.uint32)
-        return step(state, strategy.place_batch({"x": rows, "y": rows[:, :2], "index": index}), key, {})
+        return step(state, strategy.place_batch({"x": rows, "y": rows[:, :2], "index": index}), key, helpers)
 
     return strategy, strategy.create(make), advance
 

@@ -213,7 +213,7 @@ def _motion_task(experiment: MotionExperiment) -> Task:
 
     def sample(record: StoredClip, rng: np.random.Generator | None) -> Sample:
         frames = model.context + model.window
-        clip = world_data.read_encoded(record, model.dynamics_dim, frames)
+        clip = world_data.read_encoded(record, model.dynamics_dim, frames, recorded)
         starts = (len(clip.labels["pose"]) - frames) // front.block + 1  # where blocks begin, as in a session
         first = 0 if rng is None else front.block * int(rng.integers(starts))
         return motion_sample(clip, first, model.context, model.window, front, recorded)

@@ -24,7 +24,7 @@ from tqdm import tqdm
 from vasa_jax import config as configs
 from vasa_jax.arrays import FPS, Motion
 from vasa_jax.data.pipeline import readable
-from vasa_jax.data.records import Clip, CorruptRecordError, Record, StoredClip, read_clip, write_clip, write_shard
+from vasa_jax.data.records import Clip, CorruptRecordError, Record, StoredClip, write_clip, write_shard
 from vasa_jax.data.shards import SPLITS, Shards, open_folders, open_shards
 from vasa_jax.errors import UserError, refusals
 from vasa_jax.files import PREFIX, check_folder, read_json, remove_unfinished, write_text
@@ -339,9 +339,16 @@ def check_stamp(folder: Path, source: str, heard: dict[str, Any] | None = None) 
     )
 
 
-def read_encoded(record: StoredClip, dynamics_dim: int, frames: int) -> Clip:
-    """A stage 2 clip, without pictures; raises CorruptRecordError as `check_encoded` does, and for broken sound."""
-    return read_clip(check_encoded(record, dynamics_dim, frames), [])
+def read_encoded(record: StoredClip, dynamics_dim: int, frames: int, features: bool = False) -> Clip:
+    """A stage 2 clip, without pictures: with its sound or, where asked for and there, its features in place of that.
+
+    Raises CorruptRecordError as `check_encoded` does, and for broken sound or features.
+    """
+    check_encoded(record, dynamics_dim, frames)
+    nothing = np.zeros((0, 0, 0, 3), np.uint8)
+    if features and record.has_features:
+        return Clip(nothing, None, record.labels | {"features": record.features()})
+    return Clip(nothing, record.sound(), record.labels)
 
 
 def check_encoded(record: StoredClip, dynamics_dim: int, frames: int) -> StoredClip:
