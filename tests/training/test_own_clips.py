@@ -177,6 +177,9 @@ def test_folders_mix_by_weight_and_another_person_stands_beside_each_clip(tmp_pa
         batches.close()
     assert_fits(first, task.batch_spec(4))
     assert first["other_frames"].shape == (4, 3, 32, 32, 3) and first["other_gaze"].shape == (4, 3, 2)
+    params, constants = jax.eval_shape(task.init, jax.random.key(0))
+    keys = jax.eval_shape(lambda: jax.random.split(jax.random.key(0), 4))
+    assert jax.eval_shape(task.loss, params, constants, task.batch_spec(4), keys, np.int32(0))[0].shape == ()
     for name, value in second.items():
         np.testing.assert_array_equal(np.concatenate([part[name] for part in parts]), value)
     people = [who(frames) for batch in (first, second) for frames in batch["frames"]]
