@@ -75,7 +75,7 @@ def test_emotion_is_the_mean_of_a_network_of_eight_classes(tmp_path: Path) -> No
         emotion.open_judge(path)
 
 
-def test_syncnet_judges_lips_and_sound(tmp_path: Path) -> None:
+def test_syncnet_judges_lips_and_sound(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With random weights: numbers of the right kind, the same for every batch, and shifted sound is another matter."""
     shapes = jax.eval_shape(
         SyncNet().init,
@@ -96,6 +96,7 @@ def test_syncnet_judges_lips_and_sound(tmp_path: Path) -> None:
         },
         tmp_path / "syncnet.safetensors",
     )
+    monkeypatch.setattr(sync, "BATCH", 4)
     judge = sync.open_judge(tmp_path / "syncnet.safetensors")
     clip = person()
     pictures = [encode_picture(frame) for frame in clip.frames[:12]]
