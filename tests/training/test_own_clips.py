@@ -316,6 +316,18 @@ def test_encoding_refuses_bad_input_in_one_line(own, autoencoder, tmp_path, caps
     assert not (tmp_path / "y" / "train" / "00.array_record").exists()
 
 
+def test_the_gaze_of_a_window_is_that_of_the_frames_in_which_it_is_known():
+    gaze = np.stack([np.arange(8), np.ones(8)], 1).astype(np.float32) / 10
+    gaze[[2, 5]] = np.nan  # blinks
+    labels = {"pose": np.zeros((8, 6), np.float32), "dynamics": np.zeros((8, 6), np.float32), "gaze": gaze}
+    clip = read_clip(write_clip(None, None, labels))
+    np.testing.assert_allclose(motion_sample(clip, 0, 2, 6)["gaze"], [(3 + 4 + 6 + 7) / 40, 0.1], rtol=1e-6)
+    np.testing.assert_allclose(motion_sample(clip, 4, 0, 2)["gaze"], [0.4, 0.1], rtol=1e-6)
+    gaze[4] = np.nan
+    clip = read_clip(write_clip(None, None, labels))
+    assert np.isnan(motion_sample(clip, 3, 0, 3)["gaze"]).all()
+
+
 def test_sound_that_ends_early_is_followed_by_silence_and_none_at_all_is_unknown():
     labels = {"pose": np.zeros((20, 6), np.float32), "dynamics": np.zeros((20, 6), np.float32)}
     short = motion_sample(read_clip(write_clip(None, np.ones(640 * 19, np.float32), labels)), 12, 2, 6)

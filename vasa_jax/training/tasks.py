@@ -52,6 +52,8 @@ from vasa_jax.training.task import Task
 
 PORTRAIT_LABELS = {"pose": (6,), "gaze": (2,), "mouth": (1,), "lids": (2,), "regions": (3, 4)}
 """Labels a picture of a stage 1 sample; NaN where a record has none."""
+GAZE_KNOWN = 0.5
+"""Share of a window's frames in which gaze must be known to be a condition: eyes that blink look nowhere."""
 SHOWN = 8
 """Held-out samples that pictures show."""
 MEL = LogMel()
@@ -275,8 +277,9 @@ def motion_sample(
     """K + W frames of a stage 2 clip from frame `first`, with their sound and the window's conditions; see
     `motion.objective`.
 
-    Gaze is the window's mean in the camera frame, distance its mean log distance; NaN where the clip has no label,
-    as is the sound of a silent clip. Sound that ends before its frames is followed by zeros.
+    Gaze is the mean in the camera frame over the window's frames in which it is known, distance its mean log distance;
+    NaN where it is known in too few frames, as is the sound of a silent clip. Sound that ends before its frames is
+    followed by zeros.
 
     Args:
         clip: of stage 2.
@@ -291,7 +294,9 @@ def motion_sample(
     last = first + context + window
     labels = clip.labels
     sound = _features(clip, front)[first:last] if recorded else _slice(clip, first, context + window, front)
-    gaze = labels["gaze"][first + context : last].mean(0) if "gaze" in labels else np.full(2, np.nan)
+    gaze = labels["gaze"][first + context : last] if "gaze" in labels else np.full((1, 2), np.nan)
+    known = np.isfinite(gaze).all(1)
+    gaze = gaze[known].mean(0) if known.mean() >= GAZE_KNOWN else np.full(2, np.nan)
     pose = labels["pose"][first:last]
     return {
         "motion_pose": np.float32(pose),
