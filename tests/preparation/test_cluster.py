@@ -13,6 +13,7 @@ from vasa_jax.preparation.sources import Video
 from vasa_jax.preparation.worker import BROKEN, Work, opened
 
 
+@pytest.mark.long
 def test_two_ray_workers_one_of_them_killed_make_the_same_records(tmp_path):
     pytest.importorskip("ray", reason="needs the extra [prepare]")
     films = FILMS | {"deadly": "die 9"}

@@ -75,6 +75,7 @@ def test_emotion_is_the_mean_of_a_network_of_eight_classes(tmp_path: Path) -> No
         emotion.open_judge(path)
 
 
+@pytest.mark.long
 def test_syncnet_judges_lips_and_sound(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With random weights: numbers of the right kind, the same for every batch, and shifted sound is another matter."""
     shapes = jax.eval_shape(

@@ -39,6 +39,7 @@ def only(path: Path, helpers: Helpers, config: PreparationConfig = CONFIG) -> Pr
     return clip
 
 
+@pytest.mark.long
 def test_labels_of_the_filmed_world_are_near_the_truth(helpers, tmp_path: Path) -> None:
     for rate, seed in zip(RATES, (1_000_000, 1_000_004), strict=True):
         made = film(tmp_path / "a.mp4", seed, 2.4, 128, rate, enlarge=2)
@@ -266,6 +267,7 @@ def test_nonsense_is_refused() -> None:
             PreparationConfig(**given)
 
 
+@pytest.mark.long
 def test_real_videos_make_clips(helpers) -> None:
     folder = Path(os.environ.get("VASA_JAX_ASSETS", "/nowhere")) / "video"
     if not folder.is_dir():

@@ -71,6 +71,7 @@ def alone(tmp_path_factory):
     return losses(folder)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("parallel, before, after", [("sharded", 2, 4), ("pmap", 2, 1)])
 def test_a_run_stopped_in_all_processes_goes_on_in_another_number(tmp_path, alone, parallel, before, after):
     first = run(tmp_path, parallel, before, stop=5)

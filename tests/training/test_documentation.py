@@ -126,6 +126,7 @@ def shortened(line):
     return start, [*arguments, *itertools.chain(*values.items())]
 
 
+@pytest.mark.long
 def test_the_commands_run_in_order(small, capsys):
     """Each with a step, on a few clips; one that is another's once it is short is left out."""
     seen, steps = set(), {}

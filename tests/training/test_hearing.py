@@ -51,6 +51,7 @@ def write_config(path):
     return str(path)
 
 
+@pytest.mark.long
 def test_ten_steps_become_a_release_that_speaks(tmp_path, speech, monkeypatch, capsys):
     """The commands of docs/training.md: clips with features are made, ten steps, export, and a video in the end; the
     release names its speech network and carries none of it."""

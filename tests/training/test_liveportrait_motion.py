@@ -36,6 +36,7 @@ def pair(tmp_path_factory):
     return folder
 
 
+@pytest.mark.long
 def test_stage_2_learns_liveportraits_motion_and_speaks(pair, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(world_data, "RENDER_BATCH", FRAMES)
     monkeypatch.setattr(samples, "LONGEST", 1)
