@@ -9,8 +9,9 @@ motion is JoyVASA's seventy numbers, as a head pose and a dynamics code of 64 (`
 log-mel, which needs no other weights. Steps, batch and learning rate are ours and have not been run to the end.
 """
 
+from vasa_jax.audio.front_end import AudioEncoderConfig
 from vasa_jax.liveportrait.motion_code import DYNAMICS_DIM
-from vasa_jax.motion.config import AudioEncoderConfig, MotionConfig
+from vasa_jax.motion.config import MotionConfig
 from vasa_jax.training.config import MotionExperiment, OptimiserConfig, PerformanceWorld
 
 
