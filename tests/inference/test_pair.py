@@ -8,12 +8,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tests.inference.tiny import JOYVASA, coded_motion_model, public_tensors
+from tests.inference.tiny import JOYVASA, head_motion_model, public_tensors
 from vasa_jax.errors import UserError
 from vasa_jax.faces.box import Box
 from vasa_jax.faces.landmarks import Face
 from vasa_jax.inference import offline
-from vasa_jax.inference.liveportrait_vasa import HeadMotionModel, LivePortraitVasaPair
+from vasa_jax.inference.liveportrait_vasa import LivePortraitVasaPair
 from vasa_jax.inference.motion_file import check_motion, load_motion, save_motion
 from vasa_jax.inference.offline import Model, windows
 from vasa_jax.inference.pair import Adjustments, Options, Pair, check_known
@@ -45,7 +45,7 @@ def public() -> Model:
 @functools.cache
 def liveportrait_vasa() -> Model:
     """LivePortrait beside a small motion transformer."""
-    return Model(LivePortraitVasaPair(liveportrait(), HeadMotionModel(coded_motion_model())))
+    return Model(LivePortraitVasaPair(liveportrait(), head_motion_model()))
 
 
 @pytest.fixture(scope="module", params=["vasa", "public", "liveportrait-vasa"])

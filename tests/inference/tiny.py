@@ -20,7 +20,7 @@ from vasa_jax.autoencoder.model import Autoencoder
 from vasa_jax.checkpoint import save_release
 from vasa_jax.convert import convert
 from vasa_jax.convert.pair import NETWORKS
-from vasa_jax.inference.vasa import MotionModel
+from vasa_jax.inference.liveportrait_vasa import HeadMotionModel
 from vasa_jax.joyvasa.motion_generator import MotionGenerator
 from vasa_jax.joyvasa.template import SIZES
 from vasa_jax.liveportrait.motion_code import DYNAMICS_DIM
@@ -64,12 +64,12 @@ def write_release(folder: Path, face: AutoencoderConfig = FACE, motion: MotionCo
     return folder
 
 
-def coded_motion_model() -> MotionModel:
+def head_motion_model() -> HeadMotionModel:
     """A small motion transformer with random weights, whose motion is LivePortrait's (`liveportrait.motion_code`)."""
     config = dataclasses.replace(MOTION, dynamics_dim=DYNAMICS_DIM)
     params = _random(2, jax.eval_shape(lambda key: initialise(config, key), jax.random.key(0)))
     statistics = {name: value / 100 if "dynamics" in name else value for name, value in _statistics(64).items()}
-    return MotionModel(config, params, Statistics(**statistics | {"pose_scale": jnp.full((6,), 0.05)}))
+    return HeadMotionModel(config, params, Statistics(**statistics | {"pose_scale": jnp.full((6,), 0.05)}))
 
 
 def _statistics(z: int) -> dict[str, Any]:

@@ -9,21 +9,19 @@ asked for throughout is seen.
 import dataclasses
 import json
 import os
-from collections.abc import Collection, Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Key
+from jaxtyping import Array, Float
 
 from vasa_jax import config as configs
 from vasa_jax.arrays import Motion
 from vasa_jax.checkpoint import Release
 from vasa_jax.errors import UserError
 from vasa_jax.inference.controls import Controls
-from vasa_jax.inference.pair import Adjustments, Options, Sound
-from vasa_jax.inference.program import Program
+from vasa_jax.inference.pair import Adjustments, Options
 from vasa_jax.inference.public import NETWORKS, PublicFace, PublicPair, PublicPortrait, RetargetState, check_face
 from vasa_jax.inference.session import Carry
 from vasa_jax.inference.vasa import Dtype, MotionModel, speech_of
@@ -38,53 +36,8 @@ KIND = "liveportrait-vasa"
 """Of releases and motion files of this pair."""
 
 
-class HeadMotionModel:
-    """Stage 2 whose motion is LivePortrait's.
-
-    Attributes:
-        coded: the model itself, whose motion is a pose and a dynamics code.
-    """
-
-    def __init__(self, coded: MotionModel):
-        """Wraps a model whose dynamics code is that of `liveportrait.motion_code`."""
-        self.coded = coded
-
-    @property
-    def needs(self) -> Sound:
-        """As the model's."""
-        return self.coded.needs
-
-    @property
-    def controls(self) -> Collection[str]:
-        """As the model's."""
-        return self.coded.controls
-
-    @property
-    def guidance(self) -> Mapping[str, float]:
-        """As the model's."""
-        return self.coded.guidance
-
-    @property
-    def steps(self) -> tuple[int, int, int]:
-        """As the model's."""
-        return self.coded.steps
-
-    @property
-    def programs(self) -> dict[str, Program]:
-        """As the model's."""
-        return self.coded.programs
-
-    def prepare(self, options: Options) -> None:
-        """Starts compiling the step of such a session, in the background."""
-        self.coded.prepare(options)
-
-    def make_controls(self, **wishes: Any) -> Controls:
-        """As the model's."""
-        return self.coded.make_controls(**wishes)
-
-    def start(self, key: Key[Array, ""], portrait: Any = None, controls: Any = None) -> Carry:
-        """As the model's."""
-        return self.coded.start(key, portrait, controls)
+class HeadMotionModel(MotionModel):
+    """Stage 2 whose motion is LivePortrait's: its dynamics code is that of `liveportrait.motion_code`."""
 
     def step(
         self,
@@ -96,12 +49,12 @@ class HeadMotionModel:
         options: Options = Options(),  # noqa: B008 (frozen)
     ) -> tuple[Carry, HeadMotion]:
         """The next frames, as LivePortrait's motion; see `vasa.MotionModel.step`."""
-        carry, motion = self.coded.step(carry, sound, heard, hop, controls, options)
+        carry, motion = super().step(carry, sound, heard, hop, controls, options)
         return carry, from_code(motion)
 
     def mean(self) -> HeadMotion:
         """The mean (1, ...) of the training set."""
-        statistics = jax.device_get(self.coded.statistics)
+        statistics = jax.device_get(self.statistics)
         return from_code(Motion(jnp.asarray(statistics.pose_mean)[None], jnp.asarray(statistics.dynamics_mean)[None]))
 
 
@@ -151,11 +104,11 @@ def from_release(
     if missing := [part for part in ("motion", "statistics") if part not in release.tensors]:
         raise UserError(f"{name} is not a complete model: it has no {missing[0]}.safetensors; export the run again")
     config = configs.from_json(json.dumps(release.config["motion"]), MotionConfig)
-    coded = MotionModel(
+    motion = HeadMotionModel(
         dataclasses.replace(config, dtype=dtype),
         release.tensors["motion"],
         Statistics(**release.tensors["statistics"]),
         speech_of(config.audio, name, speech),
     )
     face = PublicFace({network: release.tensors[network] for network in NETWORKS}, dtype)
-    return LivePortraitVasaPair(face, HeadMotionModel(coded))
+    return LivePortraitVasaPair(face, motion)

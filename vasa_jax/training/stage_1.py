@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from vasa_jax.arrays import Motion
 from vasa_jax.autoencoder.config import AutoencoderConfig
 from vasa_jax.autoencoder.model import Autoencoder
-from vasa_jax.checkpoint import digest, is_run, load_release
+from vasa_jax.checkpoint import Release, digest, is_run, load_release
 from vasa_jax.config import from_json
 from vasa_jax.errors import UserError
 from vasa_jax.inference import public
@@ -27,6 +27,8 @@ from vasa_jax.liveportrait import pictures
 from vasa_jax.liveportrait.keypoints import read_heads
 from vasa_jax.liveportrait.motion_code import DYNAMICS_DIM, to_code
 from vasa_jax.liveportrait.motion_extractor import MotionExtractor
+from vasa_jax.motion.config import MotionConfig
+from vasa_jax.motion.statistics import Statistics
 from vasa_jax.training.bundles import read_bundle
 from vasa_jax.training.config import AutoencoderExperiment, from_saved
 
@@ -38,14 +40,15 @@ class Stage1(NamedTuple):
     dynamics_dim: size of its dynamics code.
     sha256: of the parameters that encode.
     motion: compiled, pictures (b, h, w, 3) float32 0..1 to `Motion`.
-    join: a motion model to a pair that draws it with this face model.
+    join: (config, parameters, statistics, parameters of the frozen speech network) of a motion model to the pair that
+        draws it with this face model.
     """
 
     sizes: tuple[int, ...]
     dynamics_dim: int
     sha256: str
     motion: Callable[[Any], Motion]
-    join: Callable[[MotionModel], Pair]
+    join: Callable[[MotionConfig, Any, Statistics, Any], Pair]
 
 
 def load_stage_1(source: str) -> Stage1:
@@ -54,11 +57,10 @@ def load_stage_1(source: str) -> Stage1:
     Raises:
         UserError: where the folder is none of them, a release without stage 1, or a run of another stage.
     """
-    if not is_run(source):
-        release = load_release(source)
-        if release.config.get("kind") == public.KIND:
-            return _liveportrait(source, release.tensors)
-    config, params = load_autoencoder(source)
+    release = None if is_run(source) else load_release(source)
+    if release is not None and release.config.get("kind") == public.KIND:
+        return _liveportrait(source, release.tensors)
+    config, params = load_autoencoder(source) if release is None else _released(release, source)
     params = jax.device_put(params)
     encode = jax.jit(lambda p, frames: Autoencoder(config).apply({"params": p}, frames, method="motion"))
     return Stage1(
@@ -66,7 +68,7 @@ def load_stage_1(source: str) -> Stage1:
         config.dynamics_dim,
         digest(params),
         functools.partial(encode, params),
-        lambda motion: VasaPair(FaceModel(config, params), motion),
+        lambda *motion: VasaPair(FaceModel(config, params), MotionModel(*motion)),
     )
 
 
@@ -85,7 +87,10 @@ def load_autoencoder(source: str) -> tuple[AutoencoderConfig, Any]:
         if not isinstance(experiment, AutoencoderExperiment):
             raise UserError(f"the run in {source!r} is of stage {experiment.kind!r}; name a stage 1 run or a release")
         return experiment.model, state["ema"]["autoencoder"]
-    release = load_release(source)
+    return _released(load_release(source), source)
+
+
+def _released(release: Release, source: str) -> tuple[AutoencoderConfig, Any]:
     if "autoencoder" not in release.tensors:
         raise UserError(f"the release {source!r} holds no autoencoder; name one that does, or a stage 1 workdir")
     return from_json(json.dumps(release.config["autoencoder"]), AutoencoderConfig), release.tensors["autoencoder"]
@@ -100,9 +105,9 @@ def _liveportrait(source: str | Path, tensors: dict[str, Any]) -> Stage1:
         heads = MotionExtractor().apply(variables, public.halved(frames))  # pyright: ignore[reportArgumentType]
         return to_code(read_heads(heads)[1])  # pyright: ignore[reportArgumentType]
 
-    def join(motion: MotionModel) -> Pair:
+    def join(*motion: Any) -> Pair:
         public.check_face(tensors, str(source))
-        return LivePortraitVasaPair(public.PublicFace(tensors), HeadMotionModel(motion))
+        return LivePortraitVasaPair(public.PublicFace(tensors), HeadMotionModel(*motion))
 
     sizes = (pictures.CROP // 2, pictures.CROP)
     return Stage1(sizes, DYNAMICS_DIM, digest(extractor), functools.partial(encode, extractor), join)

@@ -29,7 +29,6 @@ from vasa_jax.data.shards import SPLITS, Shards
 from vasa_jax.errors import UserError
 from vasa_jax.files import write_text
 from vasa_jax.inference.offline import Model
-from vasa_jax.inference.vasa import MotionModel
 from vasa_jax.motion import objective as motion_objective
 from vasa_jax.motion import statistics as motion_statistics
 from vasa_jax.motion.conditions import empty
@@ -240,15 +239,14 @@ def _motion_task(experiment: MotionExperiment) -> Task:
         values = [parts | {"loss": value} for value, parts in jax.device_get(totals)]
         return {name: float(np.mean([value[name] for value in values])) for name in values[0]}
 
-    speakers: list[tuple[MotionModel, Model]] = []  # one, so that its programs are compiled once
+    speakers: list[Model] = []  # one, so that its programs are compiled once
 
     def videos(params: Any, constants: Any, workdir: Path) -> dict[str, Video]:
         if not speakers:
-            motion = MotionModel(experiment.model, params, constants, speech())
-            speakers.append((motion, Model(load_stage_1(experiment.autoencoder).join(motion))))
-        motion, speaker = speakers[0]
-        motion.params, motion.statistics = params, constants
-        return samples.performances(data, workdir, speaker)
+            pair = load_stage_1(experiment.autoencoder).join(experiment.model, params, constants, speech())
+            speakers.append(Model(pair))
+        speakers[0].motion.params, speakers[0].motion.statistics = params, constants
+        return samples.performances(data, workdir, speakers[0])
 
     return Task(
         init=lambda key: (initialise(model, key), unmeasured),
