@@ -3,7 +3,7 @@
     python -m benchmarks.demo_quality [--model demo] [--clips 20] [--seconds 4] [--json OUT]
 
 (a) Transfer gain of every control and reconstruction PSNR on identities of the "test" split (VASA-1 section 3.1;
-`training.transfer`). (b) Lip sync (section 3.2): clips of the same split go through the path of `Model.animate`; a
+`metrics.transfer`). (b) Lip sync (section 3.2): clips of the same split go through the path of `Model.animate`; a
 probe trained on true frames of other people
     reads the mouth off the generated frames; correlation with the true mouth per clip, with audio deranged, and with
     audio nulled.
@@ -29,12 +29,11 @@ import numpy as np
 from benchmarks import timing
 from vasa_jax.geometry.rotation import gaze_in_head
 from vasa_jax.inference import Model, load
-from vasa_jax.metrics import landmarks, probe
+from vasa_jax.metrics import landmarks, probe, transfer
 from vasa_jax.metrics.correlation import bootstrap_interval, derangement, lagged_correlation, pearson
 from vasa_jax.metrics.lip_sync import Read, SpokenClip, speak, spoken_clips
 from vasa_jax.metrics.probe import Reading
 from vasa_jax.synthetic.splits import seeds
-from vasa_jax.training import transfer
 
 BARS = {
     "gain/jaw": (0.3, 0.7),

@@ -28,11 +28,11 @@ from vasa_jax.geometry.picture import face_crop_grid
 from vasa_jax.inference import Model, load
 from vasa_jax.inference.fit import fit
 from vasa_jax.inference.vasa import FaceModel
+from vasa_jax.metrics import transfer
 from vasa_jax.synthetic.identity import Identity
 from vasa_jax.synthetic.performance import perform
 from vasa_jax.synthetic.splits import seeds
 from vasa_jax.synthetic.state import State, state_pose
-from vasa_jax.training import transfer
 
 LEAST = 1.0
 """Gain in dB that the median must reach; none may be below 0."""

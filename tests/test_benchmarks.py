@@ -13,11 +13,11 @@ from benchmarks import demo_quality, fit, hearing, paste, pipeline, render, samp
 from benchmarks import input as benchmark_input
 from tests.inference.tiny import FACE, MOTION, write_release
 from vasa_jax.arrays import Motion
+from vasa_jax.metrics import transfer
 from vasa_jax.metrics.lip_sync import SpokenClip
 from vasa_jax.metrics.probe import Reading
+from vasa_jax.metrics.transfer import Face
 from vasa_jax.synthetic.splits import SPLITS
-from vasa_jax.training import transfer
-from vasa_jax.training.transfer import Face
 
 QUICK = ["--repeats", "1", "--matrix-size", "32", "--dtypes", "float32"]
 

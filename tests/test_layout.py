@@ -34,7 +34,7 @@ LEVEL = {
     "convert": 5,
     "training": 6,
     "preparation": 7,
-    "metrics": 7,
+    "metrics": 5,
     "serve": 8,
     "doors": 9,
 }

@@ -13,11 +13,11 @@ import numpy as np
 import vasa_jax
 from vasa_jax.arrays import SAMPLE_RATE, Motion
 from vasa_jax.inference import Model
+from vasa_jax.metrics.transfer import people_of
 from vasa_jax.synthetic.clip import make_clip
 from vasa_jax.synthetic.performance import perform
 from vasa_jax.synthetic.render import labels
 from vasa_jax.synthetic.splits import seeds
-from vasa_jax.training.transfer import people_of
 
 SECONDS = 24.0
 """Length of the speech."""

@@ -18,11 +18,11 @@ from vasa_jax.checkpoint import save_release
 from vasa_jax.data import CorruptRecordError, Record, open_shards, read_clip, write_clip, write_shard
 from vasa_jax.data.pipeline import make_dataset
 from vasa_jax.doors import train as door
+from vasa_jax.metrics.transfer import Face, clip_psnr
 from vasa_jax.training import encode
 from vasa_jax.training.config import Records, from_saved, to_saved
 from vasa_jax.training.loop import train
 from vasa_jax.training.tasks import make_task, motion_sample
-from vasa_jax.training.transfer import Face, clip_psnr
 
 FRAMES = 12
 

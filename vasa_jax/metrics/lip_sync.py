@@ -25,9 +25,9 @@ from vasa_jax.inference.offline import Model, first, windows
 from vasa_jax.inference.pair import Options
 from vasa_jax.metrics.correlation import voiced_span
 from vasa_jax.metrics.probe import Reading
+from vasa_jax.metrics.transfer import people_of, photograph
 from vasa_jax.synthetic.performance import perform
 from vasa_jax.synthetic.render import labels
-from vasa_jax.training.transfer import people_of, photograph
 
 Read = Callable[[Float[np.ndarray, "t h w 3"]], Reading]
 MARGIN = 2.0

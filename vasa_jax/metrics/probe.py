@@ -32,9 +32,9 @@ from vasa_jax.files import whole_file
 from vasa_jax.geometry.picture import face_crop
 from vasa_jax.geometry.rotation import gaze_in_head
 from vasa_jax.metrics.correlation import pearson
+from vasa_jax.metrics.transfer import people_of, photograph, random_states
 from vasa_jax.synthetic.render import labels
 from vasa_jax.synthetic.splits import seeds
-from vasa_jax.training.transfer import people_of, photograph, random_states
 
 POSE_UNIT = (0.3, 0.3, 0.3, 0.1, 0.1, 0.15)
 FACE_UNIT = (0.3, 0.3, 0.3, 0.3, 0.3)
@@ -44,7 +44,7 @@ _CHUNK = 64
 POSE_SIZE = 64
 """The pose trunk sees pictures that are halved until their side is at most this."""
 DRAW = 4
-"""Which of a person's random states the probe sees; `training.transfer` uses those before."""
+"""Which of a person's random states the probe sees; `metrics.transfer` uses those before."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -10,9 +10,10 @@ from vasa_jax.arrays import FPS, SAMPLES_PER_FRAME
 from vasa_jax.data.pipeline import readable
 from vasa_jax.data.records import Clip, StoredClip, read_clip
 from vasa_jax.inference.offline import Model
+from vasa_jax.metrics import transfer
 from vasa_jax.synthetic.clip import make_clip
 from vasa_jax.synthetic.splits import seeds
-from vasa_jax.training import transfer, world_data
+from vasa_jax.training import world_data
 from vasa_jax.training.config import PerformanceWorld, PortraitWorld, Records, World
 from vasa_jax.training.logs import Video
 

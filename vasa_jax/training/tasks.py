@@ -29,6 +29,7 @@ from vasa_jax.data.shards import SPLITS, Shards
 from vasa_jax.errors import UserError
 from vasa_jax.files import write_text
 from vasa_jax.inference.offline import Model
+from vasa_jax.metrics import transfer
 from vasa_jax.motion import objective as motion_objective
 from vasa_jax.motion import statistics as motion_statistics
 from vasa_jax.motion.conditions import empty
@@ -36,7 +37,7 @@ from vasa_jax.motion.denoiser import initialise, predict
 from vasa_jax.motion.sampling import sample_window
 from vasa_jax.motion.statistics import Statistics
 from vasa_jax.nn import cost
-from vasa_jax.training import samples, transfer, world_data
+from vasa_jax.training import samples, world_data
 from vasa_jax.training.config import (
     AutoencoderExperiment,
     Experiment,

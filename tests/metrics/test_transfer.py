@@ -6,7 +6,7 @@ import pytest
 from numpy.testing import assert_allclose
 
 from vasa_jax.arrays import Motion
-from vasa_jax.training.transfer import CONTROLS, Face, held_out_psnr, picture_psnr, transfer_gain
+from vasa_jax.metrics.transfer import CONTROLS, Face, held_out_psnr, picture_psnr, transfer_gain
 
 SIZE = 32
 PEOPLE = (1_000_000, 1_000_001)
