@@ -21,7 +21,7 @@ from jaxtyping import Array, Float
 from vasa_jax import config as configs
 from vasa_jax.checkpoint import digest, flatten, load_release, save_release
 from vasa_jax.errors import UserError
-from vasa_jax.pretrained import vgg
+from vasa_jax.pretrained import arcface, vgg
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,7 +61,13 @@ def _vgg(kind: str, config: vgg.VGGConfig) -> Helper:
     return Helper(kind, config, partial(vgg.init, config), partial(vgg.features, config))
 
 
+def _arcface(kind: str, config: arcface.ArcFaceConfig) -> Helper:
+    features, embed = partial(arcface.features, config), partial(arcface.embed, config)
+    return Helper(kind, config, partial(arcface.init, config), features, embed, arcface.CROP, arcface.REACH)
+
+
 KINDS: dict[str, Kind] = {
+    "arcface": Kind(arcface.ArcFaceConfig, _arcface),
     "vgg16": Kind(vgg.VGGConfig, _vgg),
     "vgg19": Kind(vgg.VGGConfig, _vgg),
 }
