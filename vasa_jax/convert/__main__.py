@@ -4,9 +4,11 @@
     vasa-convert liveportrait.spade_generator generator.safetensors back.safetensors --to-torch
     vasa-convert pair --liveportrait DIR --joyvasa DIR --out FOLDER
     vasa-convert speech wav2vec2 facebook/wav2vec2-base-960h --out FOLDER
+    vasa-convert helper vgg19 vgg19.pth --out FOLDER
 
 `pair` makes one release of the whole public pair; without the two folders its files come from the Hub. `speech` makes
-the release of a frozen speech network that stage 2 hears through, from a checkpoint at hand or on the Hub.
+the release of a frozen speech network that stage 2 hears through, from a checkpoint at hand or on the Hub; `helper`
+that of a network that losses and metrics compare pictures with.
 Flax leaves are named by their path (`params/fc/kernel`); `vasa_jax.checkpoint.unflatten` makes the tree again. Bad
 input ends with one line on stderr, exit code 2 and no file.
 """
@@ -21,6 +23,7 @@ from typing import Any
 from vasa_jax import config as configs
 from vasa_jax.checkpoint import flatten, read_config, unflatten, write_tensors
 from vasa_jax.command import Parser, run
+from vasa_jax.convert.helper import HELPERS, convert_helper
 from vasa_jax.convert.hub import HUB_NAME, SPEECH, fetch_pair, fetch_speech
 from vasa_jax.convert.pair import convert_pair
 from vasa_jax.convert.registry import convert, default_config, find, networks, to_torch
@@ -32,7 +35,7 @@ from vasa_jax.files import check_apart, check_target
 
 def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser = Parser(prog="vasa-convert", description="Convert a torch checkpoint to Flax, or back.")
-    parser.add_argument("name", help=f"the network: {', '.join(networks())}; or pair, or speech")
+    parser.add_argument("name", help=f"the network: {', '.join(networks())}; or pair, speech, helper")
     parser.add_argument(
         "source", type=Path, help="a checkpoint: a file (.safetensors or torch's), an index of shards, a folder"
     )
@@ -126,6 +129,20 @@ def work_speech(arguments: Sequence[str]) -> str:
     return f"{options.out}: {options.network}, sha256 {read_config(options.out)['sha256']}"
 
 
+def work_helper(arguments: Sequence[str]) -> str:
+    """Make the release of a helper; returns a line for the user. Raises UserError for bad input."""
+    parser = Parser(prog="vasa-convert helper", description="A frozen network for losses and metrics as a release.")
+    parser.add_argument("network", choices=tuple(HELPERS), help="what it is")
+    parser.add_argument("source", type=Path, help="its checkpoint: a file, an index of shards, a folder")
+    parser.add_argument("--out", type=Path, required=True, help="the release folder to write")
+    options = parser.parse_args(arguments)
+    check_apart({"--out": options.out}, {"SOURCE": options.source})
+    sha256 = convert_helper(options.network, options.source, options.out)
+    return (
+        f"{options.out}: {options.network}, sha256 {sha256}; licence of the weights: {HELPERS[options.network].licence}"
+    )
+
+
 def _say(line: str) -> None:
     sys.stderr.write(f"convert: {line}\n")
 
@@ -133,7 +150,7 @@ def _say(line: str) -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code: 0, or 2 after one line on stderr."""
     given = sys.argv[1:] if arguments is None else arguments
-    others = {"pair": work_pair, "speech": work_speech}
+    others = {"pair": work_pair, "speech": work_speech, "helper": work_helper}
     if given and given[0] in others:
         return run("convert", lambda: [others[given[0]](given[1:])])
     return run("convert", lambda: [work(given)])

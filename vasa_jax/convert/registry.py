@@ -12,15 +12,17 @@ import numpy as np
 
 from vasa_jax.convert import folds, prefixes, rules
 from vasa_jax.convert.network import Family, Network
-from vasa_jax.convert.tables import joyvasa, liveportrait, speech, syncnet, vasa
+from vasa_jax.convert.tables import arcface, joyvasa, liveportrait, speech, syncnet, vasa, vgg
 from vasa_jax.errors import UserError
 
 _NETWORKS: dict[str, Network | Family] = {
+    **arcface.NETWORKS,
     **joyvasa.NETWORKS,
     **liveportrait.NETWORKS,
     **speech.NETWORKS,
     **syncnet.NETWORKS,
     **vasa.NETWORKS,
+    **vgg.NETWORKS,
 }
 
 
