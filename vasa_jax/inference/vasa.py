@@ -312,7 +312,7 @@ class VasaPair:
 
     def join(self, pose: Motion, dynamics: Motion) -> Motion:
         """The head pose of one motion and the facial dynamics of another; the eyes look where the second one looked."""
-        return _look(Motion(pose.pose, dynamics.dynamics), _gaze(dynamics))
+        return _look(Motion(pose.pose, dynamics.dynamics), gaze_of(dynamics))
 
 
 def adjust(statistics: Statistics, motion: Motion, controls: Controls, adjustments: Adjustments) -> Motion:
@@ -336,10 +336,10 @@ def adjust(statistics: Statistics, motion: Motion, controls: Controls, adjustmen
     others = statistics.dynamics_mean[first:]
     others = others + adjustments.amplitude * (dynamics[:, first:] - others)
     changed = Motion(moved, np.concatenate([(labels - centre) / unit, others], 1))
-    return _look(changed, _gaze(motion))
+    return _look(changed, gaze_of(motion))
 
 
-def _gaze(motion: Motion) -> Float[Array, "t 2"]:
+def gaze_of(motion: Motion) -> Float[Array, "t 2"]:
     """Where eyes look, in radians of the camera's frame."""
     in_head = gaze_direction(LABEL_UNIT[3] * jnp.asarray(motion.dynamics)[:, 3:5])
     return gaze_angles(jnp.einsum("ti,tij->tj", in_head, pose_rotation(jnp.asarray(motion.pose))))

@@ -152,11 +152,23 @@ def transfer_gain(
     Raises:
         UserError: if a control is unknown or there are no seeds.
     """
+    products = gain_products(face, seeds, size, controls, own_pose)
+    return {control: float(along.sum() / max(total.sum(), 1e-12)) for control, (along, total) in products.items()}
+
+
+def gain_products(
+    face: Face,
+    seeds: Sequence[int],
+    size: int,
+    controls: Sequence[str] = tuple(CONTROLS),
+    own_pose: bool = False,
+) -> dict[str, tuple[Float[np.ndarray, " b"], Float[np.ndarray, " b"]]]:
+    """Both products of equation (1) for each control and person; arguments and errors as of `transfer_gain`."""
     if unknown := [control for control in controls if control not in CONTROLS]:
         raise UserError(f"control={unknown[0]!r} is unknown; choose among {', '.join(CONTROLS)}")
     if not seeds:
         raise UserError("seeds is empty: a gain needs at least one person")
-    along, total = dict.fromkeys(controls, 0.0), dict.fromkeys(controls, 0.0)
+    parts: dict[str, list[np.ndarray]] = {control: [] for control in controls}
     for chunk in batched(seeds):
         frames = driven_frames(chunk, size, tuple(controls))
         portrait = face.encode(jax.device_put(frames.source))
@@ -168,9 +180,9 @@ def transfer_gain(
                 motion = Motion(base_motion.pose, motion.dynamics)
             d_out = _host(face.render(portrait, motion)) - base
             d_true = changed.astype(np.float64) - frames.base
-            along[control] += float((d_out * d_true).sum())
-            total[control] += float((d_true * d_true).sum())
-    return {control: along[control] / max(total[control], 1e-12) for control in controls}
+            parts[control].append(np.stack([(d_out * d_true).sum((1, 2, 3)), (d_true * d_true).sum((1, 2, 3))]))
+    joined = {control: np.concatenate(part, 1) for control, part in parts.items()}
+    return {control: (along, total) for control, (along, total) in joined.items()}
 
 
 def held_out_psnr(face: Face, seeds: Sequence[int], size: int) -> dict[str, float]:
@@ -182,9 +194,19 @@ def held_out_psnr(face: Face, seeds: Sequence[int], size: int) -> dict[str, floa
         size: side of the pictures in pixels.
 
     Returns:
-        Means over pictures: PSNR in dB of the whole picture, inside the ellipses of both eyes and of the mouth
-        (`psnr/all`, `psnr/eyes`, `psnr/mouth`), and the absolute pose errors (`pose/pitch_deg`, `pose/yaw_deg`,
-        `pose/roll_deg` in degrees, `pose/tx`, `pose/ty` in crop units, `pose/log_distance`).
+        Means over pictures of what `reconstructions` measures.
+    """
+    return {name: float(values.mean()) for name, values in reconstructions(face, seeds, size).items()}
+
+
+def reconstructions(face: Face, seeds: Sequence[int], size: int) -> dict[str, Float[np.ndarray, " b"]]:
+    """Self-driven reconstruction of every person; arguments as of `held_out_psnr`.
+
+    Returns:
+        PSNR in dB of the whole picture, inside the ellipses of both eyes and of the mouth (`psnr/all`, `psnr/eyes`,
+        `psnr/mouth`), the absolute pose errors (`pose/pitch_deg`, `pose/yaw_deg`, `pose/roll_deg` in degrees,
+        `pose/tx`, `pose/ty` in crop units, `pose/log_distance`), and the high-frequency energy of the picture and of
+        the true one (`detail/made`, `detail/true`; see `detail`).
     """
     rows: list[dict[str, np.ndarray]] = []
     for chunk in batched(seeds):
@@ -195,7 +217,17 @@ def held_out_psnr(face: Face, seeds: Sequence[int], size: int) -> dict[str, floa
         error[:, :3] = np.degrees(error[:, :3])
         rows.append(picture_psnr(picture, pairs.driver, pairs.regions))
         rows[-1] |= {f"pose/{name}": error[:, i] for i, name in enumerate(_POSE_ERRORS)}
-    return {name: float(np.concatenate([row[name] for row in rows]).mean()) for name in rows[0]}
+        rows[-1] |= {"detail/made": detail(picture), "detail/true": detail(pairs.driver)}
+    return {name: np.concatenate([row[name] for row in rows]) for name in rows[0]}
+
+
+def detail(picture: Float[np.ndarray, "b h w 3"]) -> Float[np.ndarray, " b"]:
+    """High-frequency energy of pictures: the mean square of what a picture departs from its 3x3 mean by."""
+    picture = np.asarray(picture, np.float64)
+    inner = picture[:, 1:-1, 1:-1]
+    height, width = inner.shape[1:3]
+    around = sum(picture[:, y : y + height, x : x + width] for y in range(3) for x in range(3))
+    return np.square(inner - around / 9).mean((1, 2, 3))
 
 
 def clip_psnr(face: Face, frames: UInt8[np.ndarray, "b n h w 3"]) -> float:
