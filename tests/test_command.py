@@ -33,6 +33,7 @@ def test_the_commands_are_those_of_the_documents():
         "vasa_jax.convert",
         "vasa_jax.data",
         "vasa_jax.faces",
+        "vasa_jax.metrics",
         "vasa_jax.preparation",
         "vasa_jax.synthetic",
         "vasa_jax.training.encode",

@@ -6,7 +6,7 @@ import pytest
 from numpy.testing import assert_allclose
 
 from vasa_jax.arrays import Motion
-from vasa_jax.metrics.transfer import CONTROLS, Face, held_out_psnr, picture_psnr, transfer_gain
+from vasa_jax.metrics.transfer import CONTROLS, Face, detail, held_out_psnr, picture_psnr, transfer_gain
 
 SIZE = 32
 PEOPLE = (1_000_000, 1_000_001)
@@ -85,4 +85,11 @@ def test_reconstruction_reports_pictures_and_pose():
     assert 0.0 < rows["pose/yaw_deg"] < 45.0
     assert set(rows) == {f"psnr/{name}" for name in ("all", "eyes", "mouth")} | {
         f"pose/{name}" for name in ("pitch_deg", "yaw_deg", "roll_deg", "tx", "ty", "log_distance")
-    }
+    } | {"detail/made", "detail/true"}
+
+
+def test_detail_is_what_a_blur_takes():
+    """A checkerboard of 0 and 1 departs from its 3x3 means by 4/9 or 5/9; a ramp by nothing."""
+    y, x = np.mgrid[:9, :9]
+    board, ramp = ((y + x) % 2)[None, ..., None] * np.ones(3), (x / 9)[None, ..., None] * np.ones(3)
+    assert_allclose(detail(np.concatenate([board, ramp]).astype(np.float32)), [(4 / 9) ** 2, 0.0], atol=1e-6)

@@ -344,7 +344,7 @@ def pauses(sound: Float[np.ndarray, " n"]) -> Bool[np.ndarray, " t"]:
     power = np.square(sound[: len(sound) // SAMPLES_PER_FRAME * SAMPLES_PER_FRAME].reshape(-1, SAMPLES_PER_FRAME))
     level = power.mean(1, dtype=np.float64)
     quiet = np.pad(level < 1e-3 * level.max(), 2, constant_values=True)
-    return np.lib.stride_tricks.sliding_window_view(quiet, 5).all(1)
+    return np.asarray(np.lib.stride_tricks.sliding_window_view(quiet, 5).all(1))
 
 
 def _every(states: State, step: int) -> State:
