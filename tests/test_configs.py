@@ -6,9 +6,8 @@ import pytest
 
 from vasa_jax import config as configs
 from vasa_jax.training.describe import describe
-from vasa_jax.training.optimiser import make_optimiser
-from vasa_jax.training.state import create
-from vasa_jax.training.step import make_train_step
+from vasa_jax.training.parallel import make_strategy
+from vasa_jax.training.program import make_program
 from vasa_jax.training.tasks import make_task
 
 FILES = sorted((Path(__file__).parents[1] / "configs").glob("*.py"))
@@ -17,13 +16,11 @@ FILES = sorted((Path(__file__).parents[1] / "configs").glob("*.py"))
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_config_is_trainable(path):
     experiment = dataclasses.replace(configs.load(path), batch_size=1)
-    task = make_task(experiment)
-    optimiser = make_optimiser(experiment.optimiser, experiment.steps)
-    params, constants = jax.eval_shape(task.init, jax.random.key(0))
-    state = jax.eval_shape(lambda p, c: create(p, c, optimiser), params, constants)
-    step = make_train_step(task.loss, optimiser, experiment.ema)
+    task, alone = make_task(experiment), make_strategy("jit", 1, on=jax.devices()[:1])
+    program = make_program(experiment, task, alone)
     key = jax.eval_shape(lambda: jax.random.key_data(jax.random.key(0)))
-    after, metrics = jax.eval_shape(step, state, task.batch_spec(1), key)
+    state = program.shapes
+    after, metrics = jax.eval_shape(program.step, state, task.batch_spec(1), key, task.helper_shapes())
     same = lambda a, b: (a.shape, a.dtype) == (b.shape, b.dtype)  # noqa: E731
     assert jax.tree.all(jax.tree.map(same, state, after))
     assert all(leaf.shape == () for leaf in jax.tree.leaves(metrics)) and {"loss", "gradient_norm"} <= metrics.keys()

@@ -79,7 +79,7 @@ def test_a_command_is_one_that_the_door_takes(command):
     """Patterns name parameters of the models in their real size, and released ones fit."""
     run = train.parse(shlex.split(command)[1:])
     task = make_task(run.experiment)
-    params, constants = shapes_of(type(run.experiment), run.experiment.model)
+    params, constants, _ = shapes_of(type(run.experiment), run.experiment.model)
     check_patterns(run.experiment.optimiser, params)
     if run.start.init_from == "demo":
         taken = initial(run.start, run.experiment, params, task.blocks(params), constants)

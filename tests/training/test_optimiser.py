@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from vasa_jax.training.config import OptimiserConfig
-from vasa_jax.training.optimiser import check_patterns, decayed, is_frozen, learning_rate, make_optimiser
+from vasa_jax.training.optimiser import check_patterns, decayed, learning_rate, make_optimiser
+from vasa_jax.training.players import Player
 from vasa_jax.training.state import create
 from vasa_jax.training.step import make_train_step
 
@@ -67,13 +68,13 @@ def test_frozen_parameters_stay_slower_ones_move_less_and_the_rest_as_before():
 def test_frozen_gradients_do_not_count_in_the_norm_and_decay_spares_them():
     config = dataclasses.replace(CONFIG, freeze=("encoder/.*", "decoder/.*"))
 
-    def loss(params, constants, batch, keys, step):
+    def loss(params, frozen, views):
         return 1e6 * params["encoder"]["kernel"].sum() + 3.0 * params["head"]["kernel"][0, 0], {}
 
-    optimiser = make_optimiser(config, 1000)
-    step = make_train_step(loss, optimiser, 0.9, frozen=lambda name: is_frozen(config, name), blocks=lambda p: p)
+    players, optimisers = (Player("alone", loss, config),), {"alone": make_optimiser(config, 1000)}
+    step = make_train_step(lambda *_: None, players, optimisers, 0.9, blocks=lambda p: p)
     batch, key = {"index": jnp.arange(2, dtype=jnp.uint32)}, jax.random.key_data(jax.random.key(0))
-    state, metrics = jax.jit(step)(create(PARAMS, {}, optimiser), batch, key)
+    state, metrics = jax.jit(step)(create(PARAMS, {}, {}, players, optimisers), batch, key)
     assert metrics["gradient_norm"] == 3.0 == metrics["gradient_norm/head"]
     assert metrics["gradient_norm/encoder"] == 0.0
     jax.tree.map(np.testing.assert_array_equal, state.params["encoder"], PARAMS["encoder"])

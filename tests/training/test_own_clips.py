@@ -22,6 +22,7 @@ from vasa_jax.metrics.transfer import Face, clip_psnr
 from vasa_jax.training import encode
 from vasa_jax.training.config import Records, from_saved, to_saved
 from vasa_jax.training.loop import train
+from vasa_jax.training.players import Frozen
 from vasa_jax.training.tasks import make_task, motion_sample
 
 FRAMES = 12
@@ -177,9 +178,11 @@ def test_folders_mix_by_weight_and_another_person_stands_beside_each_clip(tmp_pa
         batches.close()
     assert_fits(first, task.batch_spec(4))
     assert first["other_frames"].shape == (4, 3, 32, 32, 3) and first["other_gaze"].shape == (4, 3, 2)
-    params, constants = jax.eval_shape(task.init, jax.random.key(0))
+    params, constants, mutable = jax.eval_shape(task.init, jax.random.key(0))
     keys = jax.eval_shape(lambda: jax.random.split(jax.random.key(0), 4))
-    assert jax.eval_shape(task.loss, params, constants, task.batch_spec(4), keys, np.int32(0))[0].shape == ()
+    frozen = Frozen(constants, mutable, {}, np.int32(0))
+    views = jax.eval_shape(task.forward, params, frozen, task.batch_spec(4), keys)
+    assert jax.eval_shape(task.players[0].loss, params, frozen, views)[0].shape == ()
     for name, value in second.items():
         np.testing.assert_array_equal(np.concatenate([part[name] for part in parts]), value)
     people = [who(frames) for batch in (first, second) for frames in batch["frames"]]

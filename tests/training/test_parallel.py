@@ -3,20 +3,24 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from jax.sharding import AxisType
 
-from tests.training.toy import EXPERIMENT, ROWS, init, loss
+from tests.training.toy import ROWS, advance, both, forward, init_both
 from vasa_jax.training import sharding
 from vasa_jax.training.optimiser import make_optimiser
 from vasa_jax.training.parallel import STRATEGIES, make_strategy
+from vasa_jax.training.players import Frozen, all_losses
 from vasa_jax.training.state import create
 from vasa_jax.training.step import make_train_step, recomputed, sample_keys
 
+PLAYERS = both(every=2, start=3)
 
-def state_of(optimiser, dtype):
-    params, constants = jax.tree.map(lambda x: x.astype(dtype), init(jax.random.key(0)))
-    return create(params, constants, optimiser)
+
+def state_of(optimisers, dtype):
+    params, constants, mutable = jax.tree.map(lambda x: x.astype(dtype), init_both(jax.random.key(0)))
+    return create(params, constants, mutable, PLAYERS, optimisers)
 
 
 def scaled(helpers, batch, keys):
@@ -27,27 +31,29 @@ def scaled(helpers, batch, keys):
 def make_run(name, steps=10, dtype=jnp.float64, accumulate=1, fsdp=0, remat=False):
     """The strategy, its first state, and a function that does step number i: (state, i) to (state, metrics)."""
     strategy = make_strategy(name, 16, fsdp, accumulate)
-    optimiser = make_optimiser(EXPERIMENT.optimiser, steps)
-    make = functools.partial(state_of, optimiser, dtype)
-    step = make_train_step(loss, optimiser, 0.9, strategy.axis_name, accumulate, remat, view=scaled)
+    optimisers = {player.name: make_optimiser(player.optimiser, player.turns(steps)) for player in PLAYERS}
+    make = functools.partial(state_of, optimisers, dtype)
+    ways = {"view": scaled, "advance": advance}
+    step = make_train_step(forward, PLAYERS, optimisers, 0.9, strategy.axis_name, accumulate, remat, **ways)
     step = strategy.compile(step, jax.eval_shape(make))
     key = strategy.place(jax.device_get(jax.random.key_data(jax.random.key(5))))
     helpers = strategy.place({"scale": np.full((1, 3), 0.5, dtype)})
 
-    def advance(state, i):
+    def do(state, i):
         rows = np.resize(ROWS.astype(dtype), (16, 3)) * np.cos(i).astype(dtype)
         index = np.arange(16 * i, 16 * i + 16, dtype=np.uint32)
         return step(state, strategy.place_batch({"x": rows, "y": rows[:, :2], "index": index}), key, helpers)
 
-    return strategy, strategy.create(make), advance
+    return strategy, strategy.create(make), do
 
 
 def run(name, steps, **options):
-    strategy, state, advance = make_run(name, steps, **options)
+    strategy, state, do = make_run(name, steps, **options)
     losses = []
     for i in range(steps):
-        state, metrics = advance(state, i)
-        losses.append(float(strategy.collect(metrics)["loss"]))
+        state, metrics = do(state, i)
+        found = strategy.collect(metrics)
+        losses.append([float(found[name].total) for name in ("loss", "critic/loss")])
     return jax.device_get(strategy.stored(state)), losses
 
 
@@ -77,6 +83,54 @@ def test_ten_steps_of_every_strategy_agree_in_float64(reference, how, monkeypatc
     np.testing.assert_allclose(losses_a, losses_b, rtol=1e-12)
 
 
+def test_a_player_learns_in_its_turns_alone_and_is_not_averaged():
+    """The critic's turns are the steps after 3, 5, ...; the generator's are all."""
+    _, state, do = make_run("jit", dtype=jnp.float32)
+    moved, counts = [], []
+    for i in range(8):
+        before = jax.device_get(state)
+        state, metrics = do(state, i)
+        after = jax.device_get(state)
+        moved.append(bool((before.params["critic"]["kernel"] != after.params["critic"]["kernel"]).any()))
+        counts.append(float(metrics["critic/loss"].count))
+        assert (before.params["dense"]["kernel"] != after.params["dense"]["kernel"]).any()
+        scale = 0.5 * (before.mutable["scale"] + np.abs(before.params["critic"]["kernel"]).max())
+        np.testing.assert_allclose(after.mutable["scale"], scale, rtol=1e-6)
+    assert moved == [False, False, False, True, False, True, False, True]
+    assert counts == [float(m) for m in moved]
+    assert state.ema.keys() == {"dense"} and state.opt.keys() == {"toy", "critic"}
+    assert (
+        int(optax.tree.get(state.opt["critic"], "count", filtering=lambda path, _: "ScaleByAdam" in str(path[-1]))) == 3
+    )
+
+
+def test_each_player_has_the_gradient_of_its_own_loss_alone():
+    """As computed one loss at a time, with all that belongs to others held fixed."""
+    params, constants, mutable = init_both(jax.random.key(0))
+    batch = {"x": jnp.asarray(ROWS[:4]), "y": jnp.asarray(ROWS[:4, :2])}
+    keys = jax.random.split(jax.random.key(1), 4)
+    frozen = Frozen(constants, mutable, {}, jnp.int32(0))
+    players = both()
+
+    def total(params):
+        return all_losses(players, params, frozen, forward(params, frozen, batch, keys))[0]
+
+    found = jax.grad(total)(params)
+    views = forward(params, frozen, batch, keys)
+
+    def generator(dense):
+        own = params | {"dense": dense}
+        return players[0].loss(own, frozen, forward(own, frozen, batch, keys))[0]
+
+    def critic(kernel):
+        return players[1].loss(params | {"critic": {"kernel": kernel}}, frozen, views)[0]
+
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5), found["dense"], jax.grad(generator)(params["dense"])
+    )
+    np.testing.assert_allclose(found["critic"]["kernel"], jax.grad(critic)(params["critic"]["kernel"]), rtol=1e-5)
+
+
 @pytest.fixture
 def compiled():
     """Grows by one with every program that is compiled."""
@@ -93,16 +147,16 @@ def compiled():
 
 @pytest.mark.parametrize("name", STRATEGIES)
 def test_a_step_is_compiled_once_for_fresh_and_for_restored_states(name, compiled):
-    strategy, state, advance = make_run(name, dtype=jnp.float32)
-    state, _ = advance(state, 0)
+    strategy, state, do = make_run(name, dtype=jnp.float32)
+    state, _ = do(state, 0)
     assert compiled
     copy = jax.device_get(strategy.stored(state))
     shapes = strategy.target(jax.eval_shape(lambda: copy))
     restored = strategy.adopt(jax.tree.map(lambda x, to: jax.device_put(x, to.sharding), copy, shapes))
     compiled.clear()
     for i in (1, 2):
-        state, _ = advance(state, i)
-        restored, _ = advance(restored, i)
+        state, _ = do(state, i)
+        restored, _ = do(restored, i)
     assert not compiled
 
 
@@ -169,15 +223,15 @@ def test_recomputing_keeps_the_products_alone_and_gives_the_same_gradients():
     """Ten layers of one product and three cheap functions; what a gradient keeps are the leaves of its pullback."""
     x, kernel = jnp.ones((256, 64)), jax.random.normal(jax.random.key(0), (64, 64)) / 8
 
-    def deep(params, constants, batch, keys, step):
-        y = batch
+    def deep(params, x):
+        y = x
         for _ in range(10):
             y = jnp.sin(jnp.tanh(jnp.cos(y @ params)))
         return y.mean()
 
     gradients, kept = [], []
     for loss_ in (deep, recomputed(deep)):
-        _, pull = jax.vjp(lambda params, loss_=loss_: loss_(params, None, x, None, None), kernel)
+        _, pull = jax.vjp(lambda params, loss_=loss_: loss_(params, x), kernel)
         kept.append(sum(leaf.nbytes for leaf in jax.tree.leaves(pull)))
         gradients.append(pull(jnp.ones(())))
     np.testing.assert_allclose(*gradients, atol=1e-6)

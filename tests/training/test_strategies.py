@@ -49,7 +49,7 @@ def train(experiment, name, started):
     """Metrics of every step, and the parameters after the last."""
     task, strategy = make_task(experiment), make_strategy(name, BATCH)
     program = make_program(experiment, task, strategy)
-    params, constants = started
+    params, constants, _ = started
     state = strategy.create(program.fresh, flatten(params), constants)
     key = strategy.place(jax.device_get(jax.random.key_data(jax.random.key(1))))
     metrics = []

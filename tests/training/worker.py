@@ -2,6 +2,8 @@
 
     python -m tests.training.worker WORKDIR PARALLEL STEPS STOP PORT PROCESSES PROCESS [DELAY]
 
+The toy has two players, of whom one has a turn in every second step after the third.
+
 Four devices in all, whatever the number of processes; STOP is the step after which the first process is sent SIGTERM,
 or 0; PORT 0 is a run alone. With DELAY, seconds, there is a checkpoint every four steps, and its writing takes that
 much longer.
@@ -17,7 +19,7 @@ import time
 import jax
 
 from benchmarks.kill_resume import slow_writer
-from tests.training.toy import EXPERIMENT, make_toy
+from tests.training.toy import EXPERIMENT, both, make_toy
 from vasa_jax.training import cluster, sharding
 from vasa_jax.training.loop import train
 
@@ -35,7 +37,7 @@ def main(workdir, parallel, steps, stop, port, processes, process, delay=None):
     experiment = dataclasses.replace(
         EXPERIMENT, parallel=parallel, steps=steps, log_every=1, save_every=1000 if delay is None else 4
     )
-    toy, seen = make_toy(), []
+    toy, seen = make_toy(players=both(every=2, start=3)), []
 
     def dataset(*arguments):
         batches = toy.dataset(*arguments)

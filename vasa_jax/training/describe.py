@@ -4,8 +4,9 @@ figure)."""
 import jax
 
 from vasa_jax.training.config import Experiment
-from vasa_jax.training.optimiser import make_optimiser
-from vasa_jax.training.state import count, create, size_bytes
+from vasa_jax.training.parallel import make_strategy
+from vasa_jax.training.program import make_program
+from vasa_jax.training.state import count, size_bytes
 from vasa_jax.training.tasks import make_task
 
 
@@ -15,9 +16,9 @@ def describe(experiment: Experiment) -> str:
     The last line counts what a release holds; training-only heads are listed before it.
     """
     task = make_task(experiment)
-    params, constants = jax.eval_shape(task.init, jax.random.key(0))
-    optimiser = make_optimiser(experiment.optimiser, experiment.steps)
-    state = jax.eval_shape(lambda p, c: create(p, c, optimiser), params, constants)
+    alone = make_strategy("jit", experiment.batch_size, accumulate=experiment.accumulate, on=jax.devices()[:1])
+    state = make_program(experiment, task, alone).shapes
+    params = state.params
     blocks = {name: count(tree) for name, tree in task.blocks(params).items()}
     total = sum(blocks.values())
     lines = [f"{name:<20} {value / 1e6:10.3f}M parameters" for name, value in blocks.items()]

@@ -3,6 +3,7 @@
 import hashlib
 import importlib
 import json
+import logging
 import math
 import resource
 import socket
@@ -10,6 +11,7 @@ import struct
 import sys
 import time
 from collections import deque
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -30,6 +32,9 @@ from vasa_jax.training.topology import PEAK_FLOPS
 
 AHEAD = 2
 """Steps that may be queued on the device before the loop waits."""
+WATCHED = ("loss", "gradient_norm")
+"""Metrics of every player that must stay finite."""
+LOGGER = logging.getLogger(__name__)
 
 
 class NonFiniteError(ArithmeticError):
@@ -184,9 +189,18 @@ def _import_wandb() -> Any:
 class Watch:
     """Metrics of the steps since the last flush, on the device until then."""
 
-    def __init__(self, experiment: Experiment, strategy: Strategy, logs: Logs, flops: float):
-        """`flops`: of one step over all devices, forward and backward, without recomputation."""
+    def __init__(
+        self,
+        experiment: Experiment,
+        strategy: Strategy,
+        logs: Logs,
+        flops: float,
+        warn: Callable[[dict[str, float]], str] = lambda means: "",
+    ):
+        """`flops`: of one step over all devices, forward and backward, without recomputation; `warn`: see `Task.warn`,
+        said once as long as it stays the same."""
         self._experiment, self._strategy, self._logs, self._flops = experiment, strategy, logs, flops
+        self._warn, self._warned = warn, ""
         self._pending: deque[tuple[int, Any]] = deque()
         self._since = time.monotonic()
         self._waited = 0.0
@@ -212,9 +226,10 @@ class Watch:
         """
         rows = [(step, jax.device_get(self._strategy.collect(metrics))) for step, metrics in self._pending]
         for step, row in rows:
-            bad = [name for name in ("loss", "gradient_norm") if not np.isfinite(row[name])]
+            means = _means([row])
+            bad = [name for name in means if name.split("/")[-1] in WATCHED and not np.isfinite(means[name])]
             if bad:
-                values = ", ".join(f"{name}={value:.4g}" for name, value in sorted(_means([row]).items()))
+                values = ", ".join(f"{name}={value:.4g}" for name, value in sorted(means.items()))
                 raise NonFiniteError(
                     f"not finite at step {step}: {', '.join(bad)} ({values}); the last checkpoint is from before it: "
                     "lower optimiser.learning_rate or mend the data"
@@ -235,6 +250,11 @@ class Watch:
             **_memory(),
         }
         self._logs.scalars(done, {f"train/{name}": value for name, value in values.items()})
+        warning = self._warn(means)
+        if warning and warning != self._warned:
+            LOGGER.warning("step %d: %s", done, warning)
+            self._logs.note(done, {"warning": warning})
+        self._warned = warning
         self._pending.clear()
         self._since, self._waited = time.monotonic(), waited
         return f"loss={means['loss']:.4f}"

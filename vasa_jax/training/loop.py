@@ -123,7 +123,7 @@ def train(
         )
         placed = stack.enter_context(closing(Prefetch(batches, strategy.place_batch)))
         caught = stack.enter_context(_catch_signals())
-        watch = Watch(experiment, strategy, logs, program.flops())
+        watch = Watch(experiment, strategy, logs, program.flops(), task.warn)
         keeper = _Keeper(experiment, task, strategy, bundles, logs, workdir, config, task.held_out(workdir))
         key = strategy.place(jax.device_get(jax.random.key_data(jax.random.key(experiment.seed))))
         helpers = strategy.place(task.helpers())

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 
 from vasa_jax.nn.cost import count_jaxpr, count_macs
 from vasa_jax.training.config import Experiment
-from vasa_jax.training.optimiser import check_patterns, is_frozen, make_optimiser
+from vasa_jax.training.optimiser import check_patterns, make_optimiser
 from vasa_jax.training.parallel import Strategy
 from vasa_jax.training.start import overlay
 from vasa_jax.training.state import TrainState, create
@@ -49,23 +49,28 @@ def make_program(experiment: Experiment, task: Task, strategy: Strategy) -> Trai
     Raises:
         ValueError: for a pattern of the optimiser that matches no parameter.
     """
-    optimiser = make_optimiser(experiment.optimiser, experiment.steps)
+    params, constants, _ = jax.eval_shape(task.init, jax.random.key(experiment.seed))
+    optimisers = {
+        player.name: make_optimiser(player.optimiser, player.turns(experiment.steps)) for player in task.players
+    }
+    for player in task.players:
+        check_patterns(player.optimiser, player.part(params))
 
     def fresh(taken: Mapping[str, Any], constants: Any) -> TrainState:
-        params, _ = task.init(jax.random.key(experiment.seed))
-        return create(overlay(params, taken), jax.tree.map(jnp.asarray, constants), optimiser)
+        params, _, mutable = task.init(jax.random.key(experiment.seed))
+        constants = jax.tree.map(jnp.asarray, constants)
+        return create(overlay(params, taken), constants, mutable, task.players, optimisers)
 
     make_step = functools.partial(
         make_train_step,
-        task.loss,
-        optimiser,
+        task.forward,
+        task.players,
+        optimisers,
         experiment.ema,
-        frozen=functools.partial(is_frozen, experiment.optimiser),
         blocks=task.blocks,
         view=task.view,
+        advance=task.advance,
     )
-    params, constants = jax.eval_shape(task.init, jax.random.key(experiment.seed))
-    check_patterns(experiment.optimiser, params)
     shapes = jax.eval_shape(fresh, {}, constants)
     step = make_step(strategy.axis_name, experiment.accumulate, experiment.remat, gather=strategy.gather)
     compiled = strategy.compile(step, shapes)

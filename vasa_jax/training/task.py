@@ -9,15 +9,18 @@ from typing import Any
 import jax
 
 from vasa_jax.data.pipeline import Batches
-from vasa_jax.training.step import View, untouched
+from vasa_jax.training.players import Player
+from vasa_jax.training.step import Forward, View, still, untouched
 
 
 @dataclasses.dataclass(frozen=True)
 class Task:
     """One stage, bound to its experiment.
 
-    init: key to (parameters, constants); constants are placeholders where `measure` gives them.
-    loss: (params, constants, batch, keys, step) to (mean over samples, metrics); see `step.Loss`.
+    init: key to (parameters, constants, mutable numbers), see `TrainState`; constants are placeholders where `measure`
+        gives them.
+    forward: (params, frozen, batch, keys) to the views of a step; see `step.Forward`.
+    players: who learns from the views, the owner of the forward pass first.
     batch_spec: batch size to the shapes of a batch.
     prepare: workdir; makes the data where they are missing, and checks them.
     measure: (workdir, constants of the run's source or None) to (constants, remarks for the log by name); measures
@@ -32,11 +35,15 @@ class Task:
     blocks: parameters to those of each released block, by name; together they are what a release holds.
     macs: what costs multiply-adds, by name.
     helpers: frozen parameters that a step takes beside its state, never saved; helper_shapes: their shapes.
-    view: (helpers, batch, keys) to the batch as the loss takes it; no gradient goes through.
+    view: (helpers, batch, keys) to the batch as the forward pass takes it; no gradient goes through.
+    advance: (parameters, mutable numbers) to the latter for this step; of parameters alone, so that every device finds
+        the same.
+    warn: means of the metrics since the last log line to what is to be said of them, "" where they look well.
     """
 
-    init: Callable[[Any], tuple[Any, Any]]
-    loss: Callable[..., tuple[Any, dict[str, Any]]]
+    init: Callable[[Any], tuple[Any, Any, Any]]
+    forward: Forward
+    players: tuple[Player, ...]
     batch_spec: Callable[[int], dict[str, jax.ShapeDtypeStruct]]
     prepare: Callable[[Path], None]
     measure: Callable[[Path, Any], tuple[Any, dict[str, Any]]]
@@ -50,3 +57,5 @@ class Task:
     helpers: Callable[[], Any] = dict
     helper_shapes: Callable[[], Any] = dict
     view: View = untouched
+    advance: Callable[[Any, Any], Any] = still
+    warn: Callable[[dict[str, float]], str] = lambda means: ""

@@ -47,6 +47,7 @@ from vasa_jax.training.config import (
 )
 from vasa_jax.training.hearing import clip_features, load_speech
 from vasa_jax.training.logs import Video
+from vasa_jax.training.players import Frozen, Metrics, Player
 from vasa_jax.training.stage_1 import load_stage_1
 from vasa_jax.training.task import Task
 
@@ -121,8 +122,9 @@ def _autoencoder_task(experiment: AutoencoderExperiment) -> Task:
         return transfer.evaluate(model, params) | {"held_out/psnr": transfer.clip_psnr(face, batch["frames"])}
 
     return Task(
-        init=lambda key: (autoencoder_objective.init(model, key), {}),
-        loss=lambda params, constants, batch, keys, step: loss(params, batch, keys),
+        init=lambda key: (autoencoder_objective.init(model, key), {}, {}),
+        forward=lambda params, frozen, batch, keys: loss(params, batch, keys),
+        players=(Player("face", _as_computed, experiment.optimiser),),
         batch_spec=batch_spec,
         prepare=prepare,
         measure=lambda workdir, kept: ({}, {}),
@@ -250,8 +252,9 @@ def _motion_task(experiment: MotionExperiment) -> Task:
         return samples.performances(data, workdir, speakers[0])
 
     return Task(
-        init=lambda key: (initialise(model, key), unmeasured),
-        loss=lambda params, constants, batch, keys, step: loss(params, constants, batch, keys),
+        init=lambda key: (initialise(model, key), unmeasured, {}),
+        forward=lambda params, frozen, batch, keys: loss(params, frozen.constants, batch, keys),
+        players=(Player("motion", _as_computed, experiment.optimiser),),
         batch_spec=lambda size: spec(size) | {"index": jax.ShapeDtypeStruct((size,), jnp.uint32)},
         prepare=prepare,
         measure=measure,
@@ -268,6 +271,12 @@ def _motion_task(experiment: MotionExperiment) -> Task:
         helper_shapes=lambda: speech_shapes(audio.speech) if audio.frozen and not recorded else {},
         view=lambda helpers, batch, keys: listen(helpers, batch, keys, experiment.augmentation),
     )
+
+
+def _as_computed(params: Any, frozen: Frozen, views: tuple[Any, Metrics]) -> tuple[Any, Metrics]:
+    """The loss of who plays alone, whose view is the loss."""
+    del params, frozen
+    return views
 
 
 def motion_sample(
