@@ -1,6 +1,7 @@
 """The stage-1 objective: every leaf learns, samples stay apart, labels may be missing, terms mean what they say."""
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +11,11 @@ import pytest
 from tests.tiny import AUTOENCODER
 from vasa_jax.autoencoder import objective
 from vasa_jax.autoencoder.config import AutoencoderConfig, demo_model
+from vasa_jax.autoencoder.discriminator import DiscriminatorConfig, discriminate
+from vasa_jax.autoencoder.model import Autoencoder
 from vasa_jax.autoencoder.objective import ObjectiveConfig
+from vasa_jax.autoencoder.views import CROSSED, SWAPPED, look
+from vasa_jax.pretrained.helper import Helper
 
 LABELS = ("pose", "gaze", "mouth", "lids", "regions")
 WITHOUT_GRADIENT: dict[str, str] = {}
@@ -35,16 +40,28 @@ def evaluate(config: AutoencoderConfig, weights: ObjectiveConfig, batch: dict[st
     keys = jax.random.split(jax.random.key(1), len(batch["pose"]))
 
     def total(params):
-        return objective.loss(config, weights, params, batch, keys)
+        return computed(config, weights, params, batch, keys)
 
     return jax.jit(jax.grad(total, has_aux=True))
+
+
+def computed(model, weights, params, batch, keys, step=0, helpers=None, **more):
+    """The objective of a batch: its views, and the terms on them."""
+    needed = objective.needed(weights, "other_frames" in batch)
+    views = look(model, weights.augmentation, needed, params, batch, keys, step, weights.consistency_every)
+    return objective.loss(weights, views, helpers or {}, step, **more)
+
+
+def started(model):
+    """Fresh parameters, compiled."""
+    return jax.jit(lambda key: objective.init(model, key)[0])(jax.random.key(0))
 
 
 def test_every_leaf_of_the_demo_network_learns():
     """After one real step (the warps' last convolutions start at zero) every leaf but a listed few has a gradient."""
     config = demo_model()
     weights = ObjectiveConfig(consistency=0.0, canonical=0.0)
-    params = jax.jit(lambda key: objective.init(config, key))(jax.random.key(0))
+    params = started(config)
     gradient = evaluate(config, weights, make_batch(config.image_size, 1, 3))
     first, _ = gradient(params)
     params = jax.tree.map(lambda p, g: p - 1e-3 * jnp.sign(g), params, first)
@@ -66,7 +83,7 @@ def means(parts):
 @pytest.fixture(scope="module")
 def params():
     """Parameters of the tiny network."""
-    return jax.jit(lambda key: objective.init(AUTOENCODER, key))(jax.random.key(0))
+    return started(AUTOENCODER)
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +92,7 @@ def learning(params):
     keys = jax.random.split(jax.random.key(1), 2)
 
     def total(params, batch):
-        return objective.loss(AUTOENCODER, ObjectiveConfig(), params, batch, keys)
+        return computed(AUTOENCODER, ObjectiveConfig(), params, batch, keys)
 
     compiled = jax.jit(jax.value_and_grad(total, has_aux=True))
 
@@ -97,7 +114,7 @@ def test_all_terms_are_there_and_add_up(loss):
     total, parts = loss(make_batch(32, 2, 3))
     weights = ObjectiveConfig()
     names = set(parts) - {"psnr"}
-    assert set(objective.TERMS) == names
+    assert {term.name for term in objective.terms(weights)} == names
     np.testing.assert_allclose(total, sum(getattr(weights, name) * parts[name] for name in names), rtol=1e-5)
 
 
@@ -113,7 +130,8 @@ def test_missing_labels_are_left_out(loss):
     batch = make_batch(32, 2, 3)
     bare = batch | {name: jnp.full_like(batch[name], jnp.nan) for name in ("pose", "gaze", "mouth", "lids", "regions")}
     total, parts = loss(bare)
-    assert np.isfinite(total) and set(objective.TERMS) - set(parts) == {"pose", "labels", "rendered_labels"}
+    names = {term.name for term in objective.terms(ObjectiveConfig())}
+    assert np.isfinite(total) and names - set(parts) == {"pose", "labels", "rendered_labels"}
 
 
 def test_a_sample_without_labels_does_not_dilute_the_means_of_the_others(loss):
@@ -138,14 +156,14 @@ def test_a_term_of_weight_0_is_not_traced_and_cannot_poison_the_total(params):
         for name in ("contrastive", "labelled_square_error"):
             patch.setattr(objective.losses, name, lambda *_: pytest.fail("it was computed"))
         _, parts = jax.eval_shape(
-            lambda p, batch, keys: objective.loss(AUTOENCODER, weights, p, batch, keys),
+            lambda p, batch, keys: computed(AUTOENCODER, weights, p, batch, keys),
             params,
             make_batch(32, 2, 3),
             jax.random.split(jax.random.key(1), 2),
         )
-    assert set(parts) == set(objective.TERMS) - broken | {"psnr"}
+    assert set(parts) == {"l1", "square", "psnr"}
     with pytest.raises(ValueError, match="the weights of all terms are 0"):
-        ObjectiveConfig(**dict.fromkeys(objective.TERMS, 0.0))
+        ObjectiveConfig(**{term.name: 0.0 for term in objective.TERMS})
 
 
 def hidden(batch, *names):
@@ -195,7 +213,7 @@ def test_consistency_of_a_still_clip_is_zero(params):
     batch = {name: jnp.repeat(value[:, :1], 3, 1) for name, value in make_batch(32, 1, 3).items()}
     calm = ObjectiveConfig(augmentation=objective.AugmentationConfig(crop=0.0, warp=0.0, colour=0.0))
     keys = jax.random.split(jax.random.key(0), 1)
-    _, parts = jax.jit(lambda p, batch: objective.loss(AUTOENCODER, calm, p, batch, keys))(params, batch)
+    _, parts = jax.jit(lambda p, batch: computed(AUTOENCODER, calm, p, batch, keys))(params, batch)
     parts = means(parts)
     np.testing.assert_allclose(parts["consistency"], 0.0, atol=1e-6)
     np.testing.assert_allclose(parts["canonical"], 0.0, atol=1e-5)
@@ -205,7 +223,7 @@ def test_samples_do_not_see_each_other(params, loss):
     """The mean over two samples is the mean of the two alone, each with its own key."""
     batch = make_batch(32, 2, 3)
     keys = jax.random.split(jax.random.key(1), 2)
-    alone = jax.jit(lambda p, one, key: objective.loss(AUTOENCODER, ObjectiveConfig(), p, one, key)[0])
+    alone = jax.jit(lambda p, one, key: computed(AUTOENCODER, ObjectiveConfig(), p, one, key)[0])
     each = [alone(params, {name: x[i : i + 1] for name, x in batch.items()}, keys[i : i + 1]) for i in range(2)]
     np.testing.assert_allclose(loss(batch)[0], np.mean(each), rtol=2e-5)
 
@@ -214,3 +232,106 @@ def test_a_short_code_is_refused():
     """The labels must fit into the dynamics code."""
     with pytest.raises(ValueError, match="dynamics_dim"):
         objective.init(dataclasses.replace(AUTOENCODER, dynamics_dim=3), jax.random.key(0))
+
+
+def with_others(batch):
+    """The batch beside a frame of each clip's neighbour."""
+    return batch | {f"other_{name}": jnp.roll(value[:, -1:], 1, 0) for name, value in batch.items()}
+
+
+BARE = {term.name: 0.0 for term in objective.TERMS}
+CALM = objective.AugmentationConfig(crop=0.0, warp=0.0, colour=0.0)
+
+
+def test_the_crossed_picture_is_the_source_in_the_others_motion(params):
+    """As the network itself renders it from both pictures, with the labels that are known."""
+    weights, batch = ObjectiveConfig(**BARE | {"l1": 1.0}, augmentation=CALM), with_others(make_batch(32, 2, 3))
+    bare = {name: jnp.full_like(x, jnp.nan) if x.dtype != jnp.uint8 else x for name, x in batch.items()}
+    keys = jax.random.split(jax.random.key(1), 2)
+    views = look(AUTOENCODER, CALM, {CROSSED}, params, bare, keys)
+    network, real = Autoencoder(AUTOENCODER), bare["frames"] / 255.0
+    expected = network.apply({"params": params["autoencoder"]}, real[:, 0], bare["other_frames"][:, 0] / 255.0)
+    np.testing.assert_allclose(views.crossed, expected, atol=1e-5)
+    assert objective.needed(weights, crossed=True) == frozenset()
+    assert CROSSED in objective.needed(dataclasses.replace(weights, contrastive=1.0), crossed=True)
+
+
+def stub(embed):
+    """A helper whose features are the picture, and whose codes are given by a function of the crops."""
+    return Helper("stub", None, dict, lambda params, x: (x,), embed, crop=8, reach=0.6), {}
+
+
+def test_a_swapped_person_costs_and_the_same_person_does_not(params):
+    """l_cross_id of a network that renders what it should: 0 where crops have the colour of the source, 2 of its
+    opposite."""
+    weights = ObjectiveConfig(**BARE | {"cross_identity": 1.0}, augmentation=CALM)
+    keys, batch = jax.random.split(jax.random.key(1), 2), with_others(make_batch(32, 2, 2))
+    views = look(AUTOENCODER, CALM, {CROSSED}, params, batch, keys)
+
+    def code(params, crops):
+        return crops.mean((1, 2)) - 0.5
+
+    white = jnp.ones_like(views.crossed)
+    source = views.frames.at[:, 0].set(1.0)
+    for crossed, cost in ((white, 0.0), (0.0 * white, 2.0)):
+        value, parts = objective.loss(weights, views._replace(frames=source, crossed=crossed), {"identity": stub(code)})
+        assert float(value) == pytest.approx(cost, abs=1e-5) == means(parts)["cross_identity"]
+
+
+def test_perceptual_terms_compare_the_features_of_their_helpers(params):
+    weights = ObjectiveConfig(**BARE | {"perceptual": 2.0, "gaze": 3.0}, augmentation=CALM)
+    views = look(AUTOENCODER, CALM, (), params, make_batch(32, 1, 3), jax.random.split(jax.random.key(1), 1))
+    doubled = Helper("stub", None, dict, lambda params, x: (2.0 * x,))
+    value, parts = objective.loss(weights, views, {"perceptual": stub(None), "gaze": (doubled, {})})
+    l1 = float(jnp.abs(views.rendered - views.frames[:, 1:]).mean())
+    found = means(parts)
+    assert found["perceptual"] == pytest.approx(l1, rel=1e-4) and found["gaze"] == pytest.approx(2 * l1, rel=1e-4)
+    assert float(value) == pytest.approx(2 * l1 + 3 * 2 * l1, rel=1e-4)
+
+
+def test_consistency_in_some_steps_is_the_same_and_counts_more(params):
+    """Where it is due it is what it is with every step; else it is not counted at all."""
+    batch, keys = make_batch(32, 2, 3), jax.random.split(jax.random.key(1), 2)
+    always = ObjectiveConfig(**BARE | {"l1": 1.0, "consistency": 1.0, "canonical": 1.0})
+    rarely = dataclasses.replace(always, consistency_every=4)
+
+    def run(weights, step):
+        gradient = jax.grad(lambda p, step: computed(AUTOENCODER, weights, p, batch, keys, step), has_aux=True)
+        return jax.jit(gradient)(params, jnp.int32(step))
+
+    (_, whole), (gradient, due), (_, between) = run(always, 8), run(rarely, 8), run(rarely, 9)
+    whole = means(whole)
+    for name, value in means(due).items():
+        assert float(value) == pytest.approx(float(whole[name]), rel=1e-4)
+    assert set(means(between)) == {"l1", "psnr"}
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(gradient))
+
+
+GAME = ObjectiveConfig(**BARE | {"adversarial": 1.0, "matching": 2.0, "adversarial_start": 3})
+
+
+def test_the_game_begins_at_its_step(params):
+    config = DiscriminatorConfig(width=4, layers=1, scales=2)
+    both, vectors = objective.init(AUTOENCODER, jax.random.key(0), config)
+    batch, keys = make_batch(32, 1, 2), jax.random.split(jax.random.key(1), 1)
+    discriminator = functools.partial(discriminate, config, both["discriminator"], vectors)
+    views = look(AUTOENCODER, GAME.augmentation, (), params, batch, keys)
+    total, parts = objective.loss(GAME, views, {}, jnp.int32(2), discriminator)
+    assert float(total) == 0.0 and set(means(parts)) == {"psnr"}
+    total, parts = objective.loss(GAME, views, {}, jnp.int32(3), discriminator)
+    found = means(parts)
+    assert float(total) == pytest.approx(float(found["adversarial"] + 2 * found["matching"]), rel=1e-5)
+    value, told = objective.discriminator_loss(config, both["discriminator"], vectors, views)
+    assert np.isfinite(value) and 0.0 <= means(told)["accuracy"] <= 1.0
+    assert SWAPPED not in objective.needed(GAME, crossed=False)
+
+
+def test_crossed_codes_are_positives_of_the_contrastive_term(params):
+    """A crossed code that is the other person's own is better than one that is the source's."""
+    weights, batch = ObjectiveConfig(**BARE | {"contrastive": 1.0}), with_others(make_batch(32, 2, 3))
+    keys = jax.random.split(jax.random.key(1), 2)
+    views = look(AUTOENCODER, CALM, objective.needed(weights, crossed=True), params, batch, keys)
+    codes = views.motion.dynamics
+    right, _ = objective.loss(weights, views._replace(crossed_code=codes[:, -1]), {})
+    wrong, _ = objective.loss(weights, views._replace(crossed_code=codes[:, 0]), {})
+    assert float(right) < float(wrong)

@@ -4,8 +4,7 @@ VASA-1 section 3.1 trains the face latent space with the loss set of MegaPortrai
 of its own. Here live the terms that need no second network: multi-scale L1 and picture gradients, the contrastive
 cosine on motion codes, and the weights that draw attention to eyes and mouth (EMOPortraits section 3.2). Every
 function returns one number per sample, so that no sample sees another and the mean may be taken over any sharding of
-the batch. Adversarial, perceptual and identity terms belong beside them: a function of (picture, target) that returns
-one number per sample, and a weight in `ObjectiveConfig`.
+the batch. Those of frozen networks are in `perceptual`, those of the discriminator in `adversarial`.
 """
 
 import jax

@@ -1,61 +1,50 @@
-"""The stage-1 objective: a source and some drivers of one clip in, one number out (VASA-1 section 3.1).
+"""The objective of stage 1 as a table: what is asked of the views, and how much it counts (VASA-1 section 3.1).
 
-For frames 0 (source) and k = 1..n-1 (drivers) of a clip:
+VASA-1 trains with the losses of MegaPortraits (section 3.3 there) and two of its own, l_consist and l_cross_id. Each
+term is a row of TERMS: a pure function of `views.Views` that gives one number per sample, so that no sample sees
+another and the mean may be taken over any sharding of the batch. A term of weight 0 is neither computed nor logged.
 
-1. every frame's pose and dynamics are encoded from its augmented picture;
-2. the source becomes a portrait: D's input volume V and identity code;
-3. reconstruction: D(V_0, id_0, pose_k, dyn_k) against frame k, multi-scale L1, gradients and squares, weighted at
-   eyes and mouth; and the change from one driver to the next against the true change, in which whatever is wrong with
-   the person cancels;
-4. where a record has them, the pose and the face-tracker labels (mouth and lid opening, gaze in the head) are
-   regressed; the labels are the
-   first numbers of the dynamics code, in units of LABEL_UNIT around LABEL_MEAN;
-5. the rendered picture is encoded again (by encoders held fixed): its labels are the driver's, as MegaPortraits' gaze
-   term asks, and its code
-   is nearer to the driver's than to those of other frames of the record (contrastive cosine);
-6. l_consist: with i = 0 and j = n-1, D(V_i, id_i, pose_i, dyn_j) and D(V_j, id_j, pose_i, dyn_j) are the
-   same picture, and (EMOPortraits) both frames have the same canonical volume.
-
-Warps use the labelled pose where there is one (VASA-1 takes it from a pretrained network) and the encoder's own
-otherwise; and likewise the labelled numbers of the dynamics code. So the way from code to picture is trained from the
-first step, before the encoder sees anything.
+* reconstruction: multi-scale L1, its gradients and squares, weighted at eyes and mouth; and the change from one driver
+  to the next against the true change, in which whatever is wrong with the person cancels; features of frozen networks
+  (an image, a face and a gaze network);
+* motion: where a record has them, pose and face-tracker labels (mouth and lid opening, gaze in the head) are
+  regressed; a rendered picture, encoded again, has its driver's labels and a code nearer to the driver's than to those
+  of other frames of the record, be the person in it the driver or somebody else (contrastive cosine);
+* disentanglement: l_consist and canonical volumes of two frames; l_cross_id, the identity of a crossed picture;
+* the game: the hinge loss against patch discriminators, and the match of their features.
 """
 
 import dataclasses
-from collections.abc import Sequence
-from functools import partial
-from typing import Any
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float, Int
 
 from vasa_jax.arrays import Average, Motion
-from vasa_jax.autoencoder import augmentation, losses
+from vasa_jax.autoencoder import adversarial, losses, perceptual
 from vasa_jax.autoencoder.augmentation import AugmentationConfig
-from vasa_jax.autoencoder.config import LABEL_MEAN, LABEL_UNIT, AutoencoderConfig
-from vasa_jax.autoencoder.model import FACE_REACH, Autoencoder
+from vasa_jax.autoencoder.config import LABEL_UNIT, AutoencoderConfig
+from vasa_jax.autoencoder.discriminator import DiscriminatorConfig, discriminate
+from vasa_jax.autoencoder.discriminator import init as init_discriminator
+from vasa_jax.autoencoder.model import Autoencoder
+from vasa_jax.autoencoder.views import CODES, CROSSED, SWAPPED, VOLUMES, Views, merge, real
 from vasa_jax.errors import UserError
-from vasa_jax.geometry.picture import face_crop_grid, sample_2d
-from vasa_jax.geometry.rotation import gaze_in_head
+from vasa_jax.geometry.picture import face_crop
+from vasa_jax.nn.conditional import when
+from vasa_jax.pretrained.helper import Helper
 
 POSE_UNIT = (0.1, 0.1, 0.1, 0.05, 0.05, 0.05)
 """What one unit of pose error is: radians, crop units, log distance."""
+SCORES = "scores"
+"""What the terms of the game need, and no view holds."""
+HELPERS = ("perceptual", "face", "gaze", "identity")
+"""Parts that frozen networks play."""
 
-
-TERMS = (
-    "l1",
-    "gradient",
-    "square",
-    "change",
-    "pose",
-    "labels",
-    "rendered_labels",
-    "contrastive",
-    "consistency",
-    "canonical",
-)
-"""The terms of the objective, each with a weight of its name."""
+Helpers = Mapping[str, tuple[Helper, Any]]
+"""Part to a helper and its parameters."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -68,135 +57,160 @@ class ObjectiveConfig:
     square: float = 1.0  # squared error
     change: float = 1.0  # squared error of the change between drivers; needs two or more of them
     region_weight: float = 4.0  # extra weight of eyes and mouth in all four
+    perceptual: float = 0.0  # L1 of the features of helpers.perceptual
+    face: float = 0.0  # the same of helpers.face
+    gaze: float = 0.0  # the same of helpers.gaze
     pose: float = 0.05  # squared pose error, units of POSE_UNIT
     labels: float = 0.05  # squared label error, units of LABEL_UNIT
     rendered_labels: float = 0.02  # the same, of the rendered picture
-    contrastive: float = 0.01  # cosine on motion codes
+    contrastive: float = 0.01  # cosine on motion codes; with other frames of another person's pictures too
     consistency: float = 0.5  # l_consist, L1 of two pictures
     canonical: float = 0.05  # canonical volumes of two frames, L1
+    consistency_every: int = 1  # steps from one with both to the next, in which they count that much more
+    cross_identity: float = 0.0  # l_cross_id, 1 - cosine of the codes of helpers.identity; needs other frames
+    adversarial: float = 0.0  # hinge loss against the discriminator
+    matching: float = 0.0  # L1 of the discriminator's features
+    adversarial_start: int = 0  # steps before the discriminator plays
     augmentation: AugmentationConfig = AugmentationConfig()
 
     def __post_init__(self):
         for name in (field.name for field in dataclasses.fields(self) if field.type is float):
             if not 0.0 <= getattr(self, name) < float("inf"):
                 raise UserError(f"objective.{name}={getattr(self, name)} must be a finite number, 0 or more")
-        if not any(getattr(self, name) for name in TERMS):
-            raise UserError(f"objective: the weights of all terms are 0; raise one of {', '.join(TERMS)}")
-        if self.scales < 1:
-            raise UserError(f"objective: {self.scales=} must be 1 or more")
+        for name, least in (("scales", 1), ("consistency_every", 1), ("adversarial_start", 0)):
+            if getattr(self, name) < least:
+                raise UserError(f"objective.{name}={getattr(self, name)} must be {least} or more")
+        if not terms(self):
+            raise UserError(
+                f"objective: the weights of all terms are 0; raise one of {', '.join(term.name for term in TERMS)}"
+            )
+
+    @property
+    def plays(self) -> bool:
+        """Whether there is a discriminator."""
+        return any(SCORES in term.needs for term in terms(self))
 
 
-def init(model_config: AutoencoderConfig, key: Array) -> dict[str, Any]:
-    """Fresh parameters: `autoencoder`, what a release holds; networks that only train (a discriminator) will stand
-    beside it.
+class Seen(NamedTuple):
+    """What a term is a function of.
 
-    Raises UserError for a dynamics code too short to hold the labels.
+    config: weights. views: of the step. helpers: frozen networks by part. scores: what the discriminator says of the
+    true drivers and of the rendered ones, if it plays.
     """
-    if model_config.dynamics_dim < len(LABEL_UNIT):
-        raise UserError(f"{model_config.dynamics_dim=} must be {len(LABEL_UNIT)} or more: its first numbers are labels")
-    size = model_config.image_size
-    picture = jnp.zeros((1, size, size, 3))
-    return {"autoencoder": Autoencoder(model_config).init(key, picture, picture)["params"]}
+
+    config: ObjectiveConfig
+    views: Views
+    helpers: Helpers
+    scores: Any
+
+
+class Term(NamedTuple):
+    """A row of the table.
+
+    name: of its weight in `ObjectiveConfig`, and of its metric.
+    function: `Seen` to one number per sample (or per driver of a sample), 0 where it does not apply, and which of them
+        it applies to, None for all.
+    needs: views that are made for it, or SCORES.
+    helper: the part of the frozen network that it asks, "" for none.
+    labels: of a record, of which it needs one at least; () for none.
+    """
+
+    name: str
+    function: Callable[[Seen], tuple[Float[Array, " m"], Bool[Array, " m"] | None]]
+    needs: frozenset[str] = frozenset()
+    helper: str = ""
+    labels: tuple[str, ...] = ()
+
+
+def terms(config: ObjectiveConfig) -> tuple[Term, ...]:
+    """The terms that have a weight."""
+    return tuple(term for term in TERMS if getattr(config, term.name))
+
+
+def needed(config: ObjectiveConfig, crossed: bool) -> frozenset[str]:
+    """The views that are made for the terms that have a weight; `crossed` says whether samples have other frames,
+    whose pictures the contrastive term then takes too."""
+    names = frozenset[str]().union(*(term.needs for term in terms(config))) - {SCORES}
+    return names | {CROSSED} if crossed and CODES in names else names
+
+
+def init(
+    model: AutoencoderConfig, key: Array, discriminator: DiscriminatorConfig | None = None
+) -> tuple[dict[str, Any], Any]:
+    """Fresh parameters, `autoencoder`, what a release holds, and, with a config of it, `discriminator`; and the
+    discriminator's vectors, {} without one.
+
+    Raises UserError for a dynamics code too short to hold the labels, and for pictures that do not fit a discriminator.
+    """
+    if model.dynamics_dim < len(LABEL_UNIT):
+        raise UserError(f"{model.dynamics_dim=} must be {len(LABEL_UNIT)} or more: its first numbers are labels")
+    picture = jnp.zeros((1, model.image_size, model.image_size, 3))
+    params = {"autoencoder": Autoencoder(model).init(key, picture, picture)["params"]}
+    if discriminator is None:
+        return params, {}
+    params["discriminator"], vectors = init_discriminator(discriminator, jax.random.fold_in(key, 1), model.image_size)
+    return params, vectors
 
 
 def loss(
-    model_config: AutoencoderConfig,
     config: ObjectiveConfig,
-    params: dict[str, Any],
-    batch: dict[str, Array],
-    keys: Array,
+    views: Views,
+    helpers: Helpers,
+    step: Int[Array, ""] | int = 0,
+    discriminator: Callable[[Array], Any] | None = None,
 ) -> tuple[Float[Array, ""], dict[str, Average]]:
-    """The objective of a batch of clips, and its parts.
+    """The autoencoder's objective, and its parts.
 
     Args:
-        model_config: sizes of the network.
         config: weights of the terms.
-        params: as from `init`.
-        batch: `frames` uint8 (b, n, h, w, 3), n at least 2; `pose` (b, n, 6), `gaze` (b, n, 2) in the camera frame,
-            `mouth` (b, n, 1),
-            `lids` (b, n, 2), `regions` (b, n, 3, 4); NaN where a record has no label.
-        keys: one random key per sample, (b,) or (b, 2).
+        views: as from `views.look`.
+        helpers: frozen networks by part.
+        step: number of the step.
+        discriminator: pictures (b, h, w, 3) to its scores, its parameters held fixed; where it plays.
 
     Returns:
         The mean over samples, to which one without a label adds 0; and metrics: every term that has a weight,
-        unweighted, over the samples that have its label, and `psnr` in dB.
+        unweighted, over the samples that have it, and `psnr` in dB.
     """
-    apply: Any = partial(Autoencoder(model_config).apply, {"params": params["autoencoder"]})
-    frames = _real(batch["frames"]) / 255.0
-    b, n, size = frames.shape[:3]
-    motion = _encode_motion(apply, model_config, config, frames, batch["pose"], keys)
-    known = jnp.isfinite(batch["pose"])
-    warp_pose = jnp.where(known, jnp.nan_to_num(batch["pose"]), motion.pose)
-    labels = _labels(batch)
-    count = labels.shape[-1]
-    known = jnp.isfinite(labels)
-    told = jnp.where(known, jnp.nan_to_num(labels), motion.dynamics[..., :count])
-    warp_dynamics = jnp.concatenate([told, motion.dynamics[..., count:]], -1)
+    rows, seen = terms(config), Seen(config, views, helpers, None)
+    game = [term for term in rows if SCORES in term.needs]
+    found = {term.name: term.function(seen) for term in rows if SCORES not in term.needs}
+    due = True if config.consistency_every == 1 else step % config.consistency_every == 0
+    often = {term.name: config.consistency_every for term in rows if term.needs & {SWAPPED, VOLUMES}}
+    for name in often:
+        found[name] = found[name][0], jnp.broadcast_to(jnp.asarray(due), found[name][0].shape)
+    if game and discriminator is not None:
+        started = True if not config.adversarial_start else step >= config.adversarial_start
 
-    # One call encodes all portraits and one renders all pictures: those of l_consist ride along.
-    drivers = n - 1
-    sources, owners, poses, codes = [0], [0] * drivers, [*range(1, n)], [*range(1, n)]
-    if config.consistency or config.canonical:
-        sources = [0, n - 1]
-    if config.consistency:
-        owners, poses, codes = [*owners, 0, 1], [*poses, 0, 0], [*codes, n - 1, n - 1]
-    shown = Motion(_pick(warp_pose, sources), _pick(warp_dynamics, sources))
-    portraits = apply(_pick(frames, sources), shown, method="encode")
-    driving = Motion(_pick(warp_pose, poses), _pick(warp_dynamics, codes))
-    rendered = apply(portraits, driving, owners, method="render")
-    rendered = _real(rendered).reshape(b, len(owners), size, size, 3)
+        def play() -> dict[str, Array]:
+            pictures = (merge(views.frames[:, 1:]), merge(views.rendered))
+            scores = tuple(discriminator(picture) for picture in pictures)
+            return {term.name: term.function(seen._replace(scores=scores))[0] for term in game}
 
-    terms = _picture_terms(config, rendered[:, :drivers], frames[:, 1:], batch["regions"][:, 1:])
-    has = {}
-    if config.pose:
-        label = _merge(batch["pose"])
-        terms["pose"] = losses.labelled_square_error(_merge(motion.pose), label, _real(POSE_UNIT))
-        has["pose"] = losses.has_label(label)
-    if config.labels:
-        label, unit = _merge(labels), jnp.ones(count)
-        terms["labels"] = losses.labelled_square_error(_merge(motion.dynamics[..., :count]), label, unit)
-        has["labels"] = losses.has_label(label)
-    if config.rendered_labels or config.contrastive:
-        fixed: Any = partial(Autoencoder(model_config).apply, {"params": jax.lax.stop_gradient(params["autoencoder"])})
-        code = _dynamics(fixed, model_config, rendered[:, 0], warp_pose[:, 1])
-    if config.rendered_labels:
-        terms["rendered_labels"] = losses.labelled_square_error(code[:, :count], labels[:, 1], jnp.ones(count))
-        has["rendered_labels"] = losses.has_label(labels[:, 1])
-    if config.contrastive:
-        others = jnp.concatenate([motion.dynamics[:, :1], motion.dynamics[:, 2:]], 1)
-        terms["contrastive"] = losses.contrastive(motion.dynamics[:, 1], code, others)
-    if config.consistency:
-        terms["consistency"] = jnp.abs(rendered[:, -2] - rendered[:, -1]).mean((1, 2, 3))
-    if config.canonical:
-        volumes = portraits.volume.reshape(b, len(sources), *portraits.volume.shape[1:])
-        terms["canonical"] = jnp.abs(_real(volumes[:, 0] - volumes[:, 1])).mean((1, 2, 3, 4))
-    total = jnp.stack([getattr(config, name) * term.mean() for name, term in terms.items()]).sum()
-    metrics = {name: losses.average(term, has.get(name)) for name, term in terms.items()}
-    squared = jnp.square(rendered[:, :drivers] - frames[:, 1:]).mean((2, 3, 4))
-    return total, metrics | {"psnr": losses.average(-10.0 * jnp.log10(_merge(squared) + 1e-10))}
+        played = when(started, play)
+        found |= {name: (value, jnp.broadcast_to(jnp.asarray(started), value.shape)) for name, value in played.items()}
+    total = jnp.stack([getattr(config, name) * often.get(name, 1) * value.mean() for name, (value, _) in found.items()])
+    metrics = {name: losses.average(*row) for name, row in found.items()}
+    squared = jnp.square(views.rendered - views.frames[:, 1:]).mean((2, 3, 4))
+    return total.sum(), metrics | {"psnr": losses.average(-10.0 * jnp.log10(merge(squared) + 1e-10))}
 
 
-def _picture_terms(
-    config: ObjectiveConfig,
-    rendered: Float[Array, "b n h w 3"],
-    frames: Float[Array, "b n h w 3"],
-    regions: Float[Array, "b n r 4"],
-) -> dict[str, Float[Array, " bn"]]:
-    """The terms of reconstruction that have a weight, of n drivers a clip."""
-    b, drivers, size = rendered.shape[:3]
-    picture, target = _merge(rendered), _merge(frames)
-    weight = losses.region_weight(_merge(regions), size, config.region_weight)
-    error = picture - target
-    terms = {}
-    if config.l1 or config.gradient:
-        l1, gradient = losses.multi_scale_l1(picture, target, weight, config.scales)
-        terms = {name: term for name, term in (("l1", l1), ("gradient", gradient)) if getattr(config, name)}
-    if config.square:
-        terms["square"] = losses.weighted_square(error, weight)
-    if config.change:
-        following = lambda x: _merge(jnp.roll(x.reshape(b, drivers, *x.shape[1:]), -1, 1))  # noqa: E731
-        terms["change"] = losses.weighted_square(error - following(error), jnp.maximum(weight, following(weight)))
-    return terms
+def discriminator_loss(
+    config: DiscriminatorConfig, params: Any, vectors: Any, views: Views
+) -> tuple[Float[Array, ""], dict[str, Average]]:
+    """The discriminator's objective on true and rendered drivers, and its `accuracy`: 1 where it tells all patches
+    apart, 0.5 where it guesses.
+
+    Args:
+        config: sizes of the discriminator.
+        params: its parameters.
+        vectors: its singular vectors.
+        views: as from `views.look`.
+    """
+    pair = (merge(views.frames[:, 1:]), merge(views.rendered))
+    truth, fake = (discriminate(config, params, vectors, pictures) for pictures in pair)
+    accuracy = losses.average(adversarial.accuracy(truth, fake))
+    return adversarial.hinge_discriminator(truth, fake).mean(), {"accuracy": accuracy}
 
 
 def pictures(
@@ -204,9 +218,9 @@ def pictures(
 ) -> dict[str, Float[Array, "h w 3"]]:
     """A sheet for the log, 0..1: one row a clip (8 at most): source, then (driver, render) for every driver; poses
     are the network's own."""
-    apply: Any = partial(Autoencoder(model_config).apply, {"params": params["autoencoder"]})
+    apply: Any = functools.partial(Autoencoder(model_config).apply, {"params": params["autoencoder"]})
     frames = batch["frames"][:8].astype(jnp.float32) / 255.0
-    motion = apply(_merge(frames), method="motion")
+    motion = apply(merge(frames), method="motion")
     b, n = frames.shape[:2]
     motion = Motion(*(part.reshape(b, n, -1) for part in motion))
     portrait = apply(frames[:, 0], Motion(*(part[:, 0] for part in motion)), method="encode")
@@ -220,55 +234,114 @@ def pictures(
     return {"source_driver_render": jnp.clip(sheet, 0.0, 1.0)}
 
 
-def _labels(batch: dict[str, Array]) -> Float[Array, "b n 5"]:
-    """Mouth, lids and gaze in the head, in units of LABEL_UNIT around LABEL_MEAN; NaN where unlabelled."""
-    head_gaze = gaze_in_head(batch["gaze"], batch["pose"])
-    raw = jnp.concatenate([batch["mouth"], batch["lids"], head_gaze], -1)
-    mean, unit = (_real(x)[None, None] for x in (LABEL_MEAN, LABEL_UNIT))
-    return (raw - mean) / unit
+def _drivers(seen: Seen) -> tuple[Array, Array, Array]:
+    """Rendered and true drivers of all samples, (b n, h, w, 3), and the weight of their pixels."""
+    picture, target = merge(seen.views.rendered), merge(seen.views.frames[:, 1:])
+    regions = merge(seen.views.regions[:, 1:])
+    return picture, target, losses.region_weight(regions, picture.shape[1], seen.config.region_weight)
 
 
-def _real(x: Any) -> Array:
-    """As floating-point numbers: float32, or float64 in a session of doubles."""
-    return jnp.asarray(x, jnp.result_type(float))
+def _l1(seen: Seen) -> tuple[Array, None]:
+    return losses.multi_scale_l1(*_drivers(seen), seen.config.scales)[0], None
 
 
-def _pick(x: Array, frames: Sequence[int]) -> Array:
-    """Some of the n frames of (b, n, ...), k of them, as (b k, ...); one may be there twice."""
-    return _merge(jnp.stack([x[:, frame] for frame in frames], 1))
+def _gradient(seen: Seen) -> tuple[Array, None]:
+    return losses.multi_scale_l1(*_drivers(seen), seen.config.scales)[1], None
 
 
-def _merge(x: Array) -> Array:
-    """(b, n, ...) to (b n, ...)."""
-    return x.reshape(-1, *x.shape[2:])
+def _square(seen: Seen) -> tuple[Array, None]:
+    picture, target, weight = _drivers(seen)
+    return losses.weighted_square(picture - target, weight), None
 
 
-def _encode_motion(
-    apply: Any,
-    model_config: AutoencoderConfig,
-    config: ObjectiveConfig,
-    frames: Float[Array, "b n h w 3"],
-    label: Float[Array, "b n 6"],
-    keys: Array,
-) -> Motion:
-    """Pose and dynamics (b, n, ...) of augmented frames; the crop of the dynamics encoder follows the label where
-    there is one."""
-    b, n, size = frames.shape[:3]
-    augment = config.augmentation
-    colour_keys, warp_keys = jnp.moveaxis(jax.vmap(lambda key: jax.random.split(key, (2, n)))(keys), 1, 0)
-    seen = jax.vmap(jax.vmap(partial(augmentation.jitter_colour, strength=augment.colour)))(colour_keys, frames)
-    seen = _merge(seen)
-    pose = apply(seen, method="pose")
-    guide = jnp.where(jnp.isfinite(_merge(label)), jnp.nan_to_num(_merge(label)), jax.lax.stop_gradient(pose))
-    moved = partial(augmentation.random_displacement, size=model_config.dynamics_size, config=augment)
-    displacement = _merge(jax.vmap(jax.vmap(moved))(warp_keys))
-    dynamics = _dynamics(apply, model_config, seen, guide, displacement)
-    return Motion(pose.reshape(b, n, -1), dynamics.reshape(b, n, -1))
+def _change(seen: Seen) -> tuple[Array, None]:
+    picture, target, weight = _drivers(seen)
+    shape = seen.views.rendered.shape[:2]
+    following = lambda x: merge(jnp.roll(x.reshape(*shape, *x.shape[1:]), -1, 1))  # noqa: E731
+    error = picture - target
+    return losses.weighted_square(error - following(error), jnp.maximum(weight, following(weight))), None
 
 
-def _dynamics(
-    apply: Any, model_config: AutoencoderConfig, picture: Array, pose: Array, displacement: Array | float = 0.0
-) -> Float[Array, "b z"]:
-    """Dynamics code of pictures through the face crop at `pose`, looked at with a displacement (crop units) on top."""
-    place = face_crop_grid(jax.lax.stop_gradient(pose), model_config.dynamics_size, FACE_REACH) + displacement
-    return _real(apply(sample_2d(picture, place), method="dynamics"))
+def _features(part: str) -> Callable[[Seen], tuple[Array, None]]:
+    """The perceptual term of a helper."""
+
+    def term(seen: Seen) -> tuple[Array, None]:
+        helper, params = seen.helpers[part]
+        picture, target, _ = _drivers(seen)
+        return perceptual.perceptual(helper.features(params, picture), helper.features(params, target)), None
+
+    return term
+
+
+def _pose(seen: Seen) -> tuple[Array, Array]:
+    n = seen.views.pose.shape[1]
+    label, pose = merge(seen.views.pose), merge(seen.views.motion.pose[:, :n])
+    return losses.labelled_square_error(pose, label, real(POSE_UNIT)), losses.has_label(label)
+
+
+def _labels(seen: Seen) -> tuple[Array, Array]:
+    n, count = seen.views.labels.shape[1:]
+    label, code = merge(seen.views.labels), merge(seen.views.motion.dynamics[:, :n, :count])
+    return losses.labelled_square_error(code, label, jnp.ones(count)), losses.has_label(label)
+
+
+def _rendered_labels(seen: Seen) -> tuple[Array, Array]:
+    label = seen.views.labels[:, 1]
+    count = label.shape[-1]
+    return losses.labelled_square_error(seen.views.code[:, :count], label, jnp.ones(count)), losses.has_label(label)
+
+
+def _contrastive(seen: Seen) -> tuple[Array, None]:
+    codes, n = seen.views.motion.dynamics, seen.views.frames.shape[1]
+    others = jnp.concatenate([codes[:, :1], codes[:, 2:n]], 1)
+    own = losses.contrastive(codes[:, 1], seen.views.code, others)
+    if seen.views.crossed_code is None:
+        return own, None
+    return 0.5 * (own + losses.contrastive(codes[:, n], seen.views.crossed_code, codes[:, :n])), None
+
+
+def _consistency(seen: Seen) -> tuple[Array, None]:
+    return jnp.abs(seen.views.swapped[:, 0] - seen.views.swapped[:, 1]).mean((1, 2, 3)), None
+
+
+def _canonical(seen: Seen) -> tuple[Array, None]:
+    return jnp.abs(real(seen.views.volumes[:, 0] - seen.views.volumes[:, 1])).mean((1, 2, 3, 4)), None
+
+
+def _cross_identity(seen: Seen) -> tuple[Array, None]:
+    helper, params = seen.helpers["identity"]
+    assert helper.embed is not None  # the experiment has refused a helper without
+    views = seen.views
+    pairs = (views.crossed, views.warp_pose[:, -1]), (views.frames[:, 0], views.warp_pose[:, 0])
+    crossed, source = (
+        helper.embed(params, face_crop(picture, pose, helper.crop, helper.reach)) for picture, pose in pairs
+    )
+    return perceptual.identity_distance(crossed, source), None
+
+
+def _adversarial(seen: Seen) -> tuple[Array, None]:
+    return adversarial.hinge_generator(seen.scores[1]), None
+
+
+def _matching(seen: Seen) -> tuple[Array, None]:
+    return adversarial.feature_matching(*seen.scores), None
+
+
+TERMS = (
+    Term("l1", _l1),
+    Term("gradient", _gradient),
+    Term("square", _square),
+    Term("change", _change),
+    Term("perceptual", _features("perceptual"), helper="perceptual"),
+    Term("face", _features("face"), helper="face"),
+    Term("gaze", _features("gaze"), helper="gaze"),
+    Term("pose", _pose, labels=("pose",)),
+    Term("labels", _labels, labels=("mouth", "lids", "gaze")),
+    Term("rendered_labels", _rendered_labels, frozenset({CODES}), labels=("mouth", "lids", "gaze")),
+    Term("contrastive", _contrastive, frozenset({CODES})),
+    Term("consistency", _consistency, frozenset({SWAPPED})),
+    Term("canonical", _canonical, frozenset({VOLUMES})),
+    Term("cross_identity", _cross_identity, frozenset({CROSSED}), helper="identity"),
+    Term("adversarial", _adversarial, frozenset({SCORES})),
+    Term("matching", _matching, frozenset({SCORES})),
+)

@@ -125,6 +125,7 @@ def work(arguments: list[str]) -> Iterator[str]:
     from vasa_jax.compile_cache import keep_compiled
     from vasa_jax.training import cluster
     from vasa_jax.training.hearing import with_speech
+    from vasa_jax.training.helpers import with_helpers
     from vasa_jax.training.logs import NonFiniteError
     from vasa_jax.training.loop import train
     from vasa_jax.training.start import with_stage_1
@@ -135,7 +136,7 @@ def work(arguments: list[str]) -> Iterator[str]:
         cluster.join(run.coordinator, run.processes, run.process)
     check_devices()
     keep_compiled(Path(run.workdir) / "compiled")  # a run that goes on need not compile again
-    experiment = with_speech(with_stage_1(run.experiment, run.start))
+    experiment = with_helpers(with_speech(with_stage_1(run.experiment, run.start)))
     try:
         result = train(experiment, make_task(experiment), run.workdir, run.start, run.time_limit, wandb=run.wandb)
     except NonFiniteError as error:

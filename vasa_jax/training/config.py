@@ -15,7 +15,9 @@ from vasa_jax import config as configs
 from vasa_jax.arrays import FPS
 from vasa_jax.audio.augmentation import SoundAugmentationConfig
 from vasa_jax.autoencoder.config import AutoencoderConfig
-from vasa_jax.autoencoder.objective import ObjectiveConfig
+from vasa_jax.autoencoder.discriminator import DiscriminatorConfig
+from vasa_jax.autoencoder.objective import HELPERS, ObjectiveConfig, terms
+from vasa_jax.autoencoder.views import CROSSED
 from vasa_jax.errors import UserError
 from vasa_jax.motion.config import MotionConfig
 from vasa_jax.synthetic.splits import SPLITS
@@ -204,12 +206,40 @@ class Experiment:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class HelperConfig:
+    """A frozen network that some terms ask."""
+
+    weights: str = ""  # its release: a folder, or the name of one that comes with the package
+    sha256: str = ""  # of its parameters; filled in when a run starts, and held to from then on
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class HelpersConfig:
+    """The frozen networks of stage 1, by the part that they play (`autoencoder.objective`)."""
+
+    perceptual: HelperConfig = HelperConfig()
+    face: HelperConfig = HelperConfig()
+    gaze: HelperConfig = HelperConfig()
+    identity: HelperConfig = HelperConfig()
+
+    @property
+    def named(self) -> dict[str, HelperConfig]:
+        """Those that have weights, by part."""
+        return {part: getattr(self, part) for part in HELPERS if getattr(self, part).weights}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class AutoencoderExperiment(Experiment):
     """Stage 1: the face latent space (VASA-1 section 3.1)."""
 
     kind: ClassVar[str] = "autoencoder"
     model: AutoencoderConfig = AutoencoderConfig()
     objective: ObjectiveConfig = ObjectiveConfig()
+    helpers: HelpersConfig = HelpersConfig()
+    discriminator: DiscriminatorConfig = DiscriminatorConfig()
+    # of the discriminator; the rates of MegaPortraits
+    discriminator_optimiser: OptimiserConfig = OptimiserConfig(b1=0.5, weight_decay=0.0)
+    discriminator_every: int = 1  # steps from one turn of the discriminator to the next
     data: PortraitWorld | Records = PortraitWorld()
     frames_per_sample: int = 3  # frames drawn from a clip for one sample: a source and its drivers
     other_frames_per_sample: int = 0  # frames of another person's clip that stand beside them; 0 reads none
@@ -221,12 +251,40 @@ class AutoencoderExperiment(Experiment):
             raise UserError(f"{self.frames_per_sample=} must be 2 or more: a source and its drivers")
         if self.other_frames_per_sample < 0:
             raise UserError(f"{self.other_frames_per_sample=} must be 0 or more")
+        self._check_helpers()
+        if self.discriminator_every < 1:
+            raise UserError(f"{self.discriminator_every=} must be 1 or more")
+        if self.objective.plays:
+            _check_dtype(self.discriminator, "discriminator")
+            self.discriminator.check(self.model.image_size)
         if isinstance(self.data, PortraitWorld) and self.data.frames < max(
             self.frames_per_sample, self.other_frames_per_sample
         ):
             raise UserError(
                 f"{self.frames_per_sample=} and {self.other_frames_per_sample=} must not exceed {self.data.frames=}"
             )
+
+    def _check_helpers(self) -> None:
+        """Raise UserError for a term without what it needs, and for a helper that no term asks."""
+        asked = {term.helper: term.name for term in terms(self.objective) if term.helper}
+        for part, name in asked.items():
+            if part not in self.helpers.named:
+                raise UserError(
+                    f"objective.{name}={getattr(self.objective, name)} asks a frozen network: name its release with "
+                    f"--helpers.{part}.weights, or set the weight to 0"
+                )
+        for part, helper in self.helpers.named.items():
+            if part not in asked:
+                raise UserError(
+                    f"helpers.{part}.weights={helper.weights!r} would never be asked: give its term in the objective a "
+                    "weight, or leave it out"
+                )
+        for term in terms(self.objective):
+            if CROSSED in term.needs and not self.other_frames_per_sample:
+                raise UserError(
+                    f"objective.{term.name}={getattr(self.objective, term.name)} needs frames of another person: set "
+                    "--other-frames-per-sample 1, or the weight to 0"
+                )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -298,8 +356,8 @@ def from_saved(saved: Mapping[str, Any], source: str | Path) -> Experiment:
         raise UserError(f"the run in {str(source)!r} was written by another version: {error}") from error
 
 
-def _check_dtype(model: AutoencoderConfig | MotionConfig) -> None:
+def _check_dtype(model: Any, name: str = "model") -> None:
     if model.dtype != type(model).dtype:
         raise UserError(
-            f"model.dtype={model.dtype!r} is not for training; choose the dtype of computation with --dtype"
+            f"{name}.dtype={model.dtype!r} is not for training; choose the dtype of computation with --dtype"
         )

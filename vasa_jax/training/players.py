@@ -19,6 +19,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Int
 
 from vasa_jax.arrays import Average
+from vasa_jax.nn.conditional import when
 from vasa_jax.training.config import OptimiserConfig
 
 Metrics = dict[str, Any]
@@ -103,11 +104,3 @@ def all_losses(players: Sequence[Player], params: Any, frozen: Frozen, views: An
         prefix = f"{player.name}/" if number else ""
         found |= {f"{prefix}{name}": metric for name, metric in metrics.items()}
     return total, found
-
-
-def when(due: Bool[Array, ""] | bool, function: Callable[[], Any]) -> Any:
-    """What a function returns where it is due, else zeros; with a plain True no branch is traced."""
-    if due is True:
-        return function()
-    zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), jax.eval_shape(function))
-    return jax.lax.cond(jnp.asarray(due), function, lambda: zeros)

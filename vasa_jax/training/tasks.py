@@ -22,6 +22,8 @@ from vasa_jax.audio.front_end import FrontEnd, LogMel, front_end, slice_samples
 from vasa_jax.audio.weights import speech_shapes
 from vasa_jax.autoencoder import cost as autoencoder_cost
 from vasa_jax.autoencoder import objective as autoencoder_objective
+from vasa_jax.autoencoder.discriminator import advance, discriminate
+from vasa_jax.autoencoder.views import Views, look
 from vasa_jax.data.order import Partners
 from vasa_jax.data.pipeline import Batches, CorruptRecords, Others, Sample, make_dataset, read_other, readable
 from vasa_jax.data.records import Clip, CorruptRecordError, StoredClip
@@ -46,13 +48,17 @@ from vasa_jax.training.config import (
     World,
 )
 from vasa_jax.training.hearing import clip_features, load_speech
+from vasa_jax.training.helpers import load_helpers
 from vasa_jax.training.logs import Video
 from vasa_jax.training.players import Frozen, Metrics, Player
 from vasa_jax.training.stage_1 import load_stage_1
+from vasa_jax.training.step import still
 from vasa_jax.training.task import Task
 
 PORTRAIT_LABELS = {"pose": (6,), "gaze": (2,), "mouth": (1,), "lids": (2,), "regions": (3, 4)}
 """Labels a picture of a stage 1 sample; NaN where a record has none."""
+APART = 0.995
+"""Accuracy of a discriminator, over a log line, from which the game counts as over."""
 GAZE_KNOWN = 0.5
 """Share of a window's frames in which gaze must be known to be a condition: eyes that blink look nowhere."""
 SHOWN = 8
@@ -114,7 +120,40 @@ def _autoencoder_task(experiment: AutoencoderExperiment) -> Task:
 
         return _stack(_held_out(data, workdir, lambda record: sample(record, None), pair))
 
-    loss = functools.partial(autoencoder_objective.loss, model, experiment.objective)
+    objective, game = experiment.objective, experiment.objective.plays
+    judge = dataclasses.replace(experiment.discriminator, dtype=model.dtype) if game else None
+    read_helpers = functools.cache(lambda: load_helpers(experiment.helpers))
+    needed = autoencoder_objective.needed(objective, crossed=others > 0)
+
+    def init(key: Any) -> tuple[Any, Any, Any]:
+        params, vectors = autoencoder_objective.init(model, key, judge)
+        return params, {}, vectors
+
+    def forward(params: Any, frozen: Frozen, batch: dict[str, Any], keys: Any) -> Views:
+        every = objective.consistency_every
+        return look(model, objective.augmentation, needed, params, batch, keys, frozen.step, every)
+
+    def face_loss(params: Any, frozen: Frozen, views: Views) -> tuple[Any, Metrics]:
+        scores = None
+        if judge is not None:
+            scores = functools.partial(discriminate, judge, params["discriminator"], frozen.mutable)
+        helpers = read_helpers().bound(frozen.helpers)
+        return autoencoder_objective.loss(objective, views, helpers, frozen.step, scores)
+
+    def discriminator_loss(params: Any, frozen: Frozen, views: Views) -> tuple[Any, Metrics]:
+        assert judge is not None
+        return autoencoder_objective.discriminator_loss(judge, params["discriminator"], frozen.mutable, views)
+
+    face_player = Player("face", face_loss, experiment.optimiser, ("autoencoder",) if game else ())
+    discriminator_player = Player(
+        "discriminator",
+        discriminator_loss,
+        experiment.discriminator_optimiser,
+        ("discriminator",),
+        experiment.discriminator_every,
+        objective.adversarial_start,
+        averaged=False,
+    )
     pictures = jax.jit(functools.partial(autoencoder_objective.pictures, model))
 
     def evaluate(params: Any, constants: Any, batch: dict[str, Any]) -> dict[str, float]:
@@ -122,9 +161,9 @@ def _autoencoder_task(experiment: AutoencoderExperiment) -> Task:
         return transfer.evaluate(model, params) | {"held_out/psnr": transfer.clip_psnr(face, batch["frames"])}
 
     return Task(
-        init=lambda key: (autoencoder_objective.init(model, key), {}, {}),
-        forward=lambda params, frozen, batch, keys: loss(params, batch, keys),
-        players=(Player("face", _as_computed, experiment.optimiser),),
+        init=init,
+        forward=forward,
+        players=(face_player, discriminator_player) if game else (face_player,),
         batch_spec=batch_spec,
         prepare=prepare,
         measure=lambda workdir, kept: ({}, {}),
@@ -137,6 +176,21 @@ def _autoencoder_task(experiment: AutoencoderExperiment) -> Task:
         ),
         blocks=lambda params: dict(params["autoencoder"]),
         macs=lambda: autoencoder_cost.count_macs(model),
+        helpers=lambda: read_helpers().params,
+        helper_shapes=lambda: read_helpers().shapes,
+        advance=still if judge is None else lambda params, vectors: advance(judge, params["discriminator"], vectors),
+        warn=_is_apart,
+    )
+
+
+def _is_apart(means: dict[str, float]) -> str:
+    """What a game that has ended looks like."""
+    accuracy = means.get("discriminator/accuracy", 0.0)
+    if accuracy < APART:
+        return ""
+    return (
+        f"the discriminator tells {accuracy:.1%} of all patches apart, so that the autoencoder learns nothing from it: "
+        "lower discriminator_optimiser.learning_rate, or raise discriminator_every"
     )
 
 

@@ -1,0 +1,68 @@
+"""The frozen networks of stage 1's objective, in training: found, hashed, and handed to the step.
+
+A config names their releases (`helpers.PART.weights`); a run's config and checkpoints carry their SHA-256 and never
+the weights.
+"""
+
+import dataclasses
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from vasa_jax.autoencoder.objective import Helpers
+from vasa_jax.errors import UserError
+from vasa_jax.pretrained.helper import Helper, load_helper
+from vasa_jax.training.config import AutoencoderExperiment, Experiment, HelpersConfig
+
+
+class LoadedHelpers(NamedTuple):
+    """Frozen networks. One that plays several parts is there once.
+
+    parts: part to the SHA-256 of its network. networks: SHA-256 to the network. params: SHA-256 to its parameters,
+    NumPy arrays.
+    """
+
+    parts: dict[str, str]
+    networks: dict[str, Helper]
+    params: dict[str, Any]
+
+    @property
+    def shapes(self) -> dict[str, Any]:
+        """Of the parameters."""
+        return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, jnp.asarray(x[:0]).dtype), self.params)
+
+    def bound(self, params: Any) -> Helpers:
+        """The networks by part, with parameters as the step has placed them."""
+        return {part: (self.networks[sha256], params[sha256]) for part, sha256 in self.parts.items()}
+
+
+def load_helpers(config: HelpersConfig) -> LoadedHelpers:
+    """The frozen networks that a config names.
+
+    Raises:
+        UserError: as `pretrained.helper.load_helper`, naming the part; for a network that knows no people as identity.
+    """
+    found = LoadedHelpers({}, {}, {})
+    for part, named in config.named.items():
+        try:
+            helper, params, sha256 = load_helper(named.weights, named.sha256)
+        except UserError as error:
+            raise UserError(f"helpers.{part}: {error}") from error
+        if part == "identity" and helper.embed is None:
+            raise UserError(
+                f"helpers.{part}.weights={named.weights!r} is a {helper.kind}, which does not tell people apart; name "
+                "an arcface or world_features release"
+            )
+        found.parts[part] = sha256
+        found.networks[sha256], found.params[sha256] = helper, params
+    return found
+
+
+def with_helpers(experiment: Experiment) -> Experiment:
+    """The experiment with the SHA-256 of its frozen networks, if it has any; raises as `load_helpers`."""
+    if not isinstance(experiment, AutoencoderExperiment) or not experiment.helpers.named:
+        return experiment
+    parts = load_helpers(experiment.helpers).parts
+    changed = {part: dataclasses.replace(getattr(experiment.helpers, part), sha256=sha) for part, sha in parts.items()}
+    return dataclasses.replace(experiment, helpers=dataclasses.replace(experiment.helpers, **changed))
