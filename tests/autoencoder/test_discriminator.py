@@ -45,6 +45,7 @@ def test_sigma_is_the_largest_singular_value(started):
             assert_allclose(sigma, np.linalg.svd(matrix, compute_uv=False)[0], rtol=1e-3)
 
 
+@pytest.mark.users_compiler
 def test_a_scaled_kernel_says_the_same(started):
     """Only the direction of a kernel counts: its length is divided out, and the slope along itself is zero."""
     params, vectors = started
