@@ -15,27 +15,23 @@ from vasa_jax.autoencoder.losses import cosine
 
 
 def perceptual(
-    features: Sequence[Float[Array, "b _h _w _c"]],
-    targets: Sequence[Float[Array, "b _h _w _c"]],
-    weights: Sequence[float] = (),
+    features: Sequence[Float[Array, "b _h _w _c"]], targets: Sequence[Float[Array, "b _h _w _c"]]
 ) -> Float[Array, " b"]:
-    """Mean L1 between the features of a picture and those of its target, averaged over the layers.
+    """Mean L1 between the features of a picture and those of its target, averaged over the layers, which count alike.
 
     Args:
         features: maps of the picture, one a layer.
         targets: of the target, which gets no gradient.
-        weights: of the layers, whose sum is divided by; () weighs all alike.
 
     Returns:
         One number a sample, in float32 at least; 0 for equal pictures.
     """
-    weights = tuple(weights) or (1.0,) * len(features)
-    total = jnp.zeros((), jnp.float32)
-    for weight, got, wanted in zip(weights, features, targets, strict=True):
+    layers = []
+    for got, wanted in zip(features, targets, strict=True):
         wide = jnp.promote_types(got.dtype, jnp.float32)
         difference = got.astype(wide) - jax.lax.stop_gradient(wanted).astype(wide)
-        total = total + weight * jnp.abs(difference).mean((1, 2, 3))
-    return total / sum(weights)
+        layers.append(jnp.abs(difference).mean((1, 2, 3)))
+    return jnp.stack(layers).mean(0)
 
 
 def identity_distance(codes: Float[Array, "b k"], targets: Float[Array, "b k"]) -> Float[Array, " b"]:
