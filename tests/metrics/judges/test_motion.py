@@ -122,7 +122,8 @@ def test_lips_are_silent_where_the_sound_is():
     rows = rows_of("silent_lips", [Performance(sound, HOP, shut, shut, take(shut.pose, mouth))] * 2)
     assert_allclose(rows["silent_lips/opening"].value, 100 / 3, rtol=1e-6)
     assert_allclose(rows["silent_lips/step"].value, 10.0, rtol=1e-6)
-    assert rows["silent_lips/step"].truth == 0
+    assert rows["silent_lips/step"].truth == 0 and rows["silent_lips/stillness"].truth == 1
+    assert_allclose(rows["silent_lips/stillness"].value, 1 - 10 / judges.step(100 * mouth), rtol=1e-6)
 
 
 def test_a_mouth_that_follows_its_sound_is_told_from_one_that_flaps():
@@ -145,10 +146,12 @@ def test_a_mouth_that_follows_its_sound_is_told_from_one_that_flaps():
 def test_wishes_are_measured():
     """3 and 4 degrees beside the asked direction are 5 off; 10 % too far is 10; chance recognises one of eight."""
     wish = np.radians([-20.0, 0.0])
-    gaze = Asked("left", wish, np.tile(wish + np.radians([3.0, 4.0]), (5, 1)), wish[None])
+    gaze = Asked(
+        "left", wish, np.tile(wish + np.radians([3.0, 4.0]), (5, 1)), wish[None], wish[None] + np.radians([0.0, 1.0])
+    )
     [row] = rows_of("gaze", [gaze]).values()
-    assert_allclose((row.value, row.encoded, row.truth), (5, 0, 0), rtol=1e-6)
-    far = Asked("0.8", np.log([0.8]), np.full((4, 1), np.log(0.88)), np.zeros((0, 1)))
+    assert_allclose((row.value, row.encoded, row.truth), (5, 1, 0), rtol=1e-5)
+    far = Asked("0.8", np.log([0.8]), *np.full((3, 4, 1), np.log(0.88)))
     assert_allclose(rows_of("distance", [far])["distance/0.8"].value, 10.0)
     asked = np.repeat(np.arange(8), 10)
     felt = rows_of("emotion", Felt(asked, np.zeros(80, int), asked))["emotion"]

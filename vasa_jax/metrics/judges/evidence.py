@@ -85,14 +85,16 @@ class Hearing(NamedTuple):
 class Asked(NamedTuple):
     """What was asked for, and what came: of a gaze (2,) in radians, or the logarithm of a distance (1,).
 
-    name: of the wish. wish: its value. made: means (n, ...) over the frames of n clips. encoded: the same of true clips
-    that do what is asked, as stage 1 reads them; empty where there are none.
+    name: of the wish. wish: its value. made: means (n, c) over the frames of n clips. truth: the same of the world's
+    own clips of whom the same is asked; eyes go no farther than their sockets allow. encoded: these as stage 1 reads
+    them.
     """
 
     name: str
     wish: Float[np.ndarray, " c"]
     made: Float[np.ndarray, "n c"]
-    encoded: Float[np.ndarray, "m c"]
+    truth: Float[np.ndarray, "n c"]
+    encoded: Float[np.ndarray, "n c"]
 
 
 class Felt(NamedTuple):
@@ -219,13 +221,13 @@ class MotionEvidence:
             self.say(f"gaze {name}")
             wish = np.radians(np.asarray(degrees, np.float32))
             made = [take.gaze.mean(0) for take in self._asked(gaze=degrees)]
-            states = [_every(voice.states, SEEN) for voice in self._voices]
-            looking = [state._replace(gaze=np.broadcast_to(wish, state.gaze.shape)) for state in states]
-            seen = [
-                self._encoded(voice.seed, state).gaze.mean(0)
-                for voice, state in zip(self._voices, looking, strict=True)
-            ]
-            found.append(Asked(name, wish, np.stack(made), np.stack(seen)))
+            truth, seen = [], []
+            for voice in self._voices:
+                states = _every(voice.states, SEEN)
+                states = states._replace(gaze=np.broadcast_to(wish, states.gaze.shape))
+                truth.append(self._truth(voice.seed, states).gaze.mean(0))
+                seen.append(self._encoded(voice.seed, states).gaze.mean(0))
+            found.append(Asked(name, wish, *(np.stack(means) for means in (made, truth, seen))))
         return found
 
     @functools.cached_property
@@ -235,8 +237,16 @@ class MotionEvidence:
         found = []
         for factor in DISTANCES:
             self.say(f"distance {factor:g}")
-            made = np.stack([take.pose[:, 5:].mean(0) - middle for take in self._asked(distance=factor)])
-            found.append(Asked(f"{factor:g}", np.log([factor]), made, np.zeros((0, 1))))
+            wish = np.log([factor])
+            made = [take.pose[:, 5:].mean(0) - middle for take in self._asked(distance=factor)]
+            truth, seen = [], []
+            for voice in self._voices:
+                states = _every(voice.states, SEEN)
+                far = states.log_distance - states.log_distance.mean() + np.float32(wish + middle)
+                states = states._replace(log_distance=far)
+                truth.append(self._truth(voice.seed, states).pose[:, 5:].mean(0) - middle)
+                seen.append(self._encoded(voice.seed, states).pose[:, 5:].mean(0) - middle)
+            found.append(Asked(f"{factor:g}", wish, *(np.stack(means) for means in (made, truth, seen))))
         return found
 
     @functools.cached_property
@@ -303,11 +313,14 @@ class MotionEvidence:
         return [self._made(voice.audio, number, **wishes) for number, voice in enumerate(self._voices)]
 
     def _perform(self, number: int, speech: Speech, sound: np.ndarray) -> Performance:
-        people = identity_from_seed(speech.seed)
-        true = {name: np.asarray(value) for name, value in labels(people, speech.states).items()}
-        truth = Take(true["pose"], true["mouth"][:, 0], true["lids"], true["gaze"], None)
+        truth = self._truth(speech.seed, speech.states)
         hop = self.model.motion.needs.window
         return Performance(sound, hop, truth, self._encoded(speech.seed, speech.states), self._made(sound, number))
+
+    def _truth(self, person: int, states: State) -> Take:
+        """What the world draws."""
+        true = {name: np.asarray(value) for name, value in labels(identity_from_seed(person), states).items()}
+        return Take(true["pose"], true["mouth"][:, 0], true["lids"], true["gaze"], None)
 
     def _made(self, sound: np.ndarray, number: int, **wishes: Any) -> Take:
         if self.setting.steps:

@@ -35,8 +35,8 @@ COMPONENTS: Mapping[str, tuple[str, Callable[[Take], np.ndarray]]] = {
     "gaze_y": ("deg", lambda take: np.degrees(take.gaze[:, 1])),
 }
 """Curves of a take by name, with their units; of the distance its logarithm, where 1 % is a hundredth."""
-OCTAVES = (0.2, 0.4, 0.8, 1.6, 3.1, 6.2, 12.5)
-"""Edges of the bands of (4) in hertz."""
+OCTAVES = (0.09, 0.2, 0.4, 0.8, 1.6, 3.1)
+"""Edges of the bands of (4) in hertz: where heads move. What lies above is (2)'s."""
 BLOCK = 10 * FPS
 """Frames of a mean of (5)."""
 CHANCE = 12.5
@@ -101,6 +101,11 @@ def count_blinks(lids: Float[np.ndarray, " t"]) -> int:
         elif shut and value > OPEN * middle:
             shut = False
     return blinks
+
+
+def stillness(top: np.ndarray, bottom: np.ndarray, every: np.ndarray) -> float:
+    """1 - the mean step in pauses, a ratio, over the mean step of all frames: 1 is still, 0 moves as in speech."""
+    return 1.0 - ratio(top, bottom) / mean(every)
 
 
 def _seam(performances: Sequence[Performance]) -> list[Row]:
@@ -177,9 +182,9 @@ def _lip_sync(hearings: Sequence[Hearing]) -> list[Row]:
     apart = own[:, 0] - nothing[:, 0]
     return [
         row("lip_sync/own", "correlation", "high", (own[:, 0],), 1.0, (encoded[:, 0],)),
-        row("lip_sync/own_lag", "frames", "truth", (own[:, 2],), 0.0, (encoded[:, 2],)),
-        row("lip_sync/other", "correlation", "truth", (other[:, 0],), (strangers[:, 0],)),
-        row("lip_sync/nothing", "correlation", "truth", (nothing[:, 0],), 0.0),
+        row("lip_sync/own_lag", "frames", "zero", (own[:, 2],), 0.0, (encoded[:, 2],)),
+        row("lip_sync/other", "correlation", "zero", (other[:, 0],), (strangers[:, 0],)),
+        row("lip_sync/nothing", "correlation", "zero", (nothing[:, 0],), 0.0),
         row("lip_sync/own_above_nothing", "correlation", "high", (apart,), 1.0),
     ]
 
@@ -198,9 +203,16 @@ def _silent_lips(performances: Sequence[Performance]) -> list[Row]:
             pairs.append((100 * np.abs(np.diff(take.mouth))[both].sum(), both.sum()))
         return tuple(np.array(pairs, np.float64).T)
 
+    def still(takes: Sequence[Take]) -> tuple[np.ndarray, ...]:
+        every = [(step(100 * take.mouth),) for take in takes]
+        return (*moving(takes), *np.array(every).T)
+
     return [
-        row(name, "% open", "truth", *map(columns, _in_order(performances)), statistic=ratio)
-        for name, columns in (("silent_lips/opening", opening), ("silent_lips/step", moving))
+        *(
+            row(name, "% open", "truth", *map(columns, _in_order(performances)), statistic=ratio)
+            for name, columns in (("silent_lips/opening", opening), ("silent_lips/step", moving))
+        ),
+        row("silent_lips/stillness", "", "truth", *map(still, _in_order(performances)), statistic=stillness),
     ]
 
 
@@ -212,19 +224,26 @@ def _blinks(performances: Sequence[Performance]) -> list[Row]:
 
 
 def _gaze(gazes: Sequence[Asked]) -> list[Row]:
-    def off(means: np.ndarray, wish: np.ndarray) -> tuple[np.ndarray]:
-        return (np.degrees(np.linalg.norm(means - wish, axis=1)),)
+    def off(means: np.ndarray, wish: np.ndarray) -> np.ndarray:
+        return np.degrees(np.linalg.norm(means - wish, axis=1))
 
-    return [
-        row(f"gaze/{one.name}", "deg", "low", off(one.made, one.wish), 0.0, off(one.encoded, one.wish)) for one in gazes
-    ]
+    return _off("gaze", "deg", gazes, off)
 
 
 def _distance(distances: Sequence[Asked]) -> list[Row]:
-    return [
-        row(f"distance/{one.name}", "%", "low", (100 * np.abs(np.exp(one.made[:, 0] - one.wish[0]) - 1),), 0.0)
-        for one in distances
-    ]
+    def off(means: np.ndarray, wish: np.ndarray) -> np.ndarray:
+        return 100 * np.abs(np.exp(means[:, 0] - wish[0]) - 1)
+
+    return _off("distance", "%", distances, off)
+
+
+def _off(name: str, unit: str, wishes: Sequence[Asked], off: Callable[..., np.ndarray]) -> list[Row]:
+    """How far clips are off what was asked."""
+    rows = []
+    for one in wishes:
+        made, truth, encoded = ((off(means, one.wish),) for means in (one.made, one.truth, one.encoded))
+        rows.append(row(f"{name}/{one.name}", unit, "zero", made, truth, encoded))
+    return rows
 
 
 def _emotion(felt: Felt) -> list[Row]:
@@ -253,7 +272,7 @@ def _drift(long: Long) -> list[Row]:
         count = len(curve) // BLOCK
         blocks = np.asarray(curve[: count * BLOCK], np.float64).reshape(count, BLOCK).mean(1)
         minutes = (np.arange(count) + 0.5) * BLOCK / FPS / 60
-        rows.append(row(f"drift/{name}", f"{unit} a minute", "truth", (minutes, blocks), 0.0, statistic=slope))
+        rows.append(row(f"drift/{name}", f"{unit} a minute", "zero", (minutes, blocks), 0.0, statistic=slope))
     return rows
 
 

@@ -212,7 +212,7 @@ def _reconstruction(rebuilt: Rebuilt) -> list[Row]:
 
 def _pose(rebuilt: Rebuilt) -> list[Row]:
     return [
-        row(f"pose/{name}", "deg", "low", (rebuilt.model[f"pose/{name}_deg"],), 0.0)
+        row(f"pose/{name}", "deg", "zero", (rebuilt.model[f"pose/{name}_deg"],), 0.0)
         for name in ("pitch", "yaw", "roll")
     ]
 
@@ -232,7 +232,7 @@ def _identity(alike: Alike) -> list[Row]:
     return [
         row("identity/own", "cosine", "high", (alike.own,), (alike.true,)),
         row("identity/crossed", "cosine", "high", (alike.crossed,), (alike.true_crossed,)),
-        row("identity/stranger", "cosine", "low", (alike.strangers,), (alike.strangers,)),
+        row("identity/stranger", "cosine", "zero", (alike.strangers,), (alike.strangers,)),
     ]
 
 

@@ -15,6 +15,7 @@ from vasa_jax.errors import UserError
 Columns = Sequence[Any]
 """Arrays with a leading axis of clips, that a statistic is taken of."""
 Statistic = Callable[..., float]
+Better = Literal["high", "low", "truth", "zero"]
 RESAMPLES = 1000
 LEVEL = 0.95
 
@@ -22,7 +23,8 @@ LEVEL = 0.95
 class Row(NamedTuple):
     """One number that a judge gives.
 
-    name: "judge" or "judge/part". unit: of all values. better: "high", "low", or "truth" where the true value is best.
+    name: "judge" or "judge/part". unit: of all values. better: "high", "low", "truth" where the true value is best, or
+    "zero" where nothing is: errors, slopes and controls, of which no share of the true value is worth naming.
     value: on what the model made. low, high: 95 % interval, by a bootstrap over clips. truth: on the world's own clips;
     NaN where they have no such number. encoded: on the true frames as stage 1 reads them, which stage 2 learns from;
     NaN where it was not asked. count: clips or people behind it.
@@ -30,7 +32,7 @@ class Row(NamedTuple):
 
     name: str
     unit: str
-    better: Literal["high", "low", "truth"]
+    better: Better
     value: float
     low: float
     high: float
@@ -40,8 +42,8 @@ class Row(NamedTuple):
 
     @property
     def of_truth(self) -> float:
-        """The value over the true one; NaN where that is 0 or unknown."""
-        return self.value / self.truth if self.truth else float("nan")
+        """The value over the true one; NaN where that is 0 or unknown, or where 0 is best."""
+        return self.value / self.truth if self.truth and self.better != "zero" else float("nan")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,7 +96,7 @@ def interval(statistic: Statistic, columns: Columns, resamples: int = RESAMPLES,
 def row(
     name: str,
     unit: str,
-    better: Literal["high", "low", "truth"],
+    better: Better,
     made: Columns,
     truth: Columns | float = float("nan"),
     encoded: Columns | float = float("nan"),

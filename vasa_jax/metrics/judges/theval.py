@@ -6,7 +6,8 @@ same data set,
     score = 1 - |model - real| / |real|,                                                         (1)
 
 so that more movement than real counts as little as less. 1 is like real clips; below 0 is off by more than the real
-value itself. Here the real row is the world's own clips (for brows, as the same reader sees them).
+value itself. Here the real row is the world's own clips (for brows, as the same reader sees them). Their lips are all
+but shut and still in pauses, and a share of almost nothing says little; so silent lips are scored by their stillness.
 """
 
 from collections.abc import Iterable, Mapping
@@ -21,7 +22,7 @@ METRICS: Mapping[str, str] = {
     "lip dynamics": "amplitude/mouth",
     "head motion": "amplitude/angles",
     "brows": "brows/step",
-    "silent lips": "silent_lips/step",
+    "silent lips": "silent_lips/stillness",
     "sync": "lip_sync/own",
 }
 """THEval's metrics and the rows that measure them."""
