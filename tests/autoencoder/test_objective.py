@@ -14,7 +14,7 @@ from vasa_jax.autoencoder.config import AutoencoderConfig, demo_model
 from vasa_jax.autoencoder.discriminator import DiscriminatorConfig, discriminate
 from vasa_jax.autoencoder.model import Autoencoder
 from vasa_jax.autoencoder.objective import ObjectiveConfig
-from vasa_jax.autoencoder.views import CROSSED, SWAPPED, look
+from vasa_jax.autoencoder.views import CODES, CROSSED, look
 from vasa_jax.pretrained.helper import Helper
 
 LABELS = ("pose", "gaze", "mouth", "lids", "regions")
@@ -241,97 +241,102 @@ def with_others(batch):
 
 BARE = {term.name: 0.0 for term in objective.TERMS}
 CALM = objective.AugmentationConfig(crop=0.0, warp=0.0, colour=0.0)
+TWO = jax.random.split(jax.random.key(1), 2)
 
 
-def test_the_crossed_picture_is_the_source_in_the_others_motion(params):
-    """As the network itself renders it from both pictures, with the labels that are known."""
-    weights, batch = ObjectiveConfig(**BARE | {"l1": 1.0}, augmentation=CALM), with_others(make_batch(32, 2, 3))
+@pytest.fixture(scope="module")
+def viewed(params):
+    """A function of batches of two clips beside others: the views, crossed ones among them, compiled once."""
+    return functools.partial(jax.jit(functools.partial(look, AUTOENCODER, CALM, {CROSSED, CODES})), params, keys=TWO)
+
+
+@pytest.fixture(scope="module")
+def views(viewed):
+    return viewed(with_others(make_batch(32, 2, 3)))
+
+
+def weigh(weights, views, helpers=None, step=0, discriminator=None):
+    """The objective of some views as numbers, compiled."""
+    compiled = jax.jit(lambda views, step: objective.loss(weights, views, helpers or {}, step, discriminator))
+    value, parts = compiled(views, jnp.int32(step))
+    return float(value), {name: float(mean) for name, mean in means(parts).items()}
+
+
+def test_the_crossed_picture_is_the_source_in_the_others_motion(params, viewed):
+    """As the network itself renders it from both pictures, where nothing is labelled."""
+    batch = with_others(make_batch(32, 2, 3))
     bare = {name: jnp.full_like(x, jnp.nan) if x.dtype != jnp.uint8 else x for name, x in batch.items()}
-    keys = jax.random.split(jax.random.key(1), 2)
-    views = look(AUTOENCODER, CALM, {CROSSED}, params, bare, keys)
-    network, real = Autoencoder(AUTOENCODER), bare["frames"] / 255.0
-    expected = network.apply({"params": params["autoencoder"]}, real[:, 0], bare["other_frames"][:, 0] / 255.0)
-    np.testing.assert_allclose(views.crossed, expected, atol=1e-5)
+    source, driver = bare["frames"][:, 0] / 255.0, bare["other_frames"][:, 0] / 255.0
+    expected = jax.jit(Autoencoder(AUTOENCODER).apply)({"params": params["autoencoder"]}, source, driver)
+    np.testing.assert_allclose(viewed(bare).crossed, expected, atol=1e-5)
+    weights = ObjectiveConfig(**BARE | {"l1": 1.0})
     assert objective.needed(weights, crossed=True) == frozenset()
-    assert CROSSED in objective.needed(dataclasses.replace(weights, contrastive=1.0), crossed=True)
+    assert objective.needed(dataclasses.replace(weights, contrastive=1.0), crossed=True) == {CROSSED, CODES}
 
 
-def stub(embed):
-    """A helper whose features are the picture, and whose codes are given by a function of the crops."""
-    return Helper("stub", None, dict, lambda params, x: (x,), embed, crop=8, reach=0.6), {}
+def stub(embed, times=1.0):
+    """A helper whose features are the picture times a number, and whose codes are a function of the crops."""
+    return Helper("stub", None, dict, lambda params, x: (times * x,), embed, crop=8, reach=0.6), {}
 
 
-def test_a_swapped_person_costs_and_the_same_person_does_not(params):
-    """l_cross_id of a network that renders what it should: 0 where crops have the colour of the source, 2 of its
+def test_a_swapped_person_costs_and_the_same_person_does_not(views):
+    """l_cross_id of pictures known to be right or wrong: 0 where crops have the colour of the source, 2 of its
     opposite."""
-    weights = ObjectiveConfig(**BARE | {"cross_identity": 1.0}, augmentation=CALM)
-    keys, batch = jax.random.split(jax.random.key(1), 2), with_others(make_batch(32, 2, 2))
-    views = look(AUTOENCODER, CALM, {CROSSED}, params, batch, keys)
-
-    def code(params, crops):
-        return crops.mean((1, 2)) - 0.5
-
+    weights = ObjectiveConfig(**BARE | {"cross_identity": 1.0})
+    helpers = {"identity": stub(lambda params, crops: crops.mean((1, 2)) - 0.5)}
     white = jnp.ones_like(views.crossed)
-    source = views.frames.at[:, 0].set(1.0)
     for crossed, cost in ((white, 0.0), (0.0 * white, 2.0)):
-        value, parts = objective.loss(weights, views._replace(frames=source, crossed=crossed), {"identity": stub(code)})
-        assert float(value) == pytest.approx(cost, abs=1e-5) == means(parts)["cross_identity"]
+        shown = views._replace(frames=views.frames.at[:, 0].set(1.0), crossed=crossed)
+        value, parts = weigh(weights, shown, helpers)
+        assert value == pytest.approx(cost, abs=1e-5) == parts["cross_identity"]
 
 
-def test_perceptual_terms_compare_the_features_of_their_helpers(params):
-    weights = ObjectiveConfig(**BARE | {"perceptual": 2.0, "gaze": 3.0}, augmentation=CALM)
-    views = look(AUTOENCODER, CALM, (), params, make_batch(32, 1, 3), jax.random.split(jax.random.key(1), 1))
-    doubled = Helper("stub", None, dict, lambda params, x: (2.0 * x,))
-    value, parts = objective.loss(weights, views, {"perceptual": stub(None), "gaze": (doubled, {})})
+def test_perceptual_terms_compare_the_features_of_their_helpers(views):
+    weights = ObjectiveConfig(**BARE | {"perceptual": 2.0, "gaze": 3.0})
+    value, parts = weigh(weights, views, {"perceptual": stub(None), "gaze": stub(None, 2.0)})
     l1 = float(jnp.abs(views.rendered - views.frames[:, 1:]).mean())
-    found = means(parts)
-    assert found["perceptual"] == pytest.approx(l1, rel=1e-4) and found["gaze"] == pytest.approx(2 * l1, rel=1e-4)
-    assert float(value) == pytest.approx(2 * l1 + 3 * 2 * l1, rel=1e-4)
+    assert parts["perceptual"] == pytest.approx(l1, rel=1e-4) and parts["gaze"] == pytest.approx(2 * l1, rel=1e-4)
+    assert value == pytest.approx(2 * l1 + 3 * 2 * l1, rel=1e-4)
 
 
-def test_consistency_in_some_steps_is_the_same_and_counts_more(params):
+def test_crossed_codes_are_positives_of_the_contrastive_term(views):
+    """A crossed code that is the other person's own is better than one that is the source's."""
+    weights, codes = ObjectiveConfig(**BARE | {"contrastive": 1.0}), views.motion.dynamics
+    right, _ = weigh(weights, views._replace(crossed_code=codes[:, -1]))
+    wrong, _ = weigh(weights, views._replace(crossed_code=codes[:, 0]))
+    assert right < wrong
+
+
+def test_consistency_in_some_steps_is_the_same_and_counts_more(params, learning):
     """Where it is due it is what it is with every step; else it is not counted at all."""
-    batch, keys = make_batch(32, 2, 3), jax.random.split(jax.random.key(1), 2)
-    always = ObjectiveConfig(**BARE | {"l1": 1.0, "consistency": 1.0, "canonical": 1.0})
-    rarely = dataclasses.replace(always, consistency_every=4)
-
-    def run(weights, step):
-        gradient = jax.grad(lambda p, step: computed(AUTOENCODER, weights, p, batch, keys, step), has_aux=True)
-        return jax.jit(gradient)(params, jnp.int32(step))
-
-    (_, whole), (gradient, due), (_, between) = run(always, 8), run(rarely, 8), run(rarely, 9)
-    whole = means(whole)
-    for name, value in means(due).items():
-        assert float(value) == pytest.approx(float(whole[name]), rel=1e-4)
+    batch = make_batch(32, 2, 3)
+    (_, whole), _ = learning(batch)
+    rarely = ObjectiveConfig(**BARE | {"l1": 1.0, "consistency": 0.5, "canonical": 0.05}, consistency_every=4)
+    total = jax.jit(
+        jax.value_and_grad(lambda p, step: computed(AUTOENCODER, rarely, p, batch, TWO, step), has_aux=True)
+    )
+    ((value, due), gradient), ((_, between), _) = total(params, jnp.int32(8)), total(params, jnp.int32(9))
+    due = means(due)
+    for name in ("consistency", "canonical"):
+        assert float(due[name]) == pytest.approx(float(whole[name]), rel=1e-4)
+    assert float(value) == pytest.approx(
+        float(due["l1"] + 4 * 0.5 * due["consistency"] + 4 * 0.05 * due["canonical"]), rel=1e-4
+    )
     assert set(means(between)) == {"l1", "psnr"}
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(gradient))
 
 
-GAME = ObjectiveConfig(**BARE | {"adversarial": 1.0, "matching": 2.0, "adversarial_start": 3})
-
-
-def test_the_game_begins_at_its_step(params):
+def test_the_game_begins_at_its_step(views):
+    weights = ObjectiveConfig(**BARE | {"adversarial": 1.0, "matching": 2.0, "adversarial_start": 3})
     config = DiscriminatorConfig(width=4, layers=1, scales=2)
-    both, vectors = objective.init(AUTOENCODER, jax.random.key(0), config)
-    batch, keys = make_batch(32, 1, 2), jax.random.split(jax.random.key(1), 1)
-    discriminator = functools.partial(discriminate, config, both["discriminator"], vectors)
-    views = look(AUTOENCODER, GAME.augmentation, (), params, batch, keys)
-    total, parts = objective.loss(GAME, views, {}, jnp.int32(2), discriminator)
-    assert float(total) == 0.0 and set(means(parts)) == {"psnr"}
-    total, parts = objective.loss(GAME, views, {}, jnp.int32(3), discriminator)
-    found = means(parts)
-    assert float(total) == pytest.approx(float(found["adversarial"] + 2 * found["matching"]), rel=1e-5)
-    value, told = objective.discriminator_loss(config, both["discriminator"], vectors, views)
+    params, vectors = jax.jit(lambda key: objective.init(AUTOENCODER, key, config))(jax.random.key(0))
+    judge = functools.partial(discriminate, config, params["discriminator"], vectors)
+    total, parts = weigh(weights, views, step=2, discriminator=judge)
+    assert total == 0.0 and set(parts) == {"psnr"}
+    total, parts = weigh(weights, views, step=3, discriminator=judge)
+    assert total == pytest.approx(parts["adversarial"] + 2 * parts["matching"], rel=1e-5)
+    value, told = jax.jit(functools.partial(objective.discriminator_loss, config))(
+        params["discriminator"], vectors, views
+    )
     assert np.isfinite(value) and 0.0 <= means(told)["accuracy"] <= 1.0
-    assert SWAPPED not in objective.needed(GAME, crossed=False)
-
-
-def test_crossed_codes_are_positives_of_the_contrastive_term(params):
-    """A crossed code that is the other person's own is better than one that is the source's."""
-    weights, batch = ObjectiveConfig(**BARE | {"contrastive": 1.0}), with_others(make_batch(32, 2, 3))
-    keys = jax.random.split(jax.random.key(1), 2)
-    views = look(AUTOENCODER, CALM, objective.needed(weights, crossed=True), params, batch, keys)
-    codes = views.motion.dynamics
-    right, _ = objective.loss(weights, views._replace(crossed_code=codes[:, -1]), {})
-    wrong, _ = objective.loss(weights, views._replace(crossed_code=codes[:, 0]), {})
-    assert float(right) < float(wrong)
+    assert objective.needed(weights, crossed=False) == frozenset()

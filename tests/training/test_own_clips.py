@@ -241,7 +241,7 @@ def autoencoder(tmp_path_factory):
 
 
 def release(folder, seed):
-    shapes = jax.eval_shape(lambda key: objective.init(AUTOENCODER, key), jax.random.key(0))
+    shapes = jax.eval_shape(lambda key: objective.init(AUTOENCODER, key)[0], jax.random.key(0))
     rng = np.random.default_rng(seed)
     weights = jax.tree.map(lambda leaf: (0.2 * rng.normal(size=leaf.shape)).astype(np.float32), shapes)
     save_release(folder, "vasa", {"autoencoder": json.loads(configs.to_json(AUTOENCODER))}, weights, "float32", "")

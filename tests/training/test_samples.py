@@ -24,7 +24,7 @@ FRAMES = 12
 def release(tmp_path_factory):
     """Stage 1 with fresh parameters."""
     folder = tmp_path_factory.mktemp("samples") / "release"
-    params = jax.jit(lambda key: objective.init(STAGE_1.model, key))(jax.random.key(0))
+    params = jax.jit(lambda key: objective.init(STAGE_1.model, key)[0])(jax.random.key(0))
     config = {"autoencoder": json.loads(configs.to_json(STAGE_1.model))}
     save_release(folder, "vasa", config, {"autoencoder": params["autoencoder"]}, "float32", "")
     return folder, params
