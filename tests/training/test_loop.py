@@ -4,6 +4,7 @@ import os
 import signal
 import struct
 import sys
+import time
 
 import jax
 import numpy as np
@@ -16,9 +17,10 @@ from vasa_jax.arrays import Average
 from vasa_jax.doors import train as door
 from vasa_jax.errors import UserError
 from vasa_jax.media.video import read_video
-from vasa_jax.training import tasks
+from vasa_jax.training import loop, tasks
 from vasa_jax.training.bundles import read_bundle
 from vasa_jax.training.config import OptimiserConfig
+from vasa_jax.training.goodput import Goodput, describe
 from vasa_jax.training.lock import locked
 from vasa_jax.training.logs import Logs, NonFiniteError
 from vasa_jax.training.logs import _means as logs_means
@@ -259,3 +261,35 @@ def test_weights_and_biases_must_be_installed(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "wandb", None)
     with pytest.raises(ValueError, match="wandb is not installed: pip install"):
         train(EXPERIMENT, make_toy(), tmp_path, progress=False, wandb="faces")
+
+
+def test_milestones_and_releases_stay(tmp_path, monkeypatch):
+    written = []
+    monkeypatch.setattr(loop, "write", lambda workdirs, out: written.append((workdirs, out.name)))
+    experiment = dataclasses.replace(EXPERIMENT, steps=8, save_every=1, keep=1, keep_every=3, export_every=4)
+    train(experiment, make_toy(), tmp_path, progress=False)
+    assert sorted(int(path.name) for path in (tmp_path / "checkpoints").iterdir() if path.name.isdigit()) == [3, 6, 8]
+    assert written == [([tmp_path], "00000004"), ([tmp_path], "00000008")]
+
+
+def test_chosen_steps_are_traced(tmp_path):
+    train(EXPERIMENT, make_toy(), tmp_path, progress=False, profile=(2,))
+    assert len(list((tmp_path / "profile").rglob("*.xplane.pb"))) == 1
+    with pytest.raises(UserError, match=r"profile_steps=5 must lie between 1 and 4"):
+        train(EXPERIMENT, make_toy(), tmp_path, progress=False, profile=(5,))
+
+
+def test_goodput_adds_up_and_says_what_a_restart_has_lost(tmp_path):
+    experiment = dataclasses.replace(EXPERIMENT, steps=6, log_every=1, save_every=100)
+    begun = time.monotonic()
+    first = train(experiment, make_toy(), tmp_path, stop=stop_after(3), progress=False)
+    assert sum(first.goodput.values()) == pytest.approx(time.monotonic() - begun, rel=0.3)
+    assert first.goodput["compiling"] > 0 and first.goodput["lost"] == 0
+    second = train(experiment, make_toy(), tmp_path, progress=False)
+    assert all(second.goodput[kind] >= spent for kind, spent in first.goodput.items())
+    lines = [{"step": step, "goodput/useful": 10.0 * step, "goodput/saving": 1.0} for step in (1, 2, 3)]
+    told = [*map(json.dumps, lines), '{"step": 3, "goodput/use', '{"step": 9, "eval/loss": 1.0}']
+    again = Goodput(told, first=2).totals(waited=0.0)
+    assert again["lost"] == pytest.approx(10.0) and again["useful"] == pytest.approx(20.0, abs=1.0)
+    assert again["saving"] == 1.0
+    assert describe({"useful": 90.0, "lost": 10.0, "saving": 0.01}) == "goodput over 0.03 h: useful 90.0%, lost 10.0%"

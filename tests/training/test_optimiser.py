@@ -20,6 +20,14 @@ def test_the_rate_warms_up_and_falls_as_a_cosine():
     np.testing.assert_allclose(rates, [0.1, 1.0, 0.55, 0.1, 0.1], atol=1e-3)
 
 
+def test_the_rate_may_stay_or_fall_late():
+    constant = dataclasses.replace(CONFIG, schedule="constant")
+    late = dataclasses.replace(CONFIG, schedule="wsd", decay_share=0.25)
+    rates = {c.schedule: [float(learning_rate(c, 1000, i)) for i in (0, 500, 750, 875, 1000)] for c in (constant, late)}
+    np.testing.assert_allclose(rates["constant"], [0.1, 1.0, 1.0, 1.0, 1.0], atol=1e-6)
+    np.testing.assert_allclose(rates["wsd"], [0.1, 1.0, 1.0, 0.55, 0.1], atol=1e-6)
+
+
 def test_only_kernels_decay():
     params = {"a": {"kernel": jnp.ones((2, 2)), "bias": jnp.ones(2)}, "norm": {"scale": jnp.ones(2)}}
     assert decayed(params) == {"a": {"kernel": True, "bias": False}, "norm": {"scale": False}}
@@ -38,7 +46,15 @@ def test_the_first_step_has_the_size_of_the_rate_however_large_the_gradient():
 
 @pytest.mark.parametrize(
     "field",
-    [{"learning_rate": 0.0}, {"b1": 1.0}, {"clip": 0.0}, {"warmup": -1}, {"freeze": ("(",)}, {"rates": (("a", 0.0),)}],
+    [
+        {"learning_rate": 0.0},
+        {"b1": 1.0},
+        {"clip": 0.0},
+        {"warmup": -1},
+        {"freeze": ("(",)},
+        {"rates": (("a", 0.0),)},
+        {"decay_share": 0.0},
+    ],
 )
 def test_nonsense_is_refused(field):
     with pytest.raises(ValueError, match="optimiser"):

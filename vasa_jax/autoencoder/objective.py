@@ -313,10 +313,15 @@ def _cross_identity(seen: Seen) -> tuple[Array, None]:
     assert helper.embed is not None  # the experiment has refused a helper without
     views = seen.views
     pairs = (views.crossed, views.warp_pose[:, -1]), (views.frames[:, 0], views.warp_pose[:, 0])
-    crossed, source = (
-        helper.embed(params, face_crop(picture, pose, helper.crop, helper.reach)) for picture, pose in pairs
-    )
+    crossed, source = (helper.embed(params, _face(helper, picture, pose)) for picture, pose in pairs)
     return perceptual.identity_distance(crossed, source), None
+
+
+def _face(helper: Helper, picture: Float[Array, "b h w 3"], pose: Float[Array, "b 6"]) -> Float[Array, "b s s 3"]:
+    """The crop that a helper embeds; pictures of which it would skip pixels are halved first."""
+    while picture.shape[1] >= 4 * helper.crop:
+        picture = losses.halve(picture)
+    return face_crop(picture, pose, helper.crop, helper.reach)
 
 
 def _adversarial(seen: Seen) -> tuple[Array, None]:

@@ -55,6 +55,13 @@ def parse(arguments: list[str]) -> Any:
             ("dry_run", Annotated[bool, tyro.conf.arg(help="print sizes and train nothing")], False),
             ("time_limit", Annotated[float, tyro.conf.arg(help="seconds; then stop with a checkpoint")], float("inf")),
             ("start", Annotated[Start, tyro.conf.arg(name="")], Start()),
+            (
+                "profile_steps",
+                Annotated[
+                    tuple[int, ...], tyro.conf.arg(help="steps, from 1, whose work is traced to WORKDIR/profile")
+                ],
+                (),
+            ),
             ("wandb", Annotated[str, tyro.conf.arg(help="project of Weights & Biases to log to as well")], ""),
             ("distributed", Annotated[bool, tyro.conf.arg(help="join the cluster that JAX finds")], False),
             (
@@ -124,6 +131,7 @@ def work(arguments: list[str]) -> Iterator[str]:
         raise UserError(f"{run.processes=} and {run.process=} must be 0 or more")
     from vasa_jax.compile_cache import keep_compiled
     from vasa_jax.training import cluster
+    from vasa_jax.training.goodput import describe as describe_goodput
     from vasa_jax.training.hearing import with_speech
     from vasa_jax.training.helpers import with_helpers
     from vasa_jax.training.logs import NonFiniteError
@@ -138,7 +146,15 @@ def work(arguments: list[str]) -> Iterator[str]:
     keep_compiled(Path(run.workdir) / "compiled")  # a run that goes on need not compile again
     experiment = with_helpers(with_speech(with_stage_1(run.experiment, run.start)))
     try:
-        result = train(experiment, make_task(experiment), run.workdir, run.start, run.time_limit, wandb=run.wandb)
+        result = train(
+            experiment,
+            make_task(experiment),
+            run.workdir,
+            run.start,
+            run.time_limit,
+            wandb=run.wandb,
+            profile=run.profile_steps,
+        )
     except NonFiniteError as error:
         print(f"train: stopped: {error}", file=sys.stderr)
         raise SystemExit(1) from error
@@ -148,7 +164,7 @@ def work(arguments: list[str]) -> Iterator[str]:
         yield f"stopped early ({result.stopped}); the same command goes on from here"
     yield (
         f"step {result.step}, {result.seconds:.1f} s, {result.samples_per_second:.2f} samples/s, "
-        f"parameters sha256 {result.digest}"
+        f"parameters sha256 {result.digest}; {describe_goodput(result.goodput)}"
     )
 
 

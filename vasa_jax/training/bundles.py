@@ -2,9 +2,9 @@
 
 A bundle is one Orbax step folder, `WORKDIR/checkpoints/STEP`, with two items, the train state and the config as JSON;
 the number of its step is also the position in the data. It is written asynchronously to a temporary folder and renamed
-when complete, so a half-written bundle is never seen; the last `keep` stay. What was complete once may still be damaged
-later (a full or failing disk, an interrupted copy), so every array is read before a run builds on it; one that cannot
-be read is put aside for the one before.
+when complete, so a half-written bundle is never seen; the last few stay, and milestones. What was complete once may
+still be damaged later (a full or failing disk, an interrupted copy), so every array is read before a run builds on it;
+one that cannot be read is put aside for the one before.
 """
 
 import json
@@ -44,9 +44,9 @@ class DamagedError(UserError):
 class Bundles:
     """The bundles of one run; a context manager that waits for writes on leaving."""
 
-    def __init__(self, workdir: str | Path, keep: int = 2, read_only: bool = False):
-        """Open (and make) the folder; `keep` bundles stay. Left-overs of an interrupted write are removed, unless the
-        folder is only read."""
+    def __init__(self, workdir: str | Path, keep: int = 2, keep_every: int = 0, read_only: bool = False):
+        """Open (and make) the folder; the last `keep` bundles stay, and those whose step `keep_every` divides, unless
+        it is 0. Left-overs of an interrupted write are removed, unless the folder is only read."""
         import orbax.checkpoint as ocp  # as long to import as Flax, and only runs need it
 
         self._folder, self._failed = _folder(workdir), False
@@ -56,6 +56,7 @@ class Bundles:
             stack.enter_context(_quiet(lambda: self._failed))
             options = ocp.CheckpointManagerOptions(
                 max_to_keep=None if read_only else keep,
+                keep_period=keep_every or None,
                 cleanup_tmp_directories=not read_only,
                 create=not read_only,
                 read_only=read_only,

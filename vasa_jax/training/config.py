@@ -25,10 +25,13 @@ from vasa_jax.synthetic.splits import SPLITS
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class OptimiserConfig:
-    """AdamW with linear warm-up, a cosine to `final_learning_rate`, and clipping by the global norm."""
+    """AdamW with linear warm-up, a schedule of the learning rate, and clipping by the global norm."""
 
     learning_rate: float = 2e-4  # at the top of the schedule
-    final_learning_rate: float = 1e-6  # at the last step
+    final_learning_rate: float = 1e-6  # at the last step; of no use to a constant schedule
+    # how the rate goes from the first to the second: as a cosine, not at all, or warm-up, stable, decay
+    schedule: Literal["cosine", "constant", "wsd"] = "cosine"
+    decay_share: float = 0.2  # of wsd: the share of the steps in which the rate falls, at the end
     warmup: int = 500  # steps from zero to the schedule
     b1: float = 0.9  # decay of the first moment
     b2: float = 0.999  # decay of the second moment
@@ -44,6 +47,10 @@ class OptimiserConfig:
             )
         if not (0.0 <= self.b1 < 1.0 and 0.0 <= self.b2 < 1.0):
             raise UserError(f"optimiser: {self.b1=} and {self.b2=} must lie in [0, 1)")
+        if self.schedule not in ("cosine", "constant", "wsd"):
+            raise UserError(f"optimiser: {self.schedule=} must be 'cosine', 'constant' or 'wsd'")
+        if not 0.0 < self.decay_share <= 1.0:
+            raise UserError(f"optimiser: {self.decay_share=} must lie in (0, 1]")
         if self.warmup < 0 or self.weight_decay < 0.0 or self.clip <= 0.0:
             raise UserError(
                 f"optimiser: {self.warmup=} and {self.weight_decay=} must be 0 or more, {self.clip=} above 0"
@@ -179,8 +186,16 @@ class Experiment:
     eval_every: int = 1000  # steps between evaluations on held-out clips
     save_every: int = 1000  # steps between checkpoints
     keep: int = 2  # checkpoints kept
+    keep_every: int = 0  # steps between checkpoints that are kept for ever, a multiple of save_every; 0 is none
+    # steps between releases of the averaged parameters, in WORKDIR/releases, a multiple of save_every; 0 is none
+    export_every: int = 0
 
     def __post_init__(self):
+        for name in ("keep_every", "export_every"):
+            if getattr(self, name) < 0:
+                raise UserError(f"{name}={getattr(self, name)} must be 0 or more")
+            if getattr(self, name) % self.save_every:
+                raise UserError(f"{name}={getattr(self, name)} must be a multiple of {self.save_every=}")
         for name in (
             "steps",
             "batch_size",

@@ -48,6 +48,13 @@ def export(
     for workdir in workdirs:
         check_apart({"--out": out}, {"the run": workdir})
     check_apart({"--out": out}, {"--face": face} if face else {})
+    return write(workdirs, out, dtype, card, face)
+
+
+def write(
+    workdirs: Sequence[str | Path], out: str | Path, dtype: str = "bfloat16", card: str = "", face: str | Path = ""
+) -> dict[str, int]:
+    """As `export`, to a folder that may lie in a run: a release on the way."""
     check_release_target(out)
     config: dict[str, Any] = {}
     tensors: dict[str, Any] = {}

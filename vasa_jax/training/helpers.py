@@ -17,13 +17,13 @@ from vasa_jax.training.config import AutoencoderExperiment, Experiment, HelpersC
 
 
 class LoadedHelpers(NamedTuple):
-    """Frozen networks. One that plays several parts is there once.
+    """Frozen networks by the name of their release. One that plays several parts is there once.
 
-    parts: part to the SHA-256 of its network. networks: SHA-256 to the network. params: SHA-256 to its parameters,
-    NumPy arrays.
+    parts: part to that name. sha256: of the parameters. networks: the networks. params: their parameters, NumPy arrays.
     """
 
     parts: dict[str, str]
+    sha256: dict[str, str]
     networks: dict[str, Helper]
     params: dict[str, Any]
 
@@ -34,7 +34,7 @@ class LoadedHelpers(NamedTuple):
 
     def bound(self, params: Any) -> Helpers:
         """The networks by part, with parameters as the step has placed them."""
-        return {part: (self.networks[sha256], params[sha256]) for part, sha256 in self.parts.items()}
+        return {part: (self.networks[name], params[name]) for part, name in self.parts.items()}
 
 
 def load_helpers(config: HelpersConfig) -> LoadedHelpers:
@@ -43,7 +43,7 @@ def load_helpers(config: HelpersConfig) -> LoadedHelpers:
     Raises:
         UserError: as `pretrained.helper.load_helper`, naming the part; for a network that knows no people as identity.
     """
-    found = LoadedHelpers({}, {}, {})
+    found = LoadedHelpers({}, {}, {}, {})
     for part, named in config.named.items():
         try:
             helper, params, sha256 = load_helper(named.weights, named.sha256)
@@ -54,8 +54,8 @@ def load_helpers(config: HelpersConfig) -> LoadedHelpers:
                 f"helpers.{part}.weights={named.weights!r} is a {helper.kind}, which does not tell people apart; name "
                 "an arcface or world_features release"
             )
-        found.parts[part] = sha256
-        found.networks[sha256], found.params[sha256] = helper, params
+        found.parts[part] = name = named.weights
+        found.sha256[name], found.networks[name], found.params[name] = sha256, helper, params
     return found
 
 
@@ -63,6 +63,9 @@ def with_helpers(experiment: Experiment) -> Experiment:
     """The experiment with the SHA-256 of its frozen networks, if it has any; raises as `load_helpers`."""
     if not isinstance(experiment, AutoencoderExperiment) or not experiment.helpers.named:
         return experiment
-    parts = load_helpers(experiment.helpers).parts
-    changed = {part: dataclasses.replace(getattr(experiment.helpers, part), sha256=sha) for part, sha in parts.items()}
+    found = load_helpers(experiment.helpers)
+    changed = {
+        part: dataclasses.replace(getattr(experiment.helpers, part), sha256=found.sha256[name])
+        for part, name in found.parts.items()
+    }
     return dataclasses.replace(experiment, helpers=dataclasses.replace(experiment.helpers, **changed))

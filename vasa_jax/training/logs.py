@@ -57,7 +57,7 @@ class Logs:
     videos in `WORKDIR/samples`; a context manager.
 
     What an earlier start logged after `first`, the step that this one goes on from, is dropped: those steps are done
-    again. A silent log (of any process but the first) writes nothing.
+    again; `earlier` keeps all its lines. A silent log (of any process but the first) writes nothing.
     """
 
     def __init__(
@@ -66,6 +66,7 @@ class Logs:
         """Open the files; `wandb` is a project of Weights & Biases, or "". Raises UserError where it is not
         installed."""
         self._workdir, self._silent, self._wandb = workdir, silent, None
+        self.earlier: list[str] = []
         if silent:
             return
         if wandb:
@@ -78,6 +79,7 @@ class Logs:
         with refusals("read", path):
             lines = path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else []
         write_text(path, "".join(f"{line}\n" for line in lines if _step_of(line) <= first))
+        self.earlier = lines
         self._lines = Growing(path)
         self._events = _Events(workdir / "events", first)
 
@@ -216,13 +218,14 @@ class Watch:
         if not self._pending:
             self._since = time.monotonic()
 
-    def flush(self, done: int, waited: float, skipped: int) -> str:
+    def flush(self, done: int, waited: float, skipped: int, goodput: dict[str, float]) -> str:
         """Log the means and return a short text; raises NonFiniteError naming the first bad step.
 
         Args:
             done: steps done.
             waited: seconds spent waiting for data since the run's start.
             skipped: corrupt records replaced since the run's start.
+            goodput: seconds by kind, see `goodput`.
         """
         rows = [(step, jax.device_get(self._strategy.collect(metrics))) for step, metrics in self._pending]
         for step, row in rows:
@@ -249,7 +252,8 @@ class Watch:
             **_utilisation(speed * self._flops),
             **_memory(),
         }
-        self._logs.scalars(done, {f"train/{name}": value for name, value in values.items()})
+        spent = {f"goodput/{kind}": seconds for kind, seconds in goodput.items()}
+        self._logs.scalars(done, {f"train/{name}": value for name, value in values.items()} | spent)
         warning = self._warn(means)
         if warning and warning != self._warned:
             LOGGER.warning("step %d: %s", done, warning)

@@ -25,6 +25,8 @@ from vasa_jax.files import make_folder, write_text
 from vasa_jax.training import cluster
 from vasa_jax.training.bundles import Bundles, newest_bundle
 from vasa_jax.training.config import Experiment, to_saved
+from vasa_jax.training.export import write
+from vasa_jax.training.goodput import Goodput
 from vasa_jax.training.lock import locked
 from vasa_jax.training.logs import Logs, Watch
 from vasa_jax.training.parallel import Strategy, make_strategy
@@ -36,7 +38,8 @@ from vasa_jax.training.task import Task
 TAKING = 3600.0
 """Seconds that processes wait for the first to read a checkpoint through, which may be a terabyte."""
 MAKING = 7 * 24 * 3600.0
-"""Seconds that they wait for it to make the data: 100,000 clips of 512 pixels take a day or two."""
+"""Seconds that they wait for it to make the data, of which 100,000 clips of 512 pixels take a day or two, or to
+evaluate."""
 
 
 class Result(NamedTuple):
@@ -47,6 +50,7 @@ class Result(NamedTuple):
     samples_per_second: samples of this start over that time.
     digest: SHA-256 of the parameters, see `checkpoint.digest`.
     stopped: why it ended before its last step ("SIGTERM", "time limit"), or "" where it did not.
+    goodput: seconds by kind over all starts, see `goodput`.
     """
 
     step: int
@@ -54,6 +58,7 @@ class Result(NamedTuple):
     samples_per_second: float
     digest: str
     stopped: str
+    goodput: dict[str, float]
 
 
 def train(
@@ -65,6 +70,7 @@ def train(
     stop: Callable[[int], str] = lambda step: "",
     progress: bool = True,
     wandb: str = "",
+    profile: tuple[int, ...] = (),
 ) -> Result:
     """Train a task to `experiment.steps`, or until asked to stop, and save.
 
@@ -78,6 +84,7 @@ def train(
         stop: asked with the number of steps done; anything but "" stops cleanly and is the reason reported.
         progress: show a progress bar on stderr.
         wandb: project of Weights & Biases to log to as well; "" is none.
+        profile: steps, counted from 1, whose computation is traced to `WORKDIR/profile`, for TensorBoard or Perfetto.
 
     Raises:
         NonFiniteError: at the first non-finite loss or gradient; nothing is saved after the last good checkpoint.
@@ -87,6 +94,7 @@ def train(
     """
     started = time.monotonic()
     workdir = make_folder("workdir", workdir)
+    _check_profile(profile, experiment.steps)
     first_process = cluster.is_first()
     with ExitStack() as stack:
 
@@ -109,7 +117,7 @@ def train(
             task.prepare(workdir)
         program = make_program(experiment, task, strategy)
         config = to_saved(experiment)
-        bundles = stack.enter_context(Bundles(workdir, experiment.keep))
+        bundles = stack.enter_context(Bundles(workdir, experiment.keep, experiment.keep_every))
         state, first, remark = _begin(experiment, task, strategy, program, workdir, start, bundles)
         logs = stack.enter_context(Logs(workdir, first, config, wandb, silent=not first_process))
         if passed_over:
@@ -123,17 +131,27 @@ def train(
         )
         placed = stack.enter_context(closing(Prefetch(batches, strategy.place_batch)))
         caught = stack.enter_context(_catch_signals())
+        goodput = Goodput(logs.earlier, first)
         watch = Watch(experiment, strategy, logs, program.flops(), task.warn)
-        keeper = _Keeper(experiment, task, strategy, bundles, logs, workdir, config, task.held_out(workdir))
+        held_out = task.held_out(workdir) if first_process else {}
+        keeper = _Keeper(experiment, task, strategy, bundles, logs, goodput, workdir, config, held_out)
         key = strategy.place(jax.device_get(jax.random.key_data(jax.random.key(experiment.seed))))
         helpers = strategy.place(task.helpers())
+        goodput.add("starting", time.monotonic() - started)
         done, stopped, begun = first, "", time.monotonic()
         bar = stack.enter_context(_bar(experiment.steps, first, progress and first_process))
         stack.enter_context(_last_good_named(bundles))
         while done < experiment.steps and not stopped:
             batch = next(placed)
-            with jax.transfer_guard("disallow"):
+            with ExitStack() as around:
+                if done == first:
+                    around.enter_context(goodput.spent("compiling"))
+                if done + 1 in profile:
+                    around.enter_context(_traced(workdir, state))
+                around.enter_context(jax.transfer_guard("disallow"))
                 state, metrics = program.step(state, batch, key, helpers)
+                if done + 1 in profile:
+                    jax.block_until_ready(metrics)
             done += 1
             watch.add(done, metrics)
             bar.update()
@@ -141,14 +159,17 @@ def train(
             stopped = _reason(caught, done, stop, time.monotonic() - started > time_limit, logged)
             last = bool(stopped) or done == experiment.steps
             if last or logged or done % experiment.save_every == 0:
-                bar.set_postfix_str(watch.flush(done, placed.waited, placed.skipped))
+                bar.set_postfix_str(watch.flush(done, placed.waited, placed.skipped, goodput.totals(placed.waited)))
                 bundles.check()
             keeper.after(done, state, last)
             watch.skip_pause()
-        bundles.finish()
+        with goodput.spent("saving"):
+            bundles.finish()
         seconds = time.monotonic() - begun
         samples = (done - first) * experiment.batch_size
-        return Result(done, seconds, samples / seconds, digest(strategy.collect(state.params)), stopped)
+        totals = goodput.totals(placed.waited)
+        logs.note(done, {f"goodput/{kind}": round(spent, 3) for kind, spent in totals.items()})
+        return Result(done, seconds, samples / seconds, digest(strategy.collect(state.params)), stopped, totals)
 
 
 def _begin(
@@ -183,6 +204,21 @@ def _begin(
     constants, measured = task.measure(workdir, source.constants) if cluster.is_first() else (None, {})
     constants = cluster.from_first(jax.device_get(constants), program.shapes.constants)
     return strategy.create(program.fresh, source.parameters, constants), 0, remark | measured
+
+
+def _check_profile(profile: tuple[int, ...], steps: int) -> None:
+    """Raise UserError for a step to trace that the run does not do."""
+    for step in profile:
+        if not 1 <= step <= steps:
+            raise UserError(f"profile_steps={step} must lie between 1 and {steps}, the steps of the run")
+
+
+@contextmanager
+def _traced(workdir: Path, state: Any) -> Iterator[None]:
+    """Trace what the devices do inside, after what they were still doing before."""
+    jax.block_until_ready(state)
+    with jax.profiler.trace(str(workdir / "profile")):
+        yield
 
 
 def _less_memory(experiment: Experiment) -> str:
@@ -252,13 +288,14 @@ def _bar(steps: int, first: int, shown: bool) -> tqdm:
 
 
 class _Keeper(NamedTuple):
-    """What is due now and then: evaluation, pictures and videos, a checkpoint."""
+    """What is due now and then: evaluation, pictures and videos, a checkpoint, a release."""
 
     experiment: Experiment
     task: Task
     strategy: Strategy
     bundles: Bundles
     logs: Logs
+    goodput: Goodput
     workdir: Path
     config: dict[str, Any]
     held_out: Any
@@ -269,13 +306,28 @@ class _Keeper(NamedTuple):
         score = finished or done % experiment.eval_every == 0
         draw = finished or done % experiment.pictures_every == 0
         if (last or done % experiment.save_every == 0) and self.bundles.newest() != done:
-            self.bundles.save(done, self.strategy.stored(state), self.config)
+            with self.goodput.spent("saving"):
+                self.bundles.save(done, self.strategy.stored(state), self.config)
+        if experiment.export_every and done % experiment.export_every == 0:
+            with self.goodput.spent("saving"):
+                self.bundles.finish()
+                cluster.told_by_first("write a release", lambda: self._export(done), TAKING)
         if not (score or draw):
             return
-        ema, constants = self.strategy.collect((state.ema, state.constants))
-        if score:
-            scores = self.task.evaluate(ema, constants, self.held_out)
-            self.logs.scalars(done, {f"eval/{name}": value for name, value in scores.items()})
-        if draw:
-            self.logs.pictures(done, self.task.pictures(ema, constants, self.held_out))
-            self.logs.videos(done, self.task.videos(ema, constants, self.workdir))
+        with self.goodput.spent("evaluating"):
+            ema, constants = self.strategy.collect((state.ema, state.constants))
+
+            def look() -> str:
+                if score:
+                    scores = self.task.evaluate(ema, constants, self.held_out)
+                    self.logs.scalars(done, {f"eval/{name}": value for name, value in scores.items()})
+                if draw:
+                    self.logs.pictures(done, self.task.pictures(ema, constants, self.held_out))
+                    self.logs.videos(done, self.task.videos(ema, constants, self.workdir))
+                return ""
+
+            cluster.told_by_first("evaluate", look, MAKING)
+
+    def _export(self, done: int) -> str:
+        write([self.workdir], self.workdir / "releases" / f"{done:08d}")
+        return ""

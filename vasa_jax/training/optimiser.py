@@ -1,7 +1,13 @@
-"""AdamW as MegaPortraits uses it: linear warm-up, a cosine to the final rate, decay of kernels only, clipped gradients.
+"""AdamW as MegaPortraits uses it: linear warm-up, a schedule of the rate, decay of kernels only, clipped gradients.
 
-With step i of n, warm-up w, rates r and f:  rate(i) = min(1, (i + 1) / w) (f + (r - f) (1 + cos(pi min(i / n, 1))) /
-2).
+With step i of n, warm-up w, rates r and f, and the share d of the steps in which the rate falls at the end,
+
+    rate(i) = min(1, (i + 1) / w) (f + (r - f) g(i / n)),
+    g(p) = (1 + cos(pi min(p, 1))) / 2          cosine (Loshchilov and Hutter 2017),
+    g(p) = 1                                    constant,
+    g(p) = clip((1 - p) / d, 0, 1)              wsd, warm-up, stable, decay (Hu et al. 2024, arXiv 2404.06395).
+
+A wsd run may be made longer from any checkpoint before its decay.
 """
 
 import re
@@ -22,9 +28,13 @@ def learning_rate(config: OptimiserConfig, steps: int, step: Int[Array, ""] | in
     """The rate at a step counted from 0, of a run of `steps` steps."""
     step = jnp.asarray(step) * 1.0
     progress = jnp.minimum(step / steps, 1.0)
+    share = {
+        "cosine": lambda: 0.5 * (1.0 + jnp.cos(jnp.pi * progress)),
+        "constant": lambda: jnp.ones_like(progress),
+        "wsd": lambda: jnp.clip((1.0 - progress) / config.decay_share, 0.0, 1.0),
+    }[config.schedule]()
     low, high = config.final_learning_rate, config.learning_rate
-    cosine = low + 0.5 * (high - low) * (1.0 + jnp.cos(jnp.pi * progress))
-    return cosine * jnp.minimum(1.0, (step + 1.0) / max(config.warmup, 1))
+    return (low + (high - low) * share) * jnp.minimum(1.0, (step + 1.0) / max(config.warmup, 1))
 
 
 def decayed(params: Any) -> Any:
