@@ -23,6 +23,7 @@ from vasa_jax.audio.weights import speech_shapes
 from vasa_jax.autoencoder import cost as autoencoder_cost
 from vasa_jax.autoencoder import objective as autoencoder_objective
 from vasa_jax.autoencoder.discriminator import advance, discriminate
+from vasa_jax.autoencoder.objective import ObjectiveConfig, terms
 from vasa_jax.autoencoder.views import Views, look
 from vasa_jax.data.order import Partners
 from vasa_jax.data.pipeline import Batches, CorruptRecords, Others, Sample, make_dataset, read_other, readable
@@ -61,6 +62,8 @@ APART = 0.995
 """Accuracy of a discriminator, over a log line, from which the game counts as over."""
 GAZE_KNOWN = 0.5
 """Share of a window's frames in which gaze must be known to be a condition: eyes that blink look nowhere."""
+LOOKED_AT = 16
+"""Clips of each folder that are searched for labels."""
 SHOWN = 8
 """Held-out samples that pictures show."""
 MEL = LogMel()
@@ -104,6 +107,7 @@ def _autoencoder_task(experiment: AutoencoderExperiment) -> Task:
         make = functools.partial(world_data.make_portraits, size=size)
         world_data.prepare(data, workdir, size, make)
         _check_first(data, workdir, sample)
+        _check_labels(data, workdir, experiment.objective)
         if others:
             _check_first(data, workdir, other_sample)
             for split in SPLITS:
@@ -465,6 +469,25 @@ def _check_first(data: World | Records, workdir: Path, sample: Callable[[StoredC
                 sample(source[index], None)
             except CorruptRecordError as error:
                 raise UserError(f"{source.where(index)}: {error}") from error
+
+
+def _check_labels(data: World | Records, workdir: Path, objective: ObjectiveConfig) -> None:
+    """Look for the labels that terms of the objective need, in the first `LOOKED_AT` clips of each folder to train on.
+
+    Raises:
+        UserError: naming the terms that would ask in vain, and the flags that leave them out.
+    """
+    source = world_data.open_split(data, workdir, "train")
+    known: set[str] = set()
+    for end, count in zip(itertools.accumulate(source.parts), source.parts, strict=True):
+        clips = readable(source, lambda record: record.labels, data.max_corrupt, range(end - count, end))
+        for _, labels in itertools.islice(clips, LOOKED_AT):
+            known |= {name for name, value in labels.items() if np.isfinite(np.asarray(value, np.float64)).any()}
+    idle = [term for term in terms(objective) if term.labels and not known & set(term.labels)]
+    if idle:
+        named = "; ".join(f"objective.{term.name} needs label {' or '.join(term.labels)}" for term in idle)
+        flags = " ".join(f"--objective.{term.name.replace('_', '-')} 0" for term in idle)
+        raise UserError(f"{named}, and the first clips have none: label them, or leave the terms out with {flags}")
 
 
 def _shown(batch: dict[str, Any]) -> dict[str, Any]:
