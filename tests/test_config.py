@@ -162,7 +162,7 @@ def test_an_installed_package_has_its_configs_inside(tmp_path: Path, monkeypatch
 @pytest.mark.parametrize("name", ["demo_autoencodr", "demo_autoencoder.py", "configs/demo_autoencodr", "", ".", "a\0b"])
 def test_an_unknown_config_lists_the_names(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(UserError, match="one of autoencoder_256, autoencoder_512, demo_autoencoder, demo_motion, motion_base") as error:
+    with pytest.raises(UserError, match="one of autoencoder_256, autoencoder_512, demo_") as error:
         config.load(name)
     assert repr(name) in str(error.value)
 

@@ -56,8 +56,13 @@ def own(tmp_path):
     return write(tmp_path / "own", records, [video(3)])
 
 
-def stage_1(path, **fields):
-    return make_task(dataclasses.replace(STAGE_1, data=Records(path=str(path), threads=1, **fields)))
+UNLABELLED = dataclasses.replace(
+    STAGE_1, objective=dataclasses.replace(STAGE_1.objective, pose=0.0, labels=0.0, rendered_labels=0.0)
+)
+
+
+def stage_1(path, experiment=UNLABELLED, **fields):
+    return make_task(dataclasses.replace(experiment, data=Records(path=str(path), threads=1, **fields)))
 
 
 def stage_2(path, autoencoder):
@@ -162,7 +167,7 @@ def test_folders_mix_by_weight_and_another_person_stands_beside_each_clip(tmp_pa
     one = write(tmp_path / "one", [person(i, i) for i in range(3)], [person(8, 8), person(9, 9)])
     two = write(tmp_path / "two", [person(i, i) for i in range(3, 5)], [person(10, 10)])
     data = Records(mix=((str(one), 3.0), (str(two), 1.0)), threads=2, validation_clips=2)
-    task = make_task(dataclasses.replace(STAGE_1, data=data, other_frames_per_sample=3))
+    task = make_task(dataclasses.replace(UNLABELLED, data=data, other_frames_per_sample=3))
     task.prepare(tmp_path / "run")
     pictures = {i: read_clip(person(i, i)).frames for i in range(11)}
 
@@ -196,13 +201,22 @@ def test_folders_mix_by_weight_and_another_person_stands_beside_each_clip(tmp_pa
 
 def test_one_person_alone_has_nobody_to_be_paired_with(tmp_path):
     folder = write(tmp_path / "own", [person(0, 7), person(1, 7)], [person(2, 8), person(3, 9)])
-    task = make_task(dataclasses.replace(STAGE_1, data=Records(path=str(folder)), other_frames_per_sample=1))
+    task = make_task(dataclasses.replace(UNLABELLED, data=Records(path=str(folder)), other_frames_per_sample=1))
     with pytest.raises(ValueError, match=r"train/00.array_record, clip 0 has nobody to be paired with"):
         task.prepare(tmp_path / "run")
     short = write(tmp_path / "short", [person(0, 6, frames=2), person(1, 7)], [person(2, 8), person(3, 9)])
-    task = make_task(dataclasses.replace(STAGE_1, data=Records(path=str(short)), other_frames_per_sample=3))
+    task = make_task(dataclasses.replace(UNLABELLED, data=Records(path=str(short)), other_frames_per_sample=3))
     with pytest.raises(ValueError, match=r"clip 0: a clip of 2 frames; a sample needs other_frames_per_sample=3"):
         task.prepare(tmp_path / "run")
+
+
+def test_terms_without_any_label_are_named_before_anything_is_computed(own, tmp_path):
+    """One clip of those that are looked at is enough; none is not."""
+    stage_1(own, STAGE_1).prepare(tmp_path / "run")
+    bare = write(tmp_path / "bare", [video(0, labels=("gaze",)), video(1)], [video(3)])
+    flags = "--objective.pose 0"
+    with pytest.raises(ValueError, match=rf"objective.pose needs label pose, and the first clips have none.*{flags}$"):
+        stage_1(bare, STAGE_1).prepare(tmp_path / "other")
 
 
 def test_a_broken_first_record_is_skipped_and_many_stop_the_run(tmp_path):
