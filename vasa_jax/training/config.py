@@ -20,6 +20,7 @@ from vasa_jax.autoencoder.objective import HELPERS, ObjectiveConfig, terms
 from vasa_jax.autoencoder.views import CROSSED
 from vasa_jax.errors import UserError
 from vasa_jax.motion.config import MotionConfig
+from vasa_jax.pretrained.world_features import SMALLEST, WorldFeaturesConfig
 from vasa_jax.synthetic.splits import SPLITS
 
 
@@ -166,8 +167,24 @@ class PerformanceWorld(World):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class PeopleWorld(World):
+    """The feature network: every clip is one person in independent states, each with another light, background and
+    clothes, so that none of them tells who it is."""
+
+    frames: int = 4  # pictures a clip
+    size: int = 128  # side of the pictures in pixels
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.frames < 2:
+            raise UserError(f"data.frames={self.frames} must be 2 or more: nobody is recognised in one picture")
+        if self.size < 2 * SMALLEST or self.size % 2:
+            raise UserError(f"data.size={self.size} must be even and {2 * SMALLEST} or more: it is halved")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Experiment:
-    """What both stages have. `kind` names a stage in checkpoints, and as releases spell it."""
+    """What all of them have. `kind` names what is trained in checkpoints, and as releases spell it."""
 
     kind: ClassVar[str] = ""
     optimiser: OptimiserConfig = OptimiserConfig()
@@ -344,7 +361,54 @@ class MotionExperiment(Experiment):
         return self.model.audio.frozen and self.features == "recorded"
 
 
-KINDS: dict[str, type[Experiment]] = {kind.kind: kind for kind in (AutoencoderExperiment, MotionExperiment)}
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class FeaturesObjectiveConfig:
+    """What the feature network learns from, see `training.features`; a weight of 0 leaves a term out."""
+
+    identity: float = 0.3  # weight of the classification of people
+    pose: float = 1.0  # weight of the squared error of the pose, in its units
+    expression: float = 1.0  # weight of the squared error of the expression, in its units
+    margin: float = 0.2  # by which angle (radians) a person must be nearer to its own row than to others
+    sharpness: float = 24.0  # factor of the cosines before the softmax
+    colour: float = 0.12  # spread of brightness, contrast and channel gains
+    blur: float = 0.6  # share of pictures that are blurred
+    noise: float = 0.03  # largest standard deviation of the noise, of 0..1
+    crop: float = 0.03  # standard deviation of what the crop's pose is off
+
+    def __post_init__(self):
+        for name, value in dataclasses.asdict(self).items():
+            if not 0.0 <= value < float("inf"):
+                raise UserError(f"objective.{name}={value} must be 0 or more, and finite")
+        if self.margin >= 1.5 or self.blur > 1.0 or self.colour >= 0.5:
+            raise UserError(
+                f"objective: {self.margin=} must be below 1.5, {self.blur=} at most 1, {self.colour=} < 0.5"
+            )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class FeaturesExperiment(Experiment):
+    """The feature network that helps stage 1 on the world (`pretrained.world_features`)."""
+
+    kind: ClassVar[str] = "world_features"
+    model: WorldFeaturesConfig = WorldFeaturesConfig()
+    objective: FeaturesObjectiveConfig = FeaturesObjectiveConfig()
+    data: PeopleWorld = PeopleWorld()
+    frames_per_sample: int = 3  # pictures of a person in one sample; the first is seen at its full side too
+
+    def __post_init__(self):
+        super().__post_init__()
+        if not isinstance(self.data, PeopleWorld):
+            raise UserError(
+                "the feature network learns from people of the world whose number is known; leave --data.path and "
+                "--data.mix out"
+            )
+        if not 2 <= self.frames_per_sample <= self.data.frames:
+            raise UserError(f"{self.frames_per_sample=} must lie between 2 and {self.data.frames=}")
+
+
+KINDS: dict[str, type[Experiment]] = {
+    kind.kind: kind for kind in (AutoencoderExperiment, MotionExperiment, FeaturesExperiment)
+}
 """Name of a stage, as checkpoints and releases spell it, to its experiments."""
 
 

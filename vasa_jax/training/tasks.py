@@ -40,10 +40,11 @@ from vasa_jax.motion.denoiser import initialise, predict
 from vasa_jax.motion.sampling import sample_window
 from vasa_jax.motion.statistics import Statistics
 from vasa_jax.nn import cost
-from vasa_jax.training import samples, world_data
+from vasa_jax.training import features, samples, world_data
 from vasa_jax.training.config import (
     AutoencoderExperiment,
     Experiment,
+    FeaturesExperiment,
     MotionExperiment,
     Records,
     World,
@@ -76,8 +77,11 @@ def make_task(experiment: Experiment) -> Task:
         return _autoencoder_task(experiment)
     if isinstance(experiment, MotionExperiment):
         return _motion_task(experiment)
+    if isinstance(experiment, FeaturesExperiment):
+        return _features_task(experiment)
     raise UserError(
-        f"{type(experiment).__name__} is no experiment; return an AutoencoderExperiment or a MotionExperiment"
+        f"{type(experiment).__name__} is no experiment; return an AutoencoderExperiment, a MotionExperiment or a "
+        "FeaturesExperiment"
     )
 
 
@@ -415,6 +419,38 @@ def _count_branch(model: Any) -> int:
     noisy = jax.ShapeDtypeStruct((1, model.window, model.motion_dim), jnp.float32)
     level = jax.ShapeDtypeStruct((1,), jnp.float32)
     return cost.count_macs(functools.partial(predict, model), params, noisy, level, conditions)
+
+
+def _features_task(experiment: FeaturesExperiment) -> Task:
+    data, model, frames = experiment.data, experiment.model, experiment.frames_per_sample
+    dtype = jnp.dtype(compute_dtype(experiment))
+    loss = functools.partial(features.loss, model, experiment.objective, dtype=dtype)
+
+    def sample(record: StoredClip, rng: np.random.Generator | None) -> Sample:
+        return features.people_sample(record, frames, data.size, data.first_seed, rng)
+
+    def prepare(workdir: Path) -> None:
+        world_data.prepare(data, workdir, data.size, functools.partial(features.make_people, size=data.size))
+        _check_first(data, workdir, sample)
+
+    return Task(
+        init=lambda key: (features.init(model, data.clips, key), {}),
+        loss=lambda params, constants, batch, keys, step: loss(params, batch, keys),
+        batch_spec=lambda size: (
+            features.people_spec(size, frames, data.size) | {"index": jax.ShapeDtypeStruct((size,), jnp.uint32)}
+        ),
+        prepare=prepare,
+        measure=lambda workdir, kept: ({}, {}),
+        dataset=functools.partial(_dataset, data, sample, lambda source: None),
+        held_out=lambda workdir: _stack(
+            _held_out(data, workdir, lambda record: sample(record, None), lambda source: None)
+        ),
+        evaluate=lambda params, constants, batch: features.scores(model, params["features"], batch),
+        pictures=lambda params, constants, batch: {"seen": features.shown(model, experiment.objective, _shown(batch))},
+        videos=lambda params, constants, workdir: {},
+        blocks=lambda params: {"features": params["features"]},
+        macs=lambda: {f"picture of {side}": features.count_macs(model, side) for side in (data.size // 2, data.size)},
+    )
 
 
 def _dataset(
