@@ -21,7 +21,7 @@ from jaxtyping import Array, Float
 from vasa_jax import config as configs
 from vasa_jax.checkpoint import digest, flatten, load_release, save_release
 from vasa_jax.errors import UserError
-from vasa_jax.pretrained import arcface, vgg
+from vasa_jax.pretrained import arcface, vgg, world_features
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,10 +66,24 @@ def _arcface(kind: str, config: arcface.ArcFaceConfig) -> Helper:
     return Helper(kind, config, partial(arcface.init, config), features, embed, arcface.CROP, arcface.REACH)
 
 
+def _world_features(kind: str, config: world_features.WorldFeaturesConfig) -> Helper:
+    make, look = partial(world_features.initialise, config), partial(world_features.look, config)
+    return Helper(
+        kind,
+        config,
+        make,
+        lambda params, pictures: look(params, pictures).maps,
+        lambda params, crops: look(params, crops).identity,
+        config.crop,
+        config.reach,
+    )
+
+
 KINDS: dict[str, Kind] = {
     "arcface": Kind(arcface.ArcFaceConfig, _arcface),
     "vgg16": Kind(vgg.VGGConfig, _vgg),
     "vgg19": Kind(vgg.VGGConfig, _vgg),
+    world_features.KIND: Kind(world_features.WorldFeaturesConfig, _world_features),
 }
 """A fork adds a kind by one entry."""
 
@@ -82,7 +96,7 @@ def build_helper(kind: str, config: Any) -> Helper:
 
 
 def save_helper(
-    folder: str | Path, helper: Helper, params: Any, card: str, dtype: str = "float32", **notes: str
+    folder: str | Path, helper: Helper, params: Any, card: str, dtype: str = "float32", **notes: Any
 ) -> str:
     """Write the release of a helper and return the SHA-256 of its parameters as they will be loaded.
 
@@ -92,7 +106,7 @@ def save_helper(
         params: of it.
         card: text of the model card.
         dtype: "float32" or "bfloat16": what is stored.
-        notes: strings for `config.json`, as source and licence.
+        notes: JSON values for `config.json`, as source and licence.
 
     Raises:
         UserError: parameters that do not fit, or as `save_release`.

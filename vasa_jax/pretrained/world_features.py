@@ -5,9 +5,9 @@ that were trained on real photographs. The world's people are drawings, for whic
 takes all four parts. Its maps are compared by perceptual terms, its unit vectors by the identity term.
 
 One trunk of a plain convolution and four residual blocks, each of half the side, serves two kinds of pictures of any
-side: whole ones, and upright face crops at the head pose. Its last two maps are summed up as moments, the means of
-f, x f and y f over the picture with x and y from -1 to 1, so that the heads know where something is and no side is
-built in. The first map has no norm: a picture that is softer or darker differs there first.
+side: whole ones, and upright face crops at the head pose. Its last map is averaged to a grid of 4 x 4 cells, so that
+the heads know where something is and no side is built in. The first map has no norm: a picture that is softer or darker
+differs there first.
 """
 
 import dataclasses
@@ -21,12 +21,15 @@ from jaxtyping import Array, Float
 from vasa_jax.errors import UserError
 from vasa_jax.nn.convolution import Convolution
 from vasa_jax.nn.initialisers import scaled_uniform
+from vasa_jax.nn.normalisation import GroupNorm
 from vasa_jax.nn.resnet import ResNetBlock
 
 KIND = "world_features"
 """Of its releases."""
 SMALLEST = 32
 """Side of the smallest picture, in pixels: two cells a side are left in the last map."""
+GRID = 4
+"""Cells a side that the heads read."""
 POSE_UNIT = (0.2, 0.35, 0.15, 0.06, 0.06, 0.12)
 """About one standard deviation of the pose vector in the world, in its units."""
 EXPRESSION = {
@@ -54,14 +57,15 @@ class WorldFeaturesConfig:
     stem: int = 16  # channels of the first map, at the picture's side
     widths: tuple[int, ...] = (32, 64, 128, 160)  # channels of the maps after it, each of half the side
     groups: int = 8  # of every GroupNorm, lowered where a width is not a multiple
-    hidden: int = 96  # of the layer before pose and expression
-    embedding: int = 64  # numbers that say who it is
+    neck: int = 48  # channels of the 4 x 4 cells that the heads read
+    hidden: int = 128  # of the layer before pose and expression
+    embedding: int = 45  # numbers that say who it is, one for each that the world draws a face from
     crop: int = 64  # side of the face crop that `embed` takes, in pixels
     reach: float = 0.8  # half the side of that crop, in canonical head units
 
     def __post_init__(self):
         """Refuse sizes that do not fit together."""
-        for name in ("stem", "groups", "hidden", "embedding"):
+        for name in ("stem", "groups", "neck", "hidden", "embedding"):
             if getattr(self, name) < 1:
                 raise UserError(f"model.{name}={getattr(self, name)} must be 1 or more")
         if len(self.widths) < 2 or min(self.widths) < 1:
@@ -107,13 +111,13 @@ class WorldFeatures(nn.Module):
         for index, width in enumerate(config.widths):
             x = ResNetBlock(width, 2, False, config.groups, self.dtype, name=f"block_{index}")(x)
             maps.append(x)
-        fine, coarse = (_moments(x) for x in maps[-2:])
-        last = coarse[:, : config.widths[-1]]
-        identity = nn.Dense(config.embedding, kernel_init=scaled_uniform(), name="identity")(last)
-        hidden = nn.Dense(config.hidden, kernel_init=scaled_uniform(2.0), name="hidden")
-        told = nn.Dense(6 + len(EXPRESSION), kernel_init=scaled_uniform(0.1), name="told")(
-            nn.relu(hidden(jnp.concatenate([fine, coarse], -1)))
+        cells = nn.relu(
+            GroupNorm(config.groups, name="neck_norm")(Convolution(config.neck, (1, 1), name="neck")(_wide(x)))
         )
+        cells = jax.image.resize(cells, (len(cells), GRID, GRID, config.neck), "linear").reshape(len(cells), -1)
+        identity = nn.Dense(config.embedding, kernel_init=scaled_uniform(), name="identity")(cells)
+        hidden = nn.relu(nn.Dense(config.hidden, kernel_init=scaled_uniform(2.0), name="hidden")(cells))
+        told = nn.Dense(6 + len(EXPRESSION), kernel_init=scaled_uniform(0.1), name="told")(hidden)
         centre, unit = jnp.asarray(list(EXPRESSION.values()), told.dtype).T
         return Seen(
             maps=tuple(maps),
@@ -121,20 +125,6 @@ class WorldFeatures(nn.Module):
             pose=told[:, :6] * jnp.asarray(POSE_UNIT, told.dtype)[None],
             expression=centre[None] + told[:, 6:] * unit[None],
         )
-
-
-def _moments(x: Float[Array, "b h w c"]) -> Float[Array, "b k"]:
-    """Means over the picture of f, x f and y f, side by side, float32 at least."""
-    x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
-    across, down = (jnp.linspace(-1.0, 1.0, side, dtype=x.dtype) for side in (x.shape[2], x.shape[1]))
-    over_rows = x.mean(1)  # (b, w, c)
-    over_columns = x.mean(2)  # (b, h, c)
-    parts = [
-        over_rows.mean(1),
-        (over_rows * across[None, :, None]).mean(1),
-        (over_columns * down[None, :, None]).mean(1),
-    ]
-    return jnp.concatenate(parts, -1)
 
 
 def unit_length(x: Float[Array, "*b k"]) -> Float[Array, "*b k"]:

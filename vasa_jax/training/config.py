@@ -273,7 +273,7 @@ class AutoencoderExperiment(Experiment):
     discriminator_optimiser: OptimiserConfig = OptimiserConfig(b1=0.5, weight_decay=0.0)
     discriminator_every: int = 1  # steps from one turn of the discriminator to the next
     data: PortraitWorld | Records = PortraitWorld()
-    frames_per_sample: int = 3  # frames drawn from a clip for one sample: a source and its drivers
+    frames_per_sample: int = 4  # frames drawn from a clip for one sample: a source and its drivers
     other_frames_per_sample: int = 0  # frames of another person's clip that stand beside them; 0 reads none
 
     def __post_init__(self):
@@ -368,10 +368,10 @@ class FeaturesObjectiveConfig:
     identity: float = 0.3  # weight of the classification of people
     pose: float = 1.0  # weight of the squared error of the pose, in its units
     expression: float = 1.0  # weight of the squared error of the expression, in its units
-    margin: float = 0.2  # by which angle (radians) a person must be nearer to its own row than to others
-    sharpness: float = 24.0  # factor of the cosines before the softmax
+    margin: float = 0.1  # by which angle (radians) a person must be nearer to its own row than to others
+    sharpness: float = 20.0  # factor of the cosines before the softmax
     colour: float = 0.12  # spread of brightness, contrast and channel gains
-    blur: float = 0.6  # share of pictures that are blurred
+    blur: float = 0.5  # share of pictures that are blurred
     noise: float = 0.03  # largest standard deviation of the noise, of 0..1
     crop: float = 0.03  # standard deviation of what the crop's pose is off
 
@@ -393,7 +393,7 @@ class FeaturesExperiment(Experiment):
     model: WorldFeaturesConfig = WorldFeaturesConfig()
     objective: FeaturesObjectiveConfig = FeaturesObjectiveConfig()
     data: PeopleWorld = PeopleWorld()
-    frames_per_sample: int = 3  # pictures of a person in one sample; the first is seen at its full side too
+    frames_per_sample: int = 4  # pictures of a person in one sample; the first is seen at its full side too
 
     def __post_init__(self):
         super().__post_init__()

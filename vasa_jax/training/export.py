@@ -3,6 +3,7 @@
 Writes the averaged parameters of the newest checkpoints of a stage 1 run, a stage 2 run, or both, in the release
 format of `vasa_jax.checkpoint`: `autoencoder.safetensors` (without training-only heads), `motion.safetensors` and
 `statistics.safetensors` (always float32), with both model configs under "autoencoder" and "motion" of `config.json`.
+A run of the world's feature network becomes a helper of that kind (`vasa_jax.pretrained.helper`).
 With `--face`, a release of the public pair, a stage 2 run on LivePortrait's motion becomes a whole model of the kind
 "liveportrait-vasa": LivePortrait's networks are copied beside it, in float32.
 """
@@ -19,8 +20,9 @@ from vasa_jax.files import check_apart
 from vasa_jax.inference import liveportrait_vasa, public, vasa
 from vasa_jax.inference.public import NETWORKS
 from vasa_jax.liveportrait.motion_code import DYNAMICS_DIM
+from vasa_jax.pretrained.helper import build_helper, save_helper
 from vasa_jax.training.bundles import read_bundle
-from vasa_jax.training.config import MotionExperiment, from_saved, to_saved
+from vasa_jax.training.config import FeaturesExperiment, MotionExperiment, from_saved, to_saved
 from vasa_jax.training.state import count
 from vasa_jax.training.world_data import check_stamp, data_folders
 
@@ -63,6 +65,12 @@ def write(
         step, saved, state = read_bundle(workdir)
         experiment = from_saved(saved, workdir)
         stage = experiment.kind
+        if isinstance(experiment, FeaturesExperiment):
+            if len(workdirs) > 1 or face:
+                raise UserError(
+                    f"{str(workdir)!r} is a run of the feature network, a release of its own; name it alone"
+                )
+            return _export_features(experiment, step, state["ema"], out, dtype, card)
         if stage in runs:
             raise UserError(f"{str(workdir)!r} is a second run of stage {stage!r}; name one run of each stage")
         config[stage] = to_saved(experiment)["model"]
@@ -83,6 +91,16 @@ def write(
         tensors |= {name: release.tensors[name] for name in NETWORKS}
         save_release(out, liveportrait_vasa.KIND, config, tensors, dtype, card, exact=("statistics", *NETWORKS))
     return {stage: run["parameters"] for stage, run in runs.items()}
+
+
+def _export_features(
+    experiment: FeaturesExperiment, step: int, params: Any, out: str | Path, dtype: str, card: str
+) -> dict[str, int]:
+    """Write the release of a feature network."""
+    run = {"step": step, "parameters": count(params), "sha256": digest(params)}
+    helper = build_helper(experiment.kind, experiment.model)
+    save_helper(out, helper, params, card or _plain_card({experiment.kind: run}, dtype), dtype, training=run)
+    return {experiment.kind: count(params)}
 
 
 def _face(face: str | Path, workdirs: Sequence[str | Path], config: dict[str, Any]) -> Release:

@@ -10,7 +10,9 @@ side, the others whole at half of it, and the upright face crop of each at its t
 
        L = - log softmax_p(s cos(angle(e, w_p) + m [p is the own]))                                              (1)
 
-   The rows are parameters, so no sample sees another's; they stay behind when the network is released;
+   In the world a person *is* some numbers, so rows need not be learned from thousands of pictures of each: w_p are the
+   numbers of the face (`TRAITS`), standardised. They are constants that depend on the seeds alone, and no sample sees
+   another's;
 2. the pose: squared error of the six numbers in `POSE_UNIT`, in whole pictures;
 3. the expression: squared error of the twelve numbers in their units, in all views; the gaze of closed eyes does not
    count.
@@ -50,7 +52,16 @@ SURROUNDINGS = (
     *("background_colour", "background_second_colour", "background_angle", "background_wave"),
     *("clothes_colour", "clothes_second_colour", "clothes_stripes", "collar", "light", "light_warmth"),
 )
-"""Fields of an identity that are no part of a person's face."""
+"""Fields of an identity that change from picture to picture of a clip: they are no part of a face."""
+TRAITS = tuple(
+    name
+    for name in Identity._fields
+    if name not in SURROUNDINGS
+    and name not in ("neck_width", "shoulder_width", "hair_parting", "glasses_roundness", "glasses_colour")
+)
+"""Fields of an identity that say whose face it is."""
+PEOPLE_MEASURED = 4096
+"""People behind the mean and deviation of each trait."""
 RENDER_BATCH = 24
 """Pictures in one call of the renderer."""
 CROP_SPREAD = (1.0, 1.0, 1.0, 0.5, 0.5, 1.0)
@@ -124,12 +135,22 @@ def people_spec(batch_size: int, frames: int, size: int) -> dict[str, jax.ShapeD
     } | {name: jax.ShapeDtypeStruct((*shape, *rest), jnp.float32) for name, rest in LABELS.items()}
 
 
-def init(config: WorldFeaturesConfig, people: int, key: Any) -> dict[str, Any]:
-    """Parameters: the network's under "features", and one row w_p of equation 1 for each person under "people"."""
-    return {
-        "features": world_features.initialise(config, key),
-        "people": jax.random.normal(jax.random.fold_in(key, 1), (people, config.embedding)),
-    }
+def traits(seeds: Int[np.ndarray, " p"]) -> Float[np.ndarray, "p k"]:
+    """w_p of equation 1 of people by seed, of unit length: their `TRAITS`, each less its mean in the world and divided
+    by its deviation there."""
+    usual = _traits(np.arange(PEOPLE_MEASURED, dtype=np.uint32))
+    rows = (_traits(np.asarray(seeds, np.uint32)) - usual.mean(0)) / usual.std(0)
+    return np.float32(rows / np.linalg.norm(rows, axis=1, keepdims=True))
+
+
+def _traits(seeds: np.ndarray) -> np.ndarray:
+    people = jax.device_get(_sample_people(seeds))
+    return np.concatenate([np.float64(getattr(people, name)).reshape(len(seeds), -1) for name in TRAITS], 1)
+
+
+@jax.jit
+def _sample_people(seeds: Array) -> Identity:
+    return jax.vmap(lambda seed: sample_identity(jax.random.fold_in(jax.random.key(0), seed)))(seeds)
 
 
 def expression(batch: dict[str, Any]) -> Float[Array, "*b 12"]:
@@ -142,6 +163,7 @@ def loss(
     config: WorldFeaturesConfig,
     objective: FeaturesObjectiveConfig,
     params: Any,
+    rows: Float[Array, "p k"],
     batch: dict[str, Any],
     keys: Any,
     dtype: Any = None,
@@ -151,7 +173,8 @@ def loss(
     Args:
         config: sizes of the network.
         objective: weights.
-        params: as from `init`.
+        params: of the network.
+        rows: `traits` of the training people.
         batch: as `people_spec` says.
         keys: (b,), one a sample.
         dtype: of computation.
@@ -163,12 +186,12 @@ def loss(
     b, n = batch["frames"].shape[:2]
     pose, told = batch["pose"], expression(batch)
     large, small, crops = views(config, objective, batch, keys)
-    see = functools.partial(world_features.look, config, params["features"], dtype=dtype)
+    see = functools.partial(world_features.look, config, params, dtype=dtype)
     looks = [_of_samples(see(_merged(view)), b) for view in (large, small, crops)]
     truths = [(pose[:, :1], told[:, :1]), (pose[:, 1:], told[:, 1:]), (pose, told)]
     poses = [_pose_error(seen.pose, true) for seen, (true, _) in zip(looks[:2], truths[:2], strict=True)]
     expressions = [_expression_error(seen.expression, true) for seen, (_, true) in zip(looks, truths, strict=True)]
-    angles, known = recognition(objective, looks[2].identity, params["people"], batch["person"])
+    angles, known = recognition(objective, looks[2].identity, rows, batch["person"])
     terms = {
         "identity": angles.mean(1),
         "pose": jnp.concatenate(poses, 1).mean(1),
@@ -190,10 +213,10 @@ def recognition(
     Args:
         objective: with margin m and sharpness s.
         codes: e, of unit length.
-        rows: w, of any length.
+        rows: w, of unit length.
         person: number of the own row.
     """
-    cosines = codes @ world_features.unit_length(rows).T
+    cosines = codes @ rows.T
     own = jax.nn.one_hot(person, len(rows), dtype=jnp.bool_)[:, None]
     cosine = (cosines * own).sum(-1)
     sine = jnp.sqrt(jax.nn.relu(1.0 - jnp.square(cosine)) + 1e-6)

@@ -40,6 +40,8 @@ from vasa_jax.motion.denoiser import initialise, predict
 from vasa_jax.motion.sampling import sample_window
 from vasa_jax.motion.statistics import Statistics
 from vasa_jax.nn import cost
+from vasa_jax.pretrained import world_features
+from vasa_jax.synthetic.splits import seeds
 from vasa_jax.training import features, samples, world_data
 from vasa_jax.training.config import (
     AutoencoderExperiment,
@@ -433,22 +435,27 @@ def _features_task(experiment: FeaturesExperiment) -> Task:
         world_data.prepare(data, workdir, data.size, functools.partial(features.make_people, size=data.size))
         _check_first(data, workdir, sample)
 
+    def measure(workdir: Path, kept: Any) -> tuple[Any, dict[str, Any]]:
+        del workdir, kept
+        members = seeds("train")[data.first_seed : data.first_seed + data.clips]
+        return features.traits(np.asarray(members)), {}
+
     return Task(
-        init=lambda key: (features.init(model, data.clips, key), {}),
-        loss=lambda params, constants, batch, keys, step: loss(params, batch, keys),
+        init=lambda key: (world_features.initialise(model, key), jnp.zeros((data.clips, model.embedding))),
+        loss=lambda params, constants, batch, keys, step: loss(params, constants, batch, keys),
         batch_spec=lambda size: (
             features.people_spec(size, frames, data.size) | {"index": jax.ShapeDtypeStruct((size,), jnp.uint32)}
         ),
         prepare=prepare,
-        measure=lambda workdir, kept: ({}, {}),
+        measure=measure,
         dataset=functools.partial(_dataset, data, sample, lambda source: None),
         held_out=lambda workdir: _stack(
             _held_out(data, workdir, lambda record: sample(record, None), lambda source: None)
         ),
-        evaluate=lambda params, constants, batch: features.scores(model, params["features"], batch),
+        evaluate=lambda params, constants, batch: features.scores(model, params, batch),
         pictures=lambda params, constants, batch: {"seen": features.shown(model, experiment.objective, _shown(batch))},
         videos=lambda params, constants, workdir: {},
-        blocks=lambda params: {"features": params["features"]},
+        blocks=lambda params: dict(params),
         macs=lambda: {f"picture of {side}": features.count_macs(model, side) for side in (data.size // 2, data.size)},
     )
 
