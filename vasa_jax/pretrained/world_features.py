@@ -111,9 +111,8 @@ class WorldFeatures(nn.Module):
         for index, width in enumerate(config.widths):
             x = ResNetBlock(width, 2, False, config.groups, self.dtype, name=f"block_{index}")(x)
             maps.append(x)
-        cells = nn.relu(
-            GroupNorm(config.groups, name="neck_norm")(Convolution(config.neck, (1, 1), name="neck")(_wide(x)))
-        )
+        cells = Convolution(config.neck, (1, 1), name="neck")(x.astype(jnp.promote_types(x.dtype, jnp.float32)))
+        cells = nn.relu(GroupNorm(config.groups, name="neck_norm")(cells))
         cells = jax.image.resize(cells, (len(cells), GRID, GRID, config.neck), "linear").reshape(len(cells), -1)
         identity = nn.Dense(config.embedding, kernel_init=scaled_uniform(), name="identity")(cells)
         hidden = nn.relu(nn.Dense(config.hidden, kernel_init=scaled_uniform(2.0), name="hidden")(cells))
