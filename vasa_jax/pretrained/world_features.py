@@ -54,8 +54,8 @@ phi in the head (radians), the rest as in `synthetic.state.State`."""
 class WorldFeaturesConfig:
     """Sizes of the network."""
 
-    stem: int = 16  # channels of the first map, at the picture's side
-    widths: tuple[int, ...] = (32, 64, 128, 160)  # channels of the maps after it, each of half the side
+    stem: int = 12  # channels of the first map, at the picture's side
+    widths: tuple[int, ...] = (24, 48, 96, 160)  # channels of the maps after it, each of half the side
     groups: int = 8  # of every GroupNorm, lowered where a width is not a multiple
     neck: int = 48  # channels of the 4 x 4 cells that the heads read
     hidden: int = 128  # of the layer before pose and expression

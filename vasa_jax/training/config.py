@@ -367,13 +367,13 @@ class FeaturesObjectiveConfig:
 
     identity: float = 0.3  # weight of the classification of people
     pose: float = 1.0  # weight of the squared error of the pose, in its units
-    expression: float = 1.0  # weight of the squared error of the expression, in its units
+    expression: float = 0.7  # weight of the squared errors of the expression, in its units
     margin: float = 0.1  # by which angle (radians) a person must be nearer to its own row than to others
     sharpness: float = 20.0  # factor of the cosines before the softmax
     colour: float = 0.12  # spread of brightness, contrast and channel gains
     blur: float = 0.5  # share of pictures that are blurred
     noise: float = 0.03  # largest standard deviation of the noise, of 0..1
-    crop: float = 0.03  # standard deviation of what the crop's pose is off
+    crop: float = 0.03  # standard deviation of the angles that the crop's pose is off
 
     def __post_init__(self):
         for name, value in dataclasses.asdict(self).items():
@@ -393,7 +393,7 @@ class FeaturesExperiment(Experiment):
     model: WorldFeaturesConfig = WorldFeaturesConfig()
     objective: FeaturesObjectiveConfig = FeaturesObjectiveConfig()
     data: PeopleWorld = PeopleWorld()
-    frames_per_sample: int = 4  # pictures of a person in one sample; the first is seen at its full side too
+    frames_per_sample: int = 4  # pictures of a person in one sample
 
     def __post_init__(self):
         super().__post_init__()

@@ -2,8 +2,8 @@
 
 A sample is n pictures of one person of the world in independent states, each with another light, background and
 clothes. Pictures are recoloured, blurred and made noisy at random, since what the network has to judge later is
-rendered, and softer than the world. Three kinds of views go through one trunk: the first picture whole at its full
-side, the others whole at half of it, and the upright face crop of each at its true pose, a little off. Three terms:
+rendered, and softer than the world. Two kinds of views go through one trunk: whole pictures at half of their side, and
+upright face crops at about the true pose, the first of them cut from a picture at its full side. Three terms:
 
 1. who: the cosines of a crop's vector e with one row w_p for each person of the training clips, through a softmax in
    which the own person's angle counts for more by a margin m (ArcFace, Deng et al. 2019, equation 3),
@@ -19,7 +19,7 @@ side, the others whole at half of it, and the upright face crop of each at its t
 """
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import jax
@@ -64,8 +64,8 @@ PEOPLE_MEASURED = 4096
 """People behind the mean and deviation of each trait."""
 RENDER_BATCH = 24
 """Pictures in one call of the renderer."""
-CROP_SPREAD = (1.0, 1.0, 1.0, 0.5, 0.5, 1.0)
-"""How far the crop's pose is off, in units of `FeaturesObjectiveConfig.crop`."""
+CROP_SPREAD = (1.0, 1.0, 1.0, 0.5, 0.5, 5.0)
+"""How far the crop's pose is off, in units of `FeaturesObjectiveConfig.crop`: most in its scale."""
 LOOKED_AT = 32
 """Pictures in one call of the network when it is judged."""
 OPEN = 0.3
@@ -83,10 +83,21 @@ def make_people(data: PeopleWorld, chosen: list[int], size: int) -> Iterator[Rec
     people = max(1, RENDER_BATCH // data.frames)
     for first in range(0, len(chosen), people):
         group = chosen[first : first + people]
-        padded = (group * people)[:people]  # one shape, compiled once
-        frames, truth = jax.device_get(_people(np.asarray(padded, np.uint32), data.frames, size))
+        frames, truth = photograph_people(group, data.frames, size)
         for i, seed in enumerate(group):
             yield write_clip(frames[i], None, {k: v[i] for k, v in truth.items()} | {"identity": np.int64(seed)})
+
+
+def photograph_people(
+    members: Sequence[int], count: int, size: int
+) -> tuple[UInt8[np.ndarray, "p n h w 3"], dict[str, np.ndarray]]:
+    """Pictures of people by seed, (p, count, size, size, 3), and their labels `LABELS`, (p, count, ...); every picture
+    has another state and other `SURROUNDINGS`."""
+    people, parts = max(1, RENDER_BATCH // count), []
+    for first in range(0, len(members), people):
+        index = np.minimum(np.arange(first, first + people), len(members) - 1)  # one shape, compiled once
+        parts.append(jax.device_get(_people(np.asarray(members, np.uint32)[index], count, size)))
+    return jax.tree.map(lambda *pieces: np.concatenate(pieces)[: len(members)], *parts)
 
 
 @functools.partial(jax.jit, static_argnums=(1, 2))
@@ -184,18 +195,14 @@ def loss(
         row is the nearest), `pose`, `expression`.
     """
     b, n = batch["frames"].shape[:2]
-    pose, told = batch["pose"], expression(batch)
-    large, small, crops = views(config, objective, batch, keys)
     see = functools.partial(world_features.look, config, params, dtype=dtype)
-    looks = [_of_samples(see(_merged(view)), b) for view in (large, small, crops)]
-    truths = [(pose[:, :1], told[:, :1]), (pose[:, 1:], told[:, 1:]), (pose, told)]
-    poses = [_pose_error(seen.pose, true) for seen, (true, _) in zip(looks[:2], truths[:2], strict=True)]
-    expressions = [_expression_error(seen.expression, true) for seen, (_, true) in zip(looks, truths, strict=True)]
-    angles, known = recognition(objective, looks[2].identity, rows, batch["person"])
+    whole, crops = (_of_samples(see(_merged(view)), b) for view in views(config, objective, batch, keys))
+    told = expression(batch)
+    angles, known = recognition(objective, crops.identity, rows, batch["person"])
     terms = {
         "identity": angles.mean(1),
-        "pose": jnp.concatenate(poses, 1).mean(1),
-        "expression": jnp.concatenate(expressions, 1).mean(1),
+        "pose": _pose_error(whole.pose, batch["pose"]).mean(1),
+        "expression": sum(_expression_error(seen.expression, told).mean(1) for seen in (whole, crops)),
     }
     total = sum(getattr(objective, name) * value for name, value in terms.items())
     counted = {name: Average(value.sum(), jnp.float32(b)) for name, value in terms.items()}
@@ -228,20 +235,18 @@ def recognition(
 
 def views(
     config: WorldFeaturesConfig, objective: FeaturesObjectiveConfig, batch: dict[str, Any], keys: Any
-) -> tuple[Float[Array, "b m h w 3"], Float[Array, "b n h2 w2 3"], Float[Array, "b k h3 w3 3"]]:
-    """What the network sees of a batch: (b, 1) whole pictures at the full side, (b, n - 1) at half of it, and (b, n)
-    face crops, all augmented; crops are cut from the augmented pictures."""
+) -> tuple[Float[Array, "b n h w 3"], Float[Array, "b n h2 w2 3"]]:
+    """What the network sees of a batch, augmented: whole pictures at half of their side, and face crops."""
 
-    def of_sample(key: Any, frames: UInt8[Array, "n h w 3"], pose: Float[Array, "n 6"]) -> tuple[Array, Array, Array]:
+    def of_sample(key: Any, frames: UInt8[Array, "n h w 3"], pose: Float[Array, "n 6"]) -> tuple[Array, Array]:
         changed, shifted = jax.random.split(key)
-        pictures = frames.astype(jnp.float32) / 255.0
+        pictures, halve = frames.astype(jnp.float32) / 255.0, functools.partial(average_pool, factors=(2, 2))
         change = jax.vmap(functools.partial(_change, objective))
         each = jax.random.split(changed, len(frames))
-        large, small = change(each[:1], pictures[:1]), change(each[1:], average_pool(pictures[1:], (2, 2)))
-        off = objective.crop * jnp.asarray(CROP_SPREAD)[None] * jax.random.normal(shifted, pose.shape)
+        large, small = change(each[:1], pictures[:1]), change(each[1:], halve(pictures[1:]))
+        off = pose + objective.crop * jnp.asarray(CROP_SPREAD)[None] * jax.random.normal(shifted, pose.shape)
         cut = functools.partial(face_crop, size=config.crop, reach=config.reach)
-        crops = [cut(large, (pose + off)[:1]), cut(small, (pose + off)[1:])]
-        return large, small, jnp.concatenate(crops)
+        return jnp.concatenate([halve(large), small]), jnp.concatenate([cut(large, off[:1]), cut(small, off[1:])])
 
     return jax.vmap(of_sample)(keys, batch["frames"], batch["pose"])
 
@@ -252,14 +257,14 @@ def _change(objective: FeaturesObjectiveConfig, key: Any, picture: Float[Array, 
     picture = jitter_colour(colour, picture, objective.colour)
     share = objective.blur
     level = jax.nn.relu(jax.random.uniform(soft, minval=1.0 - 1.0 / share, maxval=1.0)) if share else 0.0
-    softer = _softened(picture, 2)
+    softer = softened(picture, 2)
     picture = picture + jax.lax.clamp(0.0, 2.0 * level, 1.0) * (softer - picture)
-    picture = picture + jax.nn.relu(2.0 * level - 1.0) * (_softened(picture, 4) - picture)
+    picture = picture + jax.nn.relu(2.0 * level - 1.0) * (softened(picture, 4) - picture)
     noise = objective.noise * jax.random.uniform(amount) * jax.random.normal(grain, picture.shape)
     return jax.lax.clamp(0.0, picture + noise, 1.0)
 
 
-def _softened(picture: Float[Array, "h w 3"], factor: int) -> Float[Array, "h w 3"]:
+def softened(picture: Float[Array, "h w 3"], factor: int) -> Float[Array, "h w 3"]:
     """A picture without what a grid of `factor` pixels cannot hold."""
     coarse = average_pool(picture[None], (factor, factor))
     while factor > 1:
@@ -317,8 +322,8 @@ def scores(config: WorldFeaturesConfig, params: Any, batch: dict[str, Any]) -> d
 def look_at(
     config: WorldFeaturesConfig, params: Any, pictures: UInt8[np.ndarray, "m h w 3"], pose: Float[np.ndarray, "m 6"]
 ) -> tuple[Float[np.ndarray, "m k"], Float[np.ndarray, "m 6"], Float[np.ndarray, "m e"]]:
-    """Codes of the face crops at the true poses of any number of pictures, and the poses and expressions that are read
-    in the whole pictures; `LOOKED_AT` at a time."""
+    """What is read of any number of pictures, `LOOKED_AT` at a time: codes of the face crops at the true poses, poses
+    of the whole pictures, halved until their side is at most the crops', and expressions of the crops."""
     parts = []
     for first in range(0, len(pictures), LOOKED_AT):
         index = np.minimum(np.arange(first, first + LOOKED_AT), len(pictures) - 1)
@@ -331,9 +336,10 @@ def look_at(
 @functools.partial(jax.jit, static_argnums=0)
 def _look(config: WorldFeaturesConfig, params: Any, pictures: Array, pose: Array) -> tuple[Array, Array, Array]:
     pictures = pictures.astype(jnp.float32) / 255.0
-    seen = world_features.look(config, params, pictures)
-    crops = face_crop(pictures, pose, config.crop, config.reach)
-    return world_features.look(config, params, crops).identity, seen.pose, seen.expression
+    face = world_features.look(config, params, face_crop(pictures, pose, config.crop, config.reach))
+    while pictures.shape[1] > config.crop and pictures.shape[1] % 2 == 0:
+        pictures = average_pool(pictures, (2, 2))
+    return face.identity, world_features.look(config, params, pictures).pose, face.expression
 
 
 def shown(
@@ -342,11 +348,10 @@ def shown(
     """What the network sees of a batch: a row for each sample, of its pictures at half of their side and of its
     crops."""
     batch = {name: jnp.asarray(value) for name, value in batch.items()}
-    large, small, crops = views(config, objective, batch, jax.random.split(jax.random.key(0), len(batch["frames"])))
-    side = small.shape[2]
-    halved = jax.vmap(lambda x: average_pool(x, (2, 2)))(large)
-    cut = jax.vmap(lambda x: jax.image.resize(x, (x.shape[0], side, side, 3), "linear"))(crops)
-    rows = jnp.concatenate([halved, small, cut], 1)
+    whole, crops = views(config, objective, batch, jax.random.split(jax.random.key(0), len(batch["frames"])))
+    side = whole.shape[2]
+    crops = jax.vmap(lambda x: jax.image.resize(x, (x.shape[0], side, side, 3), "linear"))(crops)
+    rows = jnp.concatenate([whole, crops], 1)
     return jnp.moveaxis(rows, 1, 2).reshape(-1, rows.shape[1] * side, 3)
 
 
