@@ -16,7 +16,7 @@ from vasa_jax.pretrained.world_features import EXPRESSION, SMALLEST, WorldFeatur
 from vasa_jax.synthetic.splits import seeds
 from vasa_jax.training import features
 
-SMALL = WorldFeaturesConfig(stem=4, widths=(4, 6, 8, 8), neck=4, hidden=8, embedding=5, crop=32)
+SMALL = WorldFeaturesConfig(stem=4, widths=(4, 6), neck=4, hidden=8, embedding=5, crop=32)
 
 
 @pytest.fixture(scope="module")
@@ -29,12 +29,12 @@ def small():
 def test_maps_halve_and_heads_stay(small, side):
     helper, params = small
     seen = jax.eval_shape(lambda x: look(SMALL, params, x), jax.ShapeDtypeStruct((2, side, side, 3), jnp.float32))
-    sides = [-(-side // 2**i) for i in range(5)]
+    sides = [-(-side // 2**i) for i in range(3)]
     widths = (SMALL.stem, *SMALL.widths)
     assert [x.shape for x in seen.maps] == [(2, s, s, c) for s, c in zip(sides, widths, strict=True)]
     assert [x.shape[1:] for x in (seen.identity, seen.pose, seen.expression)] == [(5,), (6,), (len(EXPRESSION),)]
     maps = jax.eval_shape(helper.features, params, jax.ShapeDtypeStruct((1, side, side, 3), jnp.float32))
-    assert len(maps) == 5 and helper.crop == 32 and helper.reach == SMALL.reach
+    assert len(maps) == 3 and helper.crop == 32 and helper.reach == SMALL.reach
 
 
 def test_codes_have_unit_length_and_gradients_reach_the_picture(small):

@@ -67,16 +67,8 @@ def _arcface(kind: str, config: arcface.ArcFaceConfig) -> Helper:
 
 
 def _world_features(kind: str, config: world_features.WorldFeaturesConfig) -> Helper:
-    make, look = partial(world_features.initialise, config), partial(world_features.look, config)
-    return Helper(
-        kind,
-        config,
-        make,
-        lambda params, pictures: look(params, pictures).maps,
-        lambda params, crops: look(params, crops).identity,
-        config.crop,
-        config.reach,
-    )
+    features, embed = partial(world_features.features, config), partial(world_features.embed, config)
+    return Helper(kind, config, partial(world_features.init, config), features, embed, config.crop, config.reach)
 
 
 KINDS: dict[str, Kind] = {

@@ -131,12 +131,22 @@ def unit_length(x: Float[Array, "*b k"]) -> Float[Array, "*b k"]:
     return x * jax.lax.rsqrt(jnp.square(x).sum(-1, keepdims=True) + 1e-12)
 
 
-def initialise(config: WorldFeaturesConfig, key: Any) -> dict[str, Any]:
+def init(config: WorldFeaturesConfig, key: Any) -> dict[str, Any]:
     """Fresh parameters, float32."""
     return WorldFeatures(config).init(key, jnp.zeros((1, SMALLEST, SMALLEST, 3)))["params"]
 
 
 def look(config: WorldFeaturesConfig, params: Any, pictures: Float[Array, "b h w 3"], dtype: Any = None) -> Seen:
-    """Everything that the network tells of pictures 0..1; see `Seen`."""
+    """Everything that the network tells of pictures 0..1, computed in `dtype`; see `Seen`."""
     seen: Any = WorldFeatures(config, dtype).apply({"params": params}, pictures)
     return seen
+
+
+def features(config: WorldFeaturesConfig, params: Any, pictures: Float[Array, "b h w 3"]) -> tuple[Array, ...]:
+    """The maps of pictures 0..1, from shallow to deep."""
+    return look(config, params, pictures).maps
+
+
+def embed(config: WorldFeaturesConfig, params: Any, crops: Float[Array, "b h w 3"]) -> Float[Array, "b k"]:
+    """Vectors of unit length that say whose faces upright crops 0..1 show."""
+    return look(config, params, crops).identity

@@ -392,7 +392,7 @@ class FeaturesExperiment(Experiment):
     kind: ClassVar[str] = "world_features"
     model: WorldFeaturesConfig = WorldFeaturesConfig()
     objective: FeaturesObjectiveConfig = FeaturesObjectiveConfig()
-    data: PeopleWorld = PeopleWorld()
+    data: PeopleWorld | Records = PeopleWorld()
     frames_per_sample: int = 4  # pictures of a person in one sample
 
     def __post_init__(self):

@@ -19,6 +19,7 @@ upright face crops at about the true pose, the first of them cut from a picture 
 """
 
 import functools
+import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -32,6 +33,7 @@ from vasa_jax.autoencoder.augmentation import jitter_colour
 from vasa_jax.data.pictures import reduce_picture
 from vasa_jax.data.pipeline import Sample
 from vasa_jax.data.records import CorruptRecordError, Record, StoredClip, write_clip
+from vasa_jax.errors import UserError
 from vasa_jax.geometry.picture import face_crop
 from vasa_jax.geometry.rotation import gaze_in_head
 from vasa_jax.metrics.recognition import explained, verification
@@ -144,6 +146,14 @@ def people_spec(batch_size: int, frames: int, size: int) -> dict[str, jax.ShapeD
         "frames": jax.ShapeDtypeStruct((*shape, size, size, 3), jnp.uint8),
         "person": jax.ShapeDtypeStruct((batch_size,), jnp.int32),
     } | {name: jax.ShapeDtypeStruct((*shape, *rest), jnp.float32) for name, rest in LABELS.items()}
+
+
+def check(config: WorldFeaturesConfig) -> None:
+    """Raise UserError for a network whose vectors are not as long as the rows of equation 1."""
+    person = jax.eval_shape(sample_identity, jax.random.key(0))
+    length = sum(math.prod(getattr(person, name).shape) for name in TRAITS)
+    if config.embedding != length:
+        raise UserError(f"model.embedding={config.embedding} must be {length}, one for each number of a face")
 
 
 def traits(seeds: Int[np.ndarray, " p"]) -> Float[np.ndarray, "p k"]:
@@ -357,6 +367,6 @@ def shown(
 
 def count_macs(config: WorldFeaturesConfig, size: int) -> int:
     """Multiply-adds of one picture of a side."""
-    params = jax.eval_shape(functools.partial(world_features.initialise, config), jax.random.key(0))
+    params = jax.eval_shape(functools.partial(world_features.init, config), jax.random.key(0))
     picture = jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32)
     return cost.count_macs(functools.partial(world_features.look, config), params, picture)

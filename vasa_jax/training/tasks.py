@@ -48,6 +48,7 @@ from vasa_jax.training.config import (
     Experiment,
     FeaturesExperiment,
     MotionExperiment,
+    PeopleWorld,
     Records,
     World,
 )
@@ -425,8 +426,10 @@ def _count_branch(model: Any) -> int:
 
 def _features_task(experiment: FeaturesExperiment) -> Task:
     data, model, frames = experiment.data, experiment.model, experiment.frames_per_sample
-    dtype = jnp.dtype(compute_dtype(experiment))
-    loss = functools.partial(features.loss, model, experiment.objective, dtype=dtype)
+    features.check(model)
+    assert isinstance(data, PeopleWorld)
+    narrow = jnp.dtype("bfloat16") if compute_dtype(experiment) == "bfloat16" else None  # None follows the parameters
+    loss = functools.partial(features.loss, model, experiment.objective, dtype=narrow)
 
     def sample(record: StoredClip, rng: np.random.Generator | None) -> Sample:
         return features.people_sample(record, frames, data.size, data.first_seed, rng)
@@ -441,7 +444,7 @@ def _features_task(experiment: FeaturesExperiment) -> Task:
         return features.traits(np.asarray(members)), {}
 
     return Task(
-        init=lambda key: (world_features.initialise(model, key), jnp.zeros((data.clips, model.embedding))),
+        init=lambda key: (world_features.init(model, key), jnp.zeros((data.clips, model.embedding))),
         loss=lambda params, constants, batch, keys, step: loss(params, constants, batch, keys),
         batch_spec=lambda size: (
             features.people_spec(size, frames, data.size) | {"index": jax.ShapeDtypeStruct((size,), jnp.uint32)}
