@@ -104,7 +104,8 @@ def cosines(helper: Helper, params: Any, model: str, people: int) -> dict[str, t
     }
     who = [embed(params, picture, pose) for picture, pose in ((source_picture, poses[0]), (b_apart, poses[3]))]
     codes = {name: embed(params, *seen) for name, seen in drawn.items()}
-    return {name: tuple(float((code * one).sum(-1).mean()) for one in who) for name, code in codes.items()}
+    with_a, with_b = ({name: float((code * one).sum(-1).mean()) for name, code in codes.items()} for one in who)
+    return {name: (with_a[name], with_b[name]) for name in codes}
 
 
 def main() -> None:

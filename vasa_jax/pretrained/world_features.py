@@ -133,7 +133,8 @@ def unit_length(x: Float[Array, "*b k"]) -> Float[Array, "*b k"]:
 
 def init(config: WorldFeaturesConfig, key: Any) -> dict[str, Any]:
     """Fresh parameters, float32."""
-    return WorldFeatures(config).init(key, jnp.zeros((1, SMALLEST, SMALLEST, 3)))["params"]
+    variables: Any = WorldFeatures(config).init(key, jnp.zeros((1, SMALLEST, SMALLEST, 3)))
+    return variables["params"]
 
 
 def look(config: WorldFeaturesConfig, params: Any, pictures: Float[Array, "b h w 3"], dtype: Any = None) -> Seen:

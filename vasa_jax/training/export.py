@@ -67,9 +67,7 @@ def write(
         stage = experiment.kind
         if isinstance(experiment, FeaturesExperiment):
             if len(workdirs) > 1 or face:
-                raise UserError(
-                    f"{str(workdir)!r} is a run of the feature network, a release of its own; name it alone"
-                )
+                raise UserError(f"{str(workdir)!r} is a run of the feature network, which is released alone")
             return _export_features(experiment, step, state["ema"], out, dtype, card)
         if stage in runs:
             raise UserError(f"{str(workdir)!r} is a second run of stage {stage!r}; name one run of each stage")

@@ -161,7 +161,7 @@ def traits(seeds: Int[np.ndarray, " p"]) -> Float[np.ndarray, "p k"]:
     by its deviation there."""
     usual = _traits(np.arange(PEOPLE_MEASURED, dtype=np.uint32))
     rows = (_traits(np.asarray(seeds, np.uint32)) - usual.mean(0)) / usual.std(0)
-    return np.float32(rows / np.linalg.norm(rows, axis=1, keepdims=True))
+    return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
 
 
 def _traits(seeds: np.ndarray) -> np.ndarray:

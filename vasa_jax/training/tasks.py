@@ -444,8 +444,9 @@ def _features_task(experiment: FeaturesExperiment) -> Task:
         return features.traits(np.asarray(members)), {}
 
     return Task(
-        init=lambda key: (world_features.init(model, key), jnp.zeros((data.clips, model.embedding))),
-        loss=lambda params, constants, batch, keys, step: loss(params, constants, batch, keys),
+        init=lambda key: (world_features.init(model, key), jnp.zeros((data.clips, model.embedding)), {}),
+        forward=lambda params, frozen, batch, keys: loss(params, frozen.constants, batch, keys),
+        players=(Player("features", _as_computed, experiment.optimiser),),
         batch_spec=lambda size: (
             features.people_spec(size, frames, data.size) | {"index": jax.ShapeDtypeStruct((size,), jnp.uint32)}
         ),
