@@ -116,6 +116,8 @@ def test_views_are_augmented_by_their_keys(batch):
     look = jax.jit(lambda objective, keys: features.views(MODEL, objective, batch, keys), static_argnums=0)
     whole, crops = look(EXPERIMENT.objective, keys)
     assert whole.shape == (2, 2, SIZE // 2, SIZE // 2, 3) and crops.shape == (2, 2, 32, 32, 3)
+    sheet = jax.eval_shape(lambda: features.shown(MODEL, EXPERIMENT.objective, batch))
+    assert sheet.shape == (2 * SIZE // 2, 4 * SIZE // 2, 3)
     other, _ = look(EXPERIMENT.objective, jax.random.split(jax.random.key(2), 2))
     assert np.abs(whole - other).mean() > 0.01
     plain, _ = look(dataclasses.replace(EXPERIMENT.objective, colour=0.0, blur=0.0, noise=0.0), keys)
@@ -163,7 +165,8 @@ def test_experiments_that_make_no_sense_are_refused():
 
 
 def test_a_run_becomes_a_helper(tmp_path):
-    result = train(EXPERIMENT, make_task(EXPERIMENT), tmp_path / "run", progress=False)
+    task = dataclasses.replace(make_task(EXPERIMENT), pictures=lambda *_: {})
+    result = train(EXPERIMENT, task, tmp_path / "run", progress=False)
     assert result.step == 2
     log = (tmp_path / "run" / "log.jsonl").read_text()
     assert '"eval/rank_1/32"' in log and '"eval/yaw_deg/64"' in log and '"train/identity/known"' in log
