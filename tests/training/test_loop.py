@@ -145,10 +145,10 @@ def test_a_change_that_is_named_is_allowed_and_logged(tmp_path):
 
 
 def broken_toy(error):
-    def loss(*arguments):
+    def forward(*arguments):
         raise error
 
-    return dataclasses.replace(make_toy(), loss=loss)
+    return dataclasses.replace(make_toy(), forward=forward)
 
 
 def test_a_device_without_memory_ends_in_a_line_with_the_ways_out(tmp_path):

@@ -8,6 +8,7 @@ import json
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 KINDS = {
     "useful": "steps",
@@ -60,11 +61,11 @@ def describe(totals: dict[str, float]) -> str:
     return f"goodput over {total / 3600:.2f} h: {', '.join(shares)}"
 
 
-def _seconds(row: dict[str, float]) -> dict[str, float]:
+def _seconds(row: dict[str, Any]) -> dict[str, float]:
     return {kind: float(row.get(f"goodput/{kind}") or 0.0) for kind in KINDS}
 
 
-def _read(line: str) -> dict[str, float] | None:
+def _read(line: str) -> dict[str, Any] | None:
     """A line of scalars of the log, or None for any other."""
     try:
         row = json.loads(line)

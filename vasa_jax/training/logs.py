@@ -230,7 +230,8 @@ class Watch:
         rows = [(step, jax.device_get(self._strategy.collect(metrics))) for step, metrics in self._pending]
         for step, row in rows:
             means = _means([row])
-            bad = [name for name in means if name.split("/")[-1] in WATCHED and not np.isfinite(means[name])]
+            watched = [name for end in WATCHED for name in means if name.split("/")[-1] == end]
+            bad = [name for name in watched if not np.isfinite(means[name])]
             if bad:
                 values = ", ".join(f"{name}={value:.4g}" for name, value in sorted(means.items()))
                 raise NonFiniteError(
