@@ -40,5 +40,6 @@ def get_config() -> AutoencoderExperiment:
         log_every=50,
         pictures_every=500,
         eval_every=500,
+        judge_every=500,
         save_every=500,
     )

@@ -81,6 +81,7 @@ def test_the_log_can_be_watched(tmp_path):
     lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines if "train/loss" in line] == [2, 4]
     assert lines[0]["train/learning_rate"] > 0 and any("eval/kernel" in line for line in lines)
+    assert [line["step"] for line in lines if "judge/kernel" in line] == [4]
     assert list((tmp_path / "events").iterdir())
     assert np.shape(list(read_video(tmp_path / "samples" / "grey-00000004.mp4"))) == (3, 8, 8, 3)
     assert json.loads((tmp_path / "config.json").read_text())["batch_size"] == 8

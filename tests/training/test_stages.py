@@ -11,6 +11,7 @@ from tests.training.tiny import MOTION, STAGE_1, STAGE_2
 from vasa_jax.checkpoint import load_release
 from vasa_jax.data.records import read_clip, write_clip
 from vasa_jax.data.shards import open_shards
+from vasa_jax.doors.evaluate import open_source
 from vasa_jax.motion.objective import batch_spec
 from vasa_jax.motion.statistics import Statistics
 from vasa_jax.training import stage_1
@@ -63,6 +64,20 @@ def test_runs_become_a_release_and_a_release_serves_stage_2(runs, tmp_path):
     same_config, same_params = load_autoencoder(str(folder / "1"))
     assert config == same_config == STAGE_1.model
     jax.tree.map(np.testing.assert_array_equal, params, same_params)
+
+
+def test_runs_are_judged(runs):
+    """By themselves, on held-out clips, and by the door: stage 2 with the stage 1 that it was trained on."""
+    folder, _ = runs
+    task = make_task(dataclasses.replace(STAGE_2, autoencoder=str(folder / "1")))
+    _, _, state = read_bundle(folder / "2")
+    numbers = task.judge(state["ema"], Statistics(**state["constants"]), folder / "2")
+    assert set(numbers) == {"seam/pose", "seam/dynamics", "jitter", "amplitude", "mouth"}
+    assert all(np.isfinite(value) for value in numbers.values()) and -1 <= numbers["mouth"] <= 1
+    one, two = (open_source(str(folder / name)) for name in ("1", "2"))
+    assert one.model is None and one.face is not None and one.face[1] == STAGE_1.model.image_size
+    assert two.face is None and two.model is not None and two.model.motion.config == STAGE_2.model
+    jax.tree.map(np.testing.assert_array_equal, jax.device_get(two.model.motion.params), state["ema"])
 
 
 def test_export_refuses_in_one_line_and_touches_nothing(runs, tmp_path, capsys, monkeypatch):

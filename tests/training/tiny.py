@@ -30,6 +30,7 @@ MOTION = MotionConfig(
 RARELY: dict[str, Any] = {
     "log_every": 2,
     "eval_every": 100,
+    "judge_every": 0,
     "pictures_every": 100,
     "save_every": 100,
     "batch_size": 8,

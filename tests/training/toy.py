@@ -19,6 +19,7 @@ EXPERIMENT = Experiment(
     batch_size=8,
     log_every=2,
     eval_every=4,
+    judge_every=4,
     pictures_every=4,
     save_every=2,
 )
@@ -113,6 +114,7 @@ def make_toy(bad_at: int | None = None, players=ALONE) -> Task:
         dataset=lambda workdir, *order: make_dataset(rows, sample, *order),
         held_out=lambda workdir: {"x": ROWS[:2]},
         evaluate=lambda params, constants, batch: {"kernel": float(jnp.abs(params["dense"]["kernel"]).mean())},
+        judge=lambda params, constants, workdir: {"kernel": float(jnp.square(params["dense"]["kernel"]).mean())},
         pictures=lambda params, constants, batch: {"grey": np.full((4, 4, 3), 0.5, np.float32)},
         videos=lambda params, constants, workdir: {"grey": Video(np.full((3, 8, 8, 3), 128, np.uint8), None)},
         blocks=lambda params: {"dense": params["dense"]},

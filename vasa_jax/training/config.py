@@ -201,6 +201,7 @@ class Experiment:
     log_every: int = 50  # steps between scalars
     pictures_every: int = 1000  # steps between pictures
     eval_every: int = 1000  # steps between evaluations on held-out clips
+    judge_every: int = 1000  # steps between judgements of what the networks generate; 0 is never
     save_every: int = 1000  # steps between checkpoints
     keep: int = 2  # checkpoints kept
     keep_every: int = 0  # steps between checkpoints that are kept for ever, a multiple of save_every; 0 is none
@@ -225,6 +226,8 @@ class Experiment:
         ):
             if getattr(self, name) < 1:
                 raise UserError(f"{name}={getattr(self, name)} must be 1 or more")
+        if self.judge_every < 0:
+            raise UserError(f"{self.judge_every=} must be 0 (never) or more")
         if self.batch_size % self.accumulate:
             raise UserError(f"{self.batch_size=} must be a multiple of {self.accumulate=}")
         if self.fsdp < 0 or (self.fsdp and self.parallel != "sharded"):

@@ -288,7 +288,7 @@ def _bar(steps: int, first: int, shown: bool) -> tqdm:
 
 
 class _Keeper(NamedTuple):
-    """What is due now and then: evaluation, pictures and videos, a checkpoint, a release."""
+    """What is due now and then: evaluation, judges, pictures and videos, a checkpoint, a release."""
 
     experiment: Experiment
     task: Task
@@ -304,6 +304,7 @@ class _Keeper(NamedTuple):
         """Do what is due after `done` steps; `last` says that the run ends here, complete or not."""
         experiment, finished = self.experiment, done == self.experiment.steps
         score = finished or done % experiment.eval_every == 0
+        judge = experiment.judge_every > 0 and (finished or done % experiment.judge_every == 0)
         draw = finished or done % experiment.pictures_every == 0
         if (last or done % experiment.save_every == 0) and self.bundles.newest() != done:
             with self.goodput.spent("saving"):
@@ -312,7 +313,7 @@ class _Keeper(NamedTuple):
             with self.goodput.spent("saving"):
                 self.bundles.finish()
                 cluster.told_by_first("write a release", lambda: self._export(done), TAKING)
-        if not (score or draw):
+        if not (score or judge or draw):
             return
         with self.goodput.spent("evaluating"):
             ema, constants = self.strategy.collect((state.ema, state.constants))
@@ -321,6 +322,9 @@ class _Keeper(NamedTuple):
                 if score:
                     scores = self.task.evaluate(ema, constants, self.held_out)
                     self.logs.scalars(done, {f"eval/{name}": value for name, value in scores.items()})
+                if judge:
+                    scores = self.task.judge(ema, constants, self.workdir)
+                    self.logs.scalars(done, {f"judge/{name}": value for name, value in scores.items()})
                 if draw:
                     self.logs.pictures(done, self.task.pictures(ema, constants, self.held_out))
                     self.logs.videos(done, self.task.videos(ema, constants, self.workdir))

@@ -1,4 +1,4 @@
-"""Sample videos: what the networks at hand make of the same held-out clips, to be watched while they learn."""
+"""Samples: the same held-out clips again and again, watched as videos and judged while networks learn."""
 
 import itertools
 from collections.abc import Iterator
@@ -6,11 +6,12 @@ from pathlib import Path
 
 import numpy as np
 
-from vasa_jax.arrays import FPS, SAMPLES_PER_FRAME
+from vasa_jax.arrays import FPS, SAMPLES_PER_FRAME, Motion
 from vasa_jax.data.pipeline import readable
 from vasa_jax.data.records import Clip, StoredClip, read_clip
 from vasa_jax.inference.offline import Model
 from vasa_jax.metrics import transfer
+from vasa_jax.metrics.judges.training import Spoken
 from vasa_jax.synthetic.clip import make_clip
 from vasa_jax.synthetic.splits import seeds
 from vasa_jax.training import world_data
@@ -25,6 +26,8 @@ LONGEST = 10 * FPS
 """Frames of a longer clip that are shown."""
 STEPS = 20
 """Of the sampler."""
+JUDGED = 4
+"""Clips that judges of stage 2 hear."""
 
 
 def reconstructions(
@@ -52,6 +55,17 @@ def performances(data: PerformanceWorld | Records, workdir: str | Path, model: M
     return videos
 
 
+def spoken(data: PerformanceWorld | Records, workdir: str | Path, labelled: bool) -> list[Spoken]:
+    """Stage 2: held-out clips with sound, at most `JUDGED`; `labelled` says that their code begins with the mouth."""
+    found = []
+    for clip in _stored_clips(data, workdir, count=JUDGED):
+        if clip.audio is not None:
+            motion = Motion(*(np.asarray(clip.labels[name][:LONGEST]) for name in ("pose", "dynamics")))
+            mouth = np.ravel(clip.labels["mouth"][:LONGEST]) if labelled and "mouth" in clip.labels else None
+            found.append(Spoken(clip.audio[: len(motion.pose) * SAMPLES_PER_FRAME], motion, mouth))
+    return found
+
+
 def _clips(data: PortraitWorld | Records, workdir: str | Path, size: int) -> Iterator[Clip]:
     """Held-out videos: somebody's own clips, or performances of the world's held-out people."""
     if isinstance(data, Records):
@@ -64,11 +78,13 @@ def _clips(data: PortraitWorld | Records, workdir: str | Path, size: int) -> Ite
         yield Clip(clip.frames, np.asarray(clip.audio, np.float32), {})
 
 
-def _stored_clips(data: World | Records, workdir: str | Path, size: int | None = None) -> Iterator[Clip]:
+def _stored_clips(
+    data: World | Records, workdir: str | Path, size: int | None = None, count: int = COUNT
+) -> Iterator[Clip]:
     """The first held-out clips, with the frames that are shown; their side is `size`, or as it is stored."""
     source = world_data.open_split(data, workdir, "validation")
 
     def read(record: StoredClip) -> Clip:
         return read_clip(record, range(min(record.count, LONGEST)), size)
 
-    return (clip for _, clip in itertools.islice(readable(source, read, data.max_corrupt, source.in_turn()), COUNT))
+    return (clip for _, clip in itertools.islice(readable(source, read, data.max_corrupt, source.in_turn()), count))

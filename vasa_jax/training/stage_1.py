@@ -38,6 +38,7 @@ class Stage1(NamedTuple):
 
     sizes: sides of the pictures that it reads, in pixels; pictures made for it have the first.
     dynamics_dim: size of its dynamics code.
+    labelled: whether the code begins with the labelled numbers of `autoencoder.config`: mouth, lids, gaze.
     sha256: of the parameters that encode.
     motion: compiled, pictures (b, h, w, 3) float32 0..1 to `Motion`.
     join: (config, parameters, statistics, parameters of the frozen speech network) of a motion model to the pair that
@@ -46,6 +47,7 @@ class Stage1(NamedTuple):
 
     sizes: tuple[int, ...]
     dynamics_dim: int
+    labelled: bool
     sha256: str
     motion: Callable[[Any], Motion]
     join: Callable[[MotionConfig, Any, Statistics, Any], Pair]
@@ -66,6 +68,7 @@ def load_stage_1(source: str) -> Stage1:
     return Stage1(
         (config.image_size,),
         config.dynamics_dim,
+        True,
         digest(params),
         functools.partial(encode, params),
         lambda *motion: VasaPair(FaceModel(config, params), MotionModel(*motion)),
@@ -110,4 +113,4 @@ def _liveportrait(source: str | Path, tensors: dict[str, Any]) -> Stage1:
         return LivePortraitVasaPair(public.PublicFace(tensors), HeadMotionModel(*motion))
 
     sizes = (pictures.CROP // 2, pictures.CROP)
-    return Stage1(sizes, DYNAMICS_DIM, digest(extractor), functools.partial(encode, extractor), join)
+    return Stage1(sizes, DYNAMICS_DIM, False, digest(extractor), functools.partial(encode, extractor), join)

@@ -30,6 +30,7 @@ class Task:
         `data.pipeline.Batches`.
     held_out: workdir to one batch of held-out samples.
     evaluate: (params, constants, held-out batch) to named scalars.
+    judge: (params, constants, workdir) to named scalars: what judges say of generated pictures or motion.
     pictures: (params, constants, held-out batch) to named pictures (h, w, 3), 0..1.
     videos: (params, constants, workdir) to named `logs.Video`s of held-out clips.
     blocks: parameters to those of each released block, by name; together they are what a release holds.
@@ -50,6 +51,7 @@ class Task:
     dataset: Callable[[Path, int, int, int, int, int], Batches]
     held_out: Callable[[Path], dict[str, Any]]
     evaluate: Callable[[Any, Any, dict[str, Any]], dict[str, float]]
+    judge: Callable[[Any, Any, Path], dict[str, float]]
     pictures: Callable[[Any, Any, dict[str, Any]], dict[str, Any]]
     videos: Callable[[Any, Any, Path], dict[str, Any]]
     blocks: Callable[[Any], dict[str, Any]]

@@ -32,7 +32,9 @@ from vasa_jax.data.shards import SPLITS, Shards
 from vasa_jax.errors import UserError
 from vasa_jax.files import write_text
 from vasa_jax.inference.offline import Model
+from vasa_jax.inference.vasa import MotionModel
 from vasa_jax.metrics import transfer
+from vasa_jax.metrics.judges.training import Spoken, judge_motion
 from vasa_jax.motion import objective as motion_objective
 from vasa_jax.motion import statistics as motion_statistics
 from vasa_jax.motion.conditions import empty
@@ -169,7 +171,7 @@ def _autoencoder_task(experiment: AutoencoderExperiment) -> Task:
 
     def evaluate(params: Any, constants: Any, batch: dict[str, Any]) -> dict[str, float]:
         face = transfer.network_face(model, params["autoencoder"])
-        return transfer.evaluate(model, params) | {"held_out/psnr": transfer.clip_psnr(face, batch["frames"])}
+        return {"held_out/psnr": transfer.clip_psnr(face, batch["frames"])}
 
     return Task(
         init=init,
@@ -181,6 +183,7 @@ def _autoencoder_task(experiment: AutoencoderExperiment) -> Task:
         dataset=functools.partial(_dataset, data, sample, pairing),
         held_out=held_out,
         evaluate=evaluate,
+        judge=lambda params, constants, workdir: transfer.evaluate(model, params),
         pictures=lambda params, constants, batch: pictures(params, _on_device(_shown(batch))),
         videos=lambda params, constants, workdir: samples.reconstructions(
             data, workdir, size, transfer.network_face(model, params["autoencoder"])
@@ -316,6 +319,16 @@ def _motion_task(experiment: MotionExperiment) -> Task:
         speakers[0].motion.params, speakers[0].motion.statistics = params, constants
         return samples.performances(data, workdir, speakers[0])
 
+    judged: list[tuple[MotionModel, list[Spoken]]] = []  # likewise
+
+    def judge(params: Any, constants: Any, workdir: Path) -> dict[str, float]:
+        if not judged:
+            clips = samples.spoken(data, workdir, load_stage_1(experiment.autoencoder).labelled)
+            judged.append((MotionModel(experiment.model, params, constants, speech()), clips))
+        [(mover, clips)] = judged
+        mover.params, mover.statistics = params, constants
+        return judge_motion(mover, clips, min(samples.STEPS, mover.steps[2])) if clips else {}
+
     return Task(
         init=lambda key: (initialise(model, key), unmeasured, {}),
         forward=lambda params, frozen, batch, keys: loss(params, frozen.constants, batch, keys),
@@ -326,6 +339,7 @@ def _motion_task(experiment: MotionExperiment) -> Task:
         dataset=functools.partial(_dataset, data, sample, lambda source: None),
         held_out=held_out,
         evaluate=evaluate,
+        judge=judge,
         pictures=lambda params, constants, batch: {
             "true_above_sampled": sampled(params, constants, hear(live(), _on_device(_shown(batch))))
         },
