@@ -471,6 +471,7 @@ def _features_task(experiment: FeaturesExperiment) -> Task:
             _held_out(data, workdir, lambda record: sample(record, None), lambda source: None)
         ),
         evaluate=lambda params, constants, batch: features.scores(model, params, batch),
+        judge=lambda params, constants, workdir: {},  # it generates nothing
         pictures=lambda params, constants, batch: {"seen": features.shown(model, experiment.objective, _shown(batch))},
         videos=lambda params, constants, workdir: {},
         blocks=lambda params: dict(params),
