@@ -53,6 +53,7 @@ class Options:
     position: str | None = None  # x,y: moves the head right and down, -1 to 1 in halves of the square
     zoom: float | None = None  # enlarges the head, 0.25 to 4
     steps: int | None = None  # of the sampler, 1 or more; default: the model's own
+    sampler: str | None = None  # ddim or dpm++, which needs fewer steps; default: the model's own
     guidance_audio: float | None = None  # how strongly motion follows the sound, 0 or more; default: the model's own
     guidance_gaze: float | None = None  # how strongly eyes follow --gaze, 0 or more; default: the model's own
     seed: int | None = None  # the same seed gives the same frames; default 0
@@ -73,8 +74,8 @@ class Options:
 
 
 WISHES = (
-    *("gaze", "distance", "emotion", "amplitude", "head", "mouth", "blink", "zoom", "steps", "guidance_audio"),
-    *("guidance_gaze", "seed", "size", "fit"),
+    *("gaze", "distance", "emotion", "amplitude", "head", "mouth", "blink", "zoom", "steps", "sampler"),
+    *("guidance_audio", "guidance_gaze", "seed", "size", "fit"),
 )
 """Options that go to `Model.perform` as they are."""
 DRIVERS = ("driving", "pose_from", "dynamics_from")

@@ -59,7 +59,7 @@ UNDRIVEN = "there is neither a sound nor motion to drive the portrait; give one 
 """What is said of a portrait that nothing moves."""
 FILTER = Image.Resampling.LANCZOS
 """For pictures at another size."""
-SAMPLED = ("seed", "steps", "guidance_audio", "guidance_gaze")
+SAMPLED = ("seed", "steps", "sampler", "guidance_audio", "guidance_gaze")
 
 
 class Wishes(TypedDict, total=False):
@@ -68,6 +68,7 @@ class Wishes(TypedDict, total=False):
     gaze, distance, emotion: one value, or a list with one a frame; see `controls.make_controls`.
     seed: 0 (the default) to 2^32 - 1; the same seed gives the same frames.
     steps: of the sampler; default: the model's own.
+    sampler: its name, as "ddim" or "dpm++"; default: the model's own.
     guidance_audio, guidance_gaze: scales, 0 or more; defaults: the model's own.
     amplitude, head, mouth, blink, position, zoom: see `pair.Adjustments`.
     driving: motion instead of generated motion: a video of a face, a stored motion (.npz), LivePortrait's motion
@@ -88,6 +89,7 @@ class Wishes(TypedDict, total=False):
     emotion: str | None | Sequence[str | None]
     seed: int
     steps: int
+    sampler: str
     guidance_audio: float
     guidance_gaze: float
     amplitude: float
@@ -249,7 +251,8 @@ class Model:
                 raise UserError(f"guidance_{name} {scale} is out of range; give a finite number, 0 or more")
         if wishes.get("steps") == 0:
             raise UserError("steps 0 is out of range; give 1 or more")
-        options = Options(wishes.get("steps", 0), tuple((name, float(scale)) for name, scale in scales.items()))
+        guidance = tuple((name, float(scale)) for name, scale in scales.items())
+        options = Options(wishes.get("steps", 0), guidance, wishes.get("sampler", ""))
         check_sampling(self.motion, options)
         controls = self.motion.make_controls(**{name: wishes[name] for name in self.motion.controls if name in wishes})
         adjustments = Adjustments(**{name: wishes[name] for name in ADJUSTMENTS if name in wishes})

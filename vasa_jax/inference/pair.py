@@ -44,11 +44,12 @@ class Options:
     """How motion is sampled.
 
     steps: of the sampler; 0 is the pair's own number. guidance: scale by name of condition, as pairs; a name that is
-        left out has the pair's own scale.
+        left out has the pair's own scale. sampler: its name; "" is the pair's own.
     """
 
     steps: int = 0
     guidance: tuple[tuple[str, float], ...] = ()
+    sampler: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -137,6 +138,11 @@ class MotionModel(Protocol):
     @property
     def steps(self) -> tuple[int, int, int]:
         """Of the sampler: the fewest, its own number, and the most."""
+        ...
+
+    @property
+    def samplers(self) -> Collection[str]:
+        """Names of the samplers that it can be sampled with, its own one first."""
         ...
 
     def make_controls(self, **wishes: Any) -> Controls:
@@ -272,13 +278,15 @@ def check_step(needs: Sound, heard: int, hop: int) -> None:
 
 
 def check_options(motion: MotionModel, options: Options) -> None:
-    """Raise UserError for steps or guidance that a motion model cannot do."""
+    """Raise UserError for steps, guidance or a sampler that a motion model cannot do."""
     fewest, own, most = motion.steps
     steps = options.steps or own
     if fewest == most and steps != own:
         raise UserError(f"steps {steps} cannot be done: this model always samples in {own}; leave steps out")
     if steps != int(steps) or not fewest <= steps <= most:
         raise UserError(f"steps {steps} is out of range; give {fewest} to {most}, a whole number")
+    if options.sampler and options.sampler not in motion.samplers:
+        raise UserError(f"this model has no sampler {options.sampler!r}; it has {_listed(motion.samplers)}")
     for name, scale in options.guidance:
         if name not in motion.guidance:
             raise UserError(f"this model has no guidance_{name}; it has {_listed(motion.guidance, 'guidance_')}")

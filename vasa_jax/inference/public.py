@@ -157,12 +157,13 @@ class PublicMotion:
 
     Attributes:
         needs: windows of 100 frames, nothing before and behind: a frame is made of its own sound, as in training.
-        controls, guidance, steps: see `pair.MotionModel`.
+        controls, guidance, steps, samplers: see `pair.MotionModel`.
         variables, template: of the generator, and its statistics (`joyvasa.template`).
     """
 
     controls = ()
     guidance: Mapping[str, float] = MappingProxyType({"audio": GUIDANCE})
+    samplers = ("ancestral",)
 
     def __init__(self, tensors: dict[str, Any], config: MotionGeneratorConfig = RELEASED):
         """`tensors`: "motion_generator", Flax variables of a generator of such sizes, and "template", the statistics of

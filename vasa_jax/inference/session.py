@@ -22,6 +22,8 @@ from jaxtyping import Array, Float, Key
 from vasa_jax.arrays import Motion
 from vasa_jax.audio.front_end import front_end, known_frames
 from vasa_jax.audio.loudness import Loudness
+from vasa_jax.diffusion.ddim import Ddim
+from vasa_jax.diffusion.stepper import Stepper
 from vasa_jax.inference.controls import Controls
 from vasa_jax.motion.conditions import audio_shape, empty
 from vasa_jax.motion.config import MotionConfig
@@ -69,8 +71,9 @@ def session_step(
     heard: Any,
     hop: int,
     steps: int,
+    stepper: Stepper = Ddim(),  # noqa: B008 (frozen)
 ) -> tuple[Carry, Motion]:
-    """Generates the next frames. Jit it with config, hop and steps static.
+    """Generates the next frames. Jit it with config, hop, steps and stepper static.
 
     Args:
         config, params, statistics: of the motion model.
@@ -83,6 +86,7 @@ def session_step(
         heard: frames of the window whose sound exists, with what the front end hears behind them, () int.
         hop: frames to emit, 1 to W, a multiple of the front end's block.
         steps: of the sampler, 1 or more.
+        stepper: of the sampler.
 
     Returns:
         The next carry, and raw motion (hop, 6) and (hop, z).
@@ -105,7 +109,7 @@ def session_step(
         emotion_mask=jnp.asarray(controls.emotion_known)[None],
     )
     key = jax.random.fold_in(carry.key, carry.window)
-    drawn = sample_window(config, params, key, conditions, steps, 0.0, guidance)[:, :hop]
+    drawn = sample_window(config, params, key, conditions, steps, stepper, guidance)[:, :hop]
 
     def last(before: Array, new: Array) -> Array:
         return jnp.concatenate([before, new], axis=1)[:, -config.context :]

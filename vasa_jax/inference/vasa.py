@@ -39,7 +39,7 @@ from vasa_jax.liveportrait.animation import calmest
 from vasa_jax.liveportrait.driving import DrivingMotion
 from vasa_jax.motion.config import MotionConfig
 from vasa_jax.motion.denoiser import initialise
-from vasa_jax.motion.sampling import GUIDANCE
+from vasa_jax.motion.sampling import GUIDANCE, SAMPLERS
 from vasa_jax.motion.statistics import Statistics
 
 KIND = "vasa"
@@ -133,11 +133,12 @@ class MotionModel:
         params: its parameters, float32.
         speech: those of the frozen network that it hears through, {} where it hears log-mel.
         statistics: constants of the normalisation.
-        needs, controls, guidance, steps: see `pair.MotionModel`.
+        needs, controls, guidance, steps, samplers: see `pair.MotionModel`.
     """
 
     controls = ("gaze", "distance", "emotion")
     guidance: Mapping[str, float] = MappingProxyType({name: GUIDANCE[name] for name in ("audio", "gaze")})
+    samplers = tuple(SAMPLERS)
 
     def __init__(self, config: MotionConfig, params: dict[str, Any], statistics: Statistics, speech: Any = None):
         """Joins sizes, parameters and constants.
@@ -167,7 +168,7 @@ class MotionModel:
         def explain() -> None:
             _check_parameters("motion", params, _motion_shapes(dataclasses.replace(config, dtype="float32")))
 
-        step = Program(functools.partial(session_step, config), static=("hop", "steps"), explain=explain)
+        step = Program(functools.partial(session_step, config), static=("hop", "steps", "stepper"), explain=explain)
         self.programs = {"step": step}
 
     def prepare(self, options: Options, hop: int | None = None) -> None:
@@ -176,7 +177,7 @@ class MotionModel:
         carry = session_start(self.config, jax.random.key(0))
         sound = jax.ShapeDtypeStruct((slice_samples(self._front, self.config.window),), "float32")
         controls, guidance = _at(make_controls(), 1), self._guidance(options)
-        static = {"hop": hop or self.config.window, "steps": self._steps(options)}
+        static = {"hop": hop or self.config.window} | self._sampler(options)
         self.programs["step"].prepare(
             self.params, self.speech, self.statistics, carry, sound, controls, guidance, np.int32(0), **static
         )
@@ -201,11 +202,11 @@ class MotionModel:
     ) -> tuple[Carry, Motion]:
         """The next frames, raw motion (hop, 6) and (hop, z) from the samples of `needs`; see `session.session_step`.
 
-        Controls are those at the middle of the hop: the network takes one value a window. Another hop or number of
-        steps compiles another program, as does a scale of guidance that becomes 0 or ceases to be.
+        Controls are those at the middle of the hop: the network takes one value a window. Another hop, number of
+        steps or sampler compiles another program, as does a scale of guidance that becomes 0 or ceases to be.
 
         Raises:
-            UserError: a hop, a number of heard frames, steps or guidance that this model cannot do.
+            UserError: a hop, a number of heard frames, steps, guidance or a sampler that this model cannot do.
         """
         check_step(self.needs, heard, hop)
         check_options(self, options)
@@ -219,11 +220,12 @@ class MotionModel:
             self._guidance(options),
             np.int32(heard),
             hop=hop,
-            steps=self._steps(options),
+            **self._sampler(options),
         )
 
-    def _steps(self, options: Options) -> int:
-        return int(options.steps or self.steps[1])
+    def _sampler(self, options: Options) -> dict[str, Any]:
+        """What of the options decides a program."""
+        return {"steps": int(options.steps or self.steps[1]), "stepper": SAMPLERS[options.sampler or self.samplers[0]]}
 
     def _guidance(self, options: Options) -> dict[str, np.ndarray]:
         scales = {**GUIDANCE, **dict(options.guidance)}

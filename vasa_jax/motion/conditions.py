@@ -87,8 +87,9 @@ def hide(config: MotionConfig, conditions: Conditions, keys: Key[Array, " b"]) -
     """Hide conditions at random for training, each sample by its own key; nothing unknown becomes known.
 
     * audio, gaze, distance, emotion: each alone with probability drop.condition;
-    * context: with probability drop.context all of it, else all but the last m frames, m uniform in 1..K; the motion
-      and its audio together;
+    * context: with probability drop.context all of it; of the samples that keep some, half keep all K frames, as every
+      window of a session but its first ones has them, and half the last m, m uniform in 1..K; the motion and its audio
+      together;
     * audio: with probability drop.audio_tail all but the first n frames, n uniform in drop.audio_min_frames..W.
     """
     drop = config.drop
@@ -96,7 +97,8 @@ def hide(config: MotionConfig, conditions: Conditions, keys: Key[Array, " b"]) -
     def one(key: Array, masks: dict[str, Array]) -> dict[str, Array]:
         u = jax.random.uniform(key, (len(GUIDED) + 4,))  # one draw: every generator takes a second to compile
         alone, (context, known, tail, length) = u[:-4] >= drop.condition, u[-4:]
-        frames = jnp.where(context < drop.context, 0, 1 + jnp.floor(known * config.context))
+        some = jnp.where(known < 0.5, 1 + jnp.floor(2 * known * config.context), config.context)
+        frames = jnp.where(context < drop.context, 0, some)
         in_context = jnp.arange(config.context) >= config.context - frames
         shortest = drop.audio_min_frames
         heard = shortest + jnp.floor(length * (config.window - shortest + 1))

@@ -41,6 +41,8 @@ class MotionConfig:
     context: int = 10  # K: frames of the previous window that are conditions
     dynamics_dim: int = 128  # size of the dynamics code of stage 1
     timesteps: int = 1000  # T: noise levels
+    anchor: bool = False  # pull a window towards its last context frame, by what the network misses there
+    head_cutoff: float = 0.0  # Hz above which the head's pose has nothing, in targets and output; 0 smooths nothing
     audio: AudioEncoderConfig = AudioEncoderConfig()
     drop: DropConfig = DropConfig()
     dtype: Literal["float32", "bfloat16"] = "float32"  # of the layers; parameters and the result stay float32

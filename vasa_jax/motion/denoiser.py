@@ -20,6 +20,7 @@ from jaxtyping import Array, Float, Key
 from vasa_jax.audio.log_mel import BANDS, MELS_PER_FRAME
 from vasa_jax.motion.conditions import Conditions, empty
 from vasa_jax.motion.config import MotionConfig
+from vasa_jax.motion.smoothing import smooth_head
 from vasa_jax.nn.attention import Encoder
 from vasa_jax.nn.embedding import TwoLayer, sinusoids
 
@@ -35,6 +36,9 @@ drown in the content. Beside content of deviation 1 a fresh layer, whose queries
 own frame of sound about a tenth of its attention instead of an equal share of all tokens."""
 GAZE_UNIT, DISTANCE_UNIT = 0.25, 0.2
 """Radians of gaze and log distance that enter the network as 1: about the spread of people who talk to a camera."""
+
+HOLD_FRAMES = 15.0
+"""Frames in which a fresh anchor fades to 1/e."""
 
 
 class Denoiser(nn.Module):
@@ -87,8 +91,16 @@ class Denoiser(nn.Module):
         tokens = jnp.where(mask[..., None], tokens, nulls[row[kind]].astype(tokens.dtype)[None])
         tokens = tokens + place.astype(tokens.dtype)[None]
         tokens = Encoder(config.num_layers, config.num_heads, config.ffn, dtype, name="encoder")(tokens)
-        out = nn.Dense(config.motion_dim, dtype=dtype, name="readout")(tokens[:, config.context : frames])
-        return out.astype(noisy.dtype)
+        first = 0 if config.anchor or config.head_cutoff else config.context
+        out = nn.Dense(config.motion_dim, dtype=dtype, name="readout")(tokens[:, first:frames]).astype(noisy.dtype)
+        if config.head_cutoff:
+            out = smooth_head(config.head_cutoff, out)
+        last, out = out[:, config.context - first - 1], out[:, config.context - first :]
+        if config.anchor:
+            hold = self.param("hold", _fading, (config.window, config.motion_dim)).astype(out.dtype)
+            missed = known(c.previous_motion[:, -1] - last, c.previous_motion_mask[:, -1])
+            out = out + hold[None] * missed[:, None]
+        return out
 
 
 class MelEncoder(nn.Module):
@@ -103,6 +115,12 @@ class MelEncoder(nn.Module):
     def __call__(self, mel: Float[Array, "b t mels bands"]) -> Float[Array, "b t c"]:
         flat = mel.reshape(*mel.shape[:2], MELS_PER_FRAME * BANDS)
         return TwoLayer(self.width, self.width, self.dtype, name="layers")((flat - MEL_CENTRE) / MEL_SCALE)
+
+
+def _fading(key: Array, shape: tuple[int, int], dtype: Any = jnp.float32) -> Array:
+    """exp(-k / HOLD_FRAMES) at frame k, alike for every component."""
+    del key
+    return jnp.broadcast_to(jnp.exp(-jnp.arange(shape[0], dtype=dtype) / HOLD_FRAMES)[:, None], shape)
 
 
 def known(value: Float[Array, "*shape"], mask: Array) -> Float[Array, "*shape"]:

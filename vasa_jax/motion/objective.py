@@ -20,6 +20,7 @@ from vasa_jax.diffusion.schedule import cosine
 from vasa_jax.motion.conditions import Conditions, hide
 from vasa_jax.motion.config import MotionConfig
 from vasa_jax.motion.denoiser import predict
+from vasa_jax.motion.smoothing import smooth_head
 from vasa_jax.motion.statistics import Statistics, normalise
 
 SOUND = 1
@@ -106,6 +107,8 @@ def conditions_of_batch(
             raise ValueError(f"batch[{name!r}] has shape {batch[name].shape}; this config needs {spec.shape}")
     k = config.context
     motion = normalise(statistics, Motion(batch["motion_pose"], batch["motion_dynamics"]))
+    if config.head_cutoff:
+        motion = smooth_head(config.head_cutoff, motion)
     sound = batch["features"]
     everywhere = jnp.ones(motion.shape[:2], bool)
     heard = jnp.isfinite(sound).all(tuple(range(2, sound.ndim)))

@@ -1,4 +1,4 @@
-"""One window of motion: guided DDIM from noise (VASA-1 section 3.2, where 50 steps, l_A = 0.5 and l_g = 1 are used)."""
+"""One window of motion: a guided sampler from noise (VASA-1 section 3.2: DDIM of 50 steps, l_A = 0.5 and l_g = 1)."""
 
 from collections.abc import Mapping
 from functools import partial
@@ -9,15 +9,19 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
-from vasa_jax.diffusion.ddim import sample
+from vasa_jax.diffusion.ddim import Ddim
+from vasa_jax.diffusion.dpm_solver import DpmSolver
 from vasa_jax.diffusion.guidance import Scale, guided
 from vasa_jax.diffusion.schedule import cosine
+from vasa_jax.diffusion.stepper import Stepper, sample
 from vasa_jax.motion.conditions import GUIDED, Conditions, without
 from vasa_jax.motion.config import MotionConfig
 from vasa_jax.motion.denoiser import predict
 
 GUIDANCE: Mapping[str, float] = MappingProxyType({"audio": 0.5, "gaze": 1.0, "distance": 0.0, "emotion": 0.0})
 """VASA-1's guidance scales: three branches a step."""
+SAMPLERS: Mapping[str, Stepper] = MappingProxyType({"ddim": Ddim(), "dpm++": DpmSolver()})
+"""Steppers by the name that users choose them by; both are deterministic given the start."""
 
 
 def sample_window(
@@ -26,12 +30,12 @@ def sample_window(
     key: Key[Array, ""],
     conditions: Conditions,
     steps: int = 50,
-    eta: float = 0.0,
+    stepper: Stepper = Ddim(),  # noqa: B008 (frozen)
     guidance: Mapping[str, Scale] = GUIDANCE,
 ) -> Float[Array, "b w d"]:
     """Draw W frames of normalised motion; `statistics.denormalise` makes them raw.
 
-    Jit it with config, steps and eta closed over: they decide the program, as do the names in `guidance`.
+    Jit it with config, steps and stepper closed over: they decide the program, as do the names in `guidance`.
 
     Args:
         config: of the denoiser.
@@ -39,7 +43,7 @@ def sample_window(
         key: of this window; sample j of the batch draws from fold_in(key, j), so a batch does not change its samples.
         conditions: what is known.
         steps: evaluations of the denoiser, 1 or more.
-        eta: fresh noise a step, in [0, 1]; 0 is deterministic given the key.
+        stepper: of the sampler.
         guidance: scale by name, of `conditions.GUIDED`; each that is traced, or a number that is not 0, adds a branch
             to the batch.
 
@@ -47,7 +51,7 @@ def sample_window(
         (b, W, 6 + z), float32.
 
     Raises:
-        ValueError: steps, eta or guidance out of range, or a guidance name that is no condition.
+        ValueError: steps or guidance out of range, or a guidance name that is no condition.
     """
     if unknown := sorted(set(guidance) - set(GUIDED)):
         raise ValueError(f"guidance knows no condition {unknown[0]!r}; choose among {', '.join(GUIDED)}")
@@ -59,4 +63,4 @@ def sample_window(
 
     noise, keys = jax.vmap(draw)(jnp.arange(batch))
     denoise = guided(partial(predict, config, params), conditions, without, guidance)
-    return sample(denoise, noise, cosine(config.timesteps), steps, eta, keys)
+    return sample(denoise, noise, cosine(config.timesteps), steps, stepper, keys)
