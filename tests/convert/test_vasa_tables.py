@@ -6,6 +6,7 @@ import jax
 import numpy as np
 import pytest
 
+from tests.motion.tiny import ANCHORED
 from tests.motion.tiny import TINY as TINY_MOTION
 from tests.tiny import AUTOENCODER
 from vasa_jax.autoencoder.config import paper_model
@@ -18,7 +19,7 @@ from vasa_jax.motion.config import MotionConfig
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 SIZES = {
-    "tiny": {"vasa.autoencoder": AUTOENCODER, "vasa.motion": TINY_MOTION},
+    "tiny": {"vasa.autoencoder": AUTOENCODER, "vasa.motion": ANCHORED},
     "demo": {f"vasa.{name}": load(CONFIGS / f"demo_{name}.py").model for name in ("autoencoder", "motion")},
     "paper": {
         "vasa.autoencoder": load(CONFIGS / "autoencoder_512.py").model,

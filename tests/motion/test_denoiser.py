@@ -148,3 +148,40 @@ def test_a_fresh_network_hears_each_frame_at_its_own_moment():
         change = jnp.abs(run(sound.at[:, frame].add(4.0)) - before).mean((0, 2))
         assert int(change.argmax()) == frame
         assert change[frame] > 2.0 * jnp.sort(change)[-2]
+
+
+def anchored(**changes):
+    """TINY with an anchor that holds for good, and a network whose readout knows nothing: a constant."""
+    config = dataclasses.replace(TINY, anchor=True, **changes)
+    tree = params(config)
+    constant = {"kernel": jnp.zeros_like(tree["readout"]["kernel"]), "bias": jnp.full_like(tree["readout"]["bias"], 0.3)}
+    return config, tree | {"readout": constant, "hold": jnp.ones_like(tree["hold"])}
+
+
+@pytest.mark.parametrize("cutoff", [0.0, 4.0])
+@pytest.mark.parametrize("frames", [0, 1, 2, 3])
+def test_an_anchor_leaves_from_the_last_frame_whose_context_is_known(inputs, frames, cutoff):
+    """Where any of the context is known, its last frame is: the window starts there, however few frames are known."""
+    clean, level, conditions = inputs
+    config, tree = anchored(head_cutoff=cutoff)
+    mask = jnp.broadcast_to(jnp.arange(3) >= 3 - frames, (2, 3))
+    previous = jnp.where(mask[..., None], conditions.previous_motion, jnp.nan)
+    told = conditions._replace(previous_motion=previous, previous_motion_mask=mask)
+    drawn = predict(config, tree, clean, level, told)
+    expected = conditions.previous_motion[:, -1:] if frames else jnp.full((2, 1, 10), 0.3)
+    np.testing.assert_allclose(drawn, jnp.broadcast_to(expected, drawn.shape), atol=1e-5)
+
+
+def test_a_fresh_anchor_fades(inputs):
+    clean, level, conditions = inputs
+    config, tree = anchored()
+    tree |= {"hold": params(config)["hold"]}
+    drawn = predict(config, tree, clean, level, conditions)
+    missed = conditions.previous_motion[:, -1:] - 0.3
+    np.testing.assert_allclose(drawn, 0.3 + jnp.exp(-jnp.arange(6) / 15)[None, :, None] * missed, atol=1e-5)
+
+
+def test_without_an_anchor_and_a_cutoff_the_network_is_that_of_older_releases():
+    assert "hold" not in PARAMS and "hold" in params(dataclasses.replace(TINY, anchor=True))
+    smooth = params(dataclasses.replace(TINY, head_cutoff=4.0))
+    assert jax.tree.structure(smooth) == jax.tree.structure(PARAMS)

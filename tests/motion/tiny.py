@@ -1,5 +1,7 @@
 """A motion transformer small enough for tests, and data for it."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 
@@ -19,6 +21,7 @@ TINY = MotionConfig(
     dynamics_dim=4,
     audio=AudioEncoderConfig(kind="mel", feature_dim=8),
 )
+ANCHORED = dataclasses.replace(TINY, anchor=True, head_cutoff=4.0)
 STATISTICS = Statistics(jnp.zeros(6), jnp.ones(6), jnp.zeros(4), jnp.eye(4), jnp.ones(4))
 
 

@@ -3,6 +3,7 @@
 Built from the same config; takes the same `Conditions`, of tensors.
 """
 
+import math
 from functools import partial
 
 import torch
@@ -60,6 +61,8 @@ class Denoiser(nn.Module):
         norm = nn.LayerNorm(width, eps=1e-6)
         self.encoder = nn.TransformerEncoder(block, config.num_layers, norm, enable_nested_tensor=False)
         self.readout = nn.Linear(width, config.motion_dim)
+        if config.anchor:
+            self.hold = nn.Parameter(torch.zeros(config.window, config.motion_dim))
 
     def forward(self, noisy: Tensor, level: Tensor, conditions: Conditions) -> Tensor:
         k, c = self.config.context, conditions
@@ -77,7 +80,21 @@ class Denoiser(nn.Module):
             (self.time_embedding(sinusoids(level, self.config.width)) + self.type_of("time"))[:, None],
         ]
         out = self.encoder(torch.cat(tokens, dim=1))
-        return self.readout(out[:, k : k + self.config.window])
+        out = self.readout(out[:, : k + self.config.window])
+        if self.config.head_cutoff:
+            out = torch.cat([self.smoothed(out[..., :6]), out[..., 6:]], dim=2)
+        before, out = out[:, k - 1], out[:, k:]
+        if self.config.anchor:
+            mask = c.previous_motion_mask[:, -1, None]
+            missed = torch.where(mask, c.previous_motion[:, -1].masked_fill(~mask, 0.0) - before, 0.0)
+            out = out + self.hold * missed[:, None]
+        return out
+
+    def smoothed(self, pose: Tensor) -> Tensor:
+        """Whittaker's smoother along time, as a linear system."""
+        frames, weight = pose.shape[1], (2 * math.sin(math.pi * self.config.head_cutoff / 25)) ** -6
+        third = torch.diff(torch.eye(frames, dtype=pose.dtype), n=3, dim=0)
+        return torch.linalg.solve(torch.eye(frames, dtype=pose.dtype) + weight * third.T @ third, pose)
 
     def sound(self, audio: Tensor) -> Tensor:
         if self.config.audio.kind == "mel":

@@ -12,7 +12,7 @@ import pytest
 import torch
 from jax.flatten_util import ravel_pytree
 
-from tests.motion.tiny import TINY as TINY_MOTION
+from tests.motion.tiny import ANCHORED
 from tests.parity.against_torch import mirror_autoencoder, mirror_motion
 from tests.parity.agreement import agree
 from tests.tiny import AUTOENCODER as TINY_AUTOENCODER
@@ -149,7 +149,7 @@ def conditions_of(config, dtype, seed):
 
 
 @pytest.mark.parametrize(
-    "config", [dataclasses.replace(TINY_MOTION, audio=AudioEncoderConfig(block=1)), demo_motion()], ids=["tiny", "demo"]
+    "config", [dataclasses.replace(ANCHORED, audio=AudioEncoderConfig(block=1)), demo_motion()], ids=["tiny", "demo"]
 )
 def test_the_denoiser_agrees(config, record_property, request):
     variables = random_variables("vasa.motion", config)
@@ -164,7 +164,7 @@ def test_the_denoiser_agrees(config, record_property, request):
 
 
 @pytest.mark.parametrize(
-    ("name", "config"), [("vasa.autoencoder", TINY_AUTOENCODER), ("vasa.motion", TINY_MOTION)], ids=MIRRORS
+    ("name", "config"), [("vasa.autoencoder", TINY_AUTOENCODER), ("vasa.motion", ANCHORED)], ids=MIRRORS
 )
 def test_a_state_dict_comes_back_bit_for_bit(name, config):
     """The other direction is in `tests/convert/test_vasa_tables.py`."""
@@ -292,8 +292,8 @@ def test_ten_steps_of_the_autoencoder_agree(record_property, monkeypatch):
 
 def test_ten_steps_of_the_denoiser_agree(record_property):
     """The squared error of x0 at given levels, noise and masks."""
-    model = build("vasa.motion", TINY_MOTION)
-    batches = [conditions_of(TINY_MOTION, np.float64, seed) for seed in range(STEPS)]
+    model = build("vasa.motion", ANCHORED)
+    batches = [conditions_of(ANCHORED, np.float64, seed) for seed in range(STEPS)]
 
     def ours(params, batch):
         clean, noisy, level, conditions = batch
@@ -303,4 +303,4 @@ def test_ten_steps_of_the_denoiser_agree(record_property):
         clean, noisy, level = map(torch.from_numpy, batch[:3])
         return (module(noisy, level, Conditions(*map(torch.from_numpy, batch[3]))) - clean).square().mean()
 
-    train_both("vasa.motion", TINY_MOTION, ours, theirs, batches, record_property)
+    train_both("vasa.motion", ANCHORED, ours, theirs, batches, record_property)

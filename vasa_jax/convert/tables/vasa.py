@@ -64,7 +64,7 @@ def _two_layer(torch: str, flax: str) -> list[Rule]:
 
 
 def _motion() -> list[Rule]:
-    table = [Rule(name, f"params/{name}") for name in ("positions", "types", "nulls")]
+    table = [Rule(name, f"params/{name}") for name in ("positions", "types", "nulls", "hold")]
     for name in ("motion_embedding", "audio_embedding", "readout"):
         table += layer(name, name)
     table += _two_layer("{kind}_embedding", "{kind}_embedding") + _two_layer("mel_encoder", "mel_encoder/layers")
