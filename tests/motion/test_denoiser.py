@@ -154,7 +154,10 @@ def anchored(**changes):
     """TINY with an anchor that holds for good, and a network whose readout knows nothing: a constant."""
     config = dataclasses.replace(TINY, anchor=True, **changes)
     tree = params(config)
-    constant = {"kernel": jnp.zeros_like(tree["readout"]["kernel"]), "bias": jnp.full_like(tree["readout"]["bias"], 0.3)}
+    constant = {
+        "kernel": jnp.zeros_like(tree["readout"]["kernel"]),
+        "bias": jnp.full_like(tree["readout"]["bias"], 0.3),
+    }
     return config, tree | {"readout": constant, "hold": jnp.ones_like(tree["hold"])}
 
 

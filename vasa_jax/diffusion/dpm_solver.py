@@ -5,11 +5,10 @@ x0_0 the denoiser's answers here and one step before,
 
     D  = x0 + h / (2 h_0) (x0 - x0_0),        x' = (s' / s) x - a' (exp(-h) - 1) D.              (1)
 
-D is x0, extrapolated to the middle of the step. The first step has no step before it, the last one goes to s' = 0, where
-h is infinite and x' = a' D: both take D = x0 (DDIM with eta = 0), so the last step returns x0 itself. Levels are those
-of every sampler here, evenly spaced in time: near T, where a vanishes and l runs off, the answer hardly depends on x,
-and near 0 what one step leaves out is of second order in its noise, so that the error is of second order in the number
-of steps all the same.
+D is x0, extrapolated to the middle of the step. The first step has no step before it, the last one goes to s' = 0,
+where h is infinite and x' = a' D: both take D = x0 (DDIM with eta = 0), so the last step returns x0 itself. Levels are
+those of every sampler here, evenly spaced in time, not in l: near T, where a vanishes and l runs off, the answer hardly
+depends on x, and near 0 what one step leaves out is of second order in its noise.
 """
 
 import dataclasses

@@ -24,13 +24,14 @@ from vasa_jax.arrays import FPS, POSE_DIM, Motion, Portrait
 from vasa_jax.audio.front_end import AudioEncoderConfig, front_end, slice_samples
 from vasa_jax.audio.weights import check_speech, read_speech
 from vasa_jax.autoencoder.config import CODE_CELLS, LABEL_MEAN, LABEL_UNIT, AutoencoderConfig
+from vasa_jax.autoencoder.gaze import gaze_of, look
 from vasa_jax.autoencoder.model import Autoencoder
 from vasa_jax.checkpoint import Release, flatten
 from vasa_jax.diffusion.guidance import active
 from vasa_jax.errors import UserError
 from vasa_jax.faces.box import WORLD, Box, frame_face
 from vasa_jax.faces.landmarks import Face
-from vasa_jax.geometry.rotation import gaze_angles, gaze_direction, gaze_in_head, pose_rotation, rotation_angles
+from vasa_jax.geometry.rotation import rotation_angles
 from vasa_jax.inference.controls import Controls, make_controls
 from vasa_jax.inference.pair import ADJUSTMENTS, Adjustments, Options, Sound, check_options, check_step
 from vasa_jax.inference.program import Program
@@ -314,7 +315,7 @@ class VasaPair:
 
     def join(self, pose: Motion, dynamics: Motion) -> Motion:
         """The head pose of one motion and the facial dynamics of another; the eyes look where the second one looked."""
-        return _look(Motion(pose.pose, dynamics.dynamics), gaze_of(dynamics))
+        return _looking(Motion(pose.pose, dynamics.dynamics), gaze_of(dynamics))
 
 
 def adjust(statistics: Statistics, motion: Motion, controls: Controls, adjustments: Adjustments) -> Motion:
@@ -338,21 +339,12 @@ def adjust(statistics: Statistics, motion: Motion, controls: Controls, adjustmen
     others = statistics.dynamics_mean[first:]
     others = others + adjustments.amplitude * (dynamics[:, first:] - others)
     changed = Motion(moved, np.concatenate([(labels - centre) / unit, others], 1))
-    return _look(changed, gaze_of(motion))
+    return _looking(changed, gaze_of(motion))
 
 
-def gaze_of(motion: Motion) -> Float[Array, "t 2"]:
-    """Where eyes look, in radians of the camera's frame."""
-    in_head = gaze_direction(LABEL_UNIT[3] * jnp.asarray(motion.dynamics)[:, 3:5])
-    return gaze_angles(jnp.einsum("ti,tij->tj", in_head, pose_rotation(jnp.asarray(motion.pose))))
-
-
-def _look(motion: Motion, gaze: Float[Array, "t 2"]) -> Motion:
-    """The motion whose eyes look that way."""
-    in_head = np.asarray(gaze_in_head(gaze, jnp.asarray(motion.pose))) / LABEL_UNIT[3]
-    dynamics = np.array(motion.dynamics, np.float32)
-    dynamics[:, 3:5] = in_head
-    return Motion(np.asarray(motion.pose, np.float32), dynamics)
+def _looking(motion: Motion, gaze: Float[Array, "t 2"]) -> Motion:
+    """The motion whose eyes look that way, NumPy."""
+    return Motion(*(np.asarray(part, np.float32) for part in look(motion, gaze)))
 
 
 def _at(controls: Controls, hop: int) -> Controls:

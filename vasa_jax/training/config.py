@@ -331,6 +331,9 @@ class MotionExperiment(Experiment):
     autoencoder: str = ""  # stage 1, which encodes the clips: a release folder or a workdir
     data: PerformanceWorld | Records = PerformanceWorld()
     augmentation: SoundAugmentationConfig = SoundAugmentationConfig()
+    # radians by which gazes are shifted at random, the code's own gaze being the condition (see training/eyes.py); 0
+    # takes gazes as labelled. For stage 1 of kind vasa, whose code holds a gaze
+    eyes: float = 0.0
     # where frozen features come from: recorded in the clips (float16, heard once), or live, heard anew in every step,
     # which then is twelve times the work at the paper's size
     features: Literal["recorded", "live"] = "recorded"
@@ -340,6 +343,8 @@ class MotionExperiment(Experiment):
         _check_dtype(self.model)
         if self.features not in ("recorded", "live"):
             raise UserError(f"{self.features=} must be 'recorded' or 'live'")
+        if not 0.0 <= self.eyes < 1.0:
+            raise UserError(f"{self.eyes=} must be 0 or more and below 1 radian")
         if not self.model.audio.frozen and self.features != "recorded":
             raise UserError(
                 f"{self.features=} is of frozen networks; log-mel is always heard in the step: leave it out"

@@ -18,6 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from vasa_jax.arrays import SAMPLES_PER_FRAME
+from vasa_jax.audio.augmentation import SoundAugmentationConfig
 from vasa_jax.audio.front_end import FrontEnd, LogMel, front_end, slice_samples
 from vasa_jax.audio.weights import speech_shapes
 from vasa_jax.autoencoder import cost as autoencoder_cost
@@ -54,6 +55,7 @@ from vasa_jax.training.config import (
     Records,
     World,
 )
+from vasa_jax.training.eyes import turn_eyes
 from vasa_jax.training.hearing import clip_features, load_speech
 from vasa_jax.training.helpers import load_helpers
 from vasa_jax.training.logs import Video
@@ -254,6 +256,11 @@ def _motion_task(experiment: MotionExperiment) -> Task:
                 f"the autoencoder {experiment.autoencoder!r} has dynamics_dim={face.dynamics_dim}; this experiment "
                 f"{model.dynamics_dim=}"
             )
+        if experiment.eyes and not face.labelled:
+            raise UserError(
+                f"eyes={experiment.eyes} turns the gaze that a code holds, and that of the stage 1 "
+                f"{experiment.autoencoder!r} holds none; leave it at 0"
+            )
         features = clip_features(audio, params) if recorded else None
         make = functools.partial(
             world_data.make_performances, size=face.sizes[0], motion=face.motion, features=features
@@ -297,7 +304,12 @@ def _motion_task(experiment: MotionExperiment) -> Task:
     z = model.dynamics_dim
     unmeasured = Statistics(jnp.zeros(6), jnp.ones(6), jnp.zeros(z), jnp.eye(z), jnp.ones(z))
     spec = functools.partial(motion_objective.batch_spec, model, heard=recorded)
-    listen = functools.partial(motion_objective.listen, model)
+
+    def listen(helpers: Any, batch: Any, keys: Any = None, augmentation: SoundAugmentationConfig | None = None) -> Any:
+        if experiment.eyes:
+            batch = turn_eyes(experiment.eyes, model.context, batch, keys)
+        return motion_objective.listen(model, helpers, batch, keys, augmentation)
+
     held_out_loss, hear = jax.jit(loss), jax.jit(listen)
     sampled = jax.jit(functools.partial(_sampled, model))
     live: Callable[[], dict[str, Any]] = dict if recorded else speech

@@ -19,6 +19,7 @@ from jaxtyping import Bool, Float
 
 from vasa_jax.arrays import EMOTIONS, SAMPLES_PER_FRAME, Motion
 from vasa_jax.autoencoder.config import LABEL_MEAN, LABEL_UNIT
+from vasa_jax.autoencoder.gaze import gaze_of
 from vasa_jax.errors import UserError
 from vasa_jax.inference import vasa
 from vasa_jax.inference.controls import DIRECTIONS
@@ -349,7 +350,7 @@ def take_of(motion: Motion) -> Take:
     pose, dynamics = (np.asarray(part, np.float32) for part in motion)
     first = len(LABEL_MEAN)
     told = np.asarray(LABEL_MEAN, np.float32) + np.asarray(LABEL_UNIT, np.float32) * dynamics[:, :first]
-    return Take(pose, told[:, 0], told[:, 1:3], np.asarray(vasa.gaze_of(Motion(pose, dynamics))), dynamics)
+    return Take(pose, told[:, 0], told[:, 1:3], np.asarray(gaze_of(Motion(pose, dynamics))), dynamics)
 
 
 def pauses(sound: Float[np.ndarray, " n"]) -> Bool[np.ndarray, " t"]:
