@@ -137,6 +137,7 @@ BAD = {
     "emotion weight": ({"emotion": "happy:7"}, "weight"),
     "no steps": ({"steps": 0}, "steps 0"),
     "steps text": ({"steps": "many"}, "--steps"),
+    "sampler": ({"sampler": "euler"}, "sampler 'euler'"),
     "guidance": ({"guidance_audio": "nan"}, "guidance_audio"),
     "seed": ({"seed": -1}, "seed"),
     "platform": ({"platform": "abacus"}, "abacus"),

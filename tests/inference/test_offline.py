@@ -48,12 +48,13 @@ def test_how_a_file_is_cut_into_blocks_changes_nothing(model, tmp_path, monkeypa
     np.testing.assert_array_equal(animate(model, path), whole)
 
 
-CHANGES = {"gaze": "left", "distance": 2.0, "emotion": "happy", "steps": 3, "guidance_audio": 3.0, "guidance_gaze": 0.0}
+CHANGES = {"gaze": "left", "distance": 2.0, "emotion": "happy", "steps": 4, "guidance_audio": 3.0, "guidance_gaze": 0.0}
+CHANGES["sampler"] = "dpm++"
 
 
 @pytest.mark.parametrize("name", CHANGES)
 def test_every_option_reaches_the_motion(model, name):
-    portrait, options = model.portrait(FACE), {"steps": 2, "gaze": "up"}
+    portrait, options = model.portrait(FACE), {"steps": 3, "gaze": "up"}
     default, changed = (
         next(model.motions(portrait, SOUND[:640], **options | more)) for more in ({}, {name: CHANGES[name]})
     )
@@ -145,6 +146,7 @@ def test_a_box_is_used(model):
         ({"seed": 2**32}, "seed"),
         ({"steps": 0}, "steps"),
         ({"steps": 10_000}, "steps"),
+        ({"sampler": "euler"}, "no sampler 'euler'; it has ddim, dpm\\+\\+"),
         ({"guidance_audio": float("nan")}, "guidance_audio"),
         ({"guidance_gaze": -1.0}, "guidance_gaze"),
         ({"box": Box(90, 20, 32)}, "outside of the picture"),

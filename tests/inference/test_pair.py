@@ -232,6 +232,7 @@ def test_the_public_pair_draws_into_the_whole_photo(monkeypatch):
         ({"gaze": "left"}, "have no gaze"),
         ({"fit": 3}, "have no fit"),
         ({"steps": 3}, "always samples in 4; leave steps out"),
+        ({"sampler": "ddim"}, "no sampler 'ddim'; it has ancestral"),
         ({}, "frame it by hand with --box"),
         ({"parity": True, "box": shown}, "leave box out"),
     ):

@@ -38,6 +38,8 @@ MOTION = MotionConfig(
     context=4,
     dynamics_dim=5,
     audio=AudioEncoderConfig(kind="mel", feature_dim=8),
+    anchor=True,
+    head_cutoff=4.0,
 )
 
 
