@@ -15,6 +15,7 @@ def get_config() -> MotionExperiment:
     """The experiment."""
     return MotionExperiment(
         model=demo_model(),
+        eyes=0.4,
         data=PerformanceWorld(clips=400, seconds=4.0),
         augmentation=SoundAugmentationConfig(share=0.9, settled=0.5),
         optimiser=OptimiserConfig(learning_rate=1e-3, final_learning_rate=1e-5, warmup=100, b2=0.99),

@@ -20,7 +20,13 @@ from vasa_jax.training.config import MotionExperiment, OptimiserConfig, Performa
 def get_config() -> MotionExperiment:
     """The experiment."""
     return MotionExperiment(
-        model=MotionConfig(audio=AudioEncoderConfig(weights="facebook/wav2vec2-base-960h")),
+        model=MotionConfig(
+            audio=AudioEncoderConfig(weights="facebook/wav2vec2-base-960h"),
+            anchor=True,
+            head_cutoff=4.0,
+            gaze_guidance=0.0,
+        ),
+        eyes=0.4,
         data=PerformanceWorld(clips=20_000, seconds=8.0),
         optimiser=OptimiserConfig(learning_rate=1e-4, final_learning_rate=1e-6, warmup=2000),
         steps=500_000,

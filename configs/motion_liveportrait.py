@@ -18,7 +18,12 @@ from vasa_jax.training.config import MotionExperiment, OptimiserConfig, Performa
 def get_config() -> MotionExperiment:
     """The experiment."""
     return MotionExperiment(
-        model=MotionConfig(dynamics_dim=DYNAMICS_DIM, audio=AudioEncoderConfig(kind="mel", feature_dim=256)),
+        model=MotionConfig(
+            dynamics_dim=DYNAMICS_DIM,
+            audio=AudioEncoderConfig(kind="mel", feature_dim=256),
+            anchor=True,
+            head_cutoff=4.0,
+        ),
         data=PerformanceWorld(clips=2000, seconds=4.0),
         optimiser=OptimiserConfig(learning_rate=1e-4, final_learning_rate=1e-6, warmup=2000),
         steps=100_000,

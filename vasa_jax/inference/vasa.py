@@ -11,7 +11,6 @@ import functools
 import json
 import os
 from collections.abc import Callable, Mapping
-from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
 
 import jax
@@ -138,7 +137,6 @@ class MotionModel:
     """
 
     controls = ("gaze", "distance", "emotion")
-    guidance: Mapping[str, float] = MappingProxyType({name: GUIDANCE[name] for name in ("audio", "gaze")})
     samplers = tuple(SAMPLERS)
 
     def __init__(self, config: MotionConfig, params: dict[str, Any], statistics: Statistics, speech: Any = None):
@@ -162,6 +160,7 @@ class MotionModel:
         self._front = front_end(config.audio)
         self.needs = Sound(self._front.lead, self._front.ahead, config.window, self._front.block)
         self.steps = (1, min(STEPS, config.timesteps), config.timesteps)
+        self.guidance: Mapping[str, float] = {"audio": GUIDANCE["audio"], "gaze": config.gaze_guidance}
         self.params = jax.device_put(params)
         self.speech = jax.device_put({} if speech is None else speech)
         self.statistics = jax.device_put(statistics)
@@ -229,7 +228,7 @@ class MotionModel:
         return {"steps": int(options.steps or self.steps[1]), "stepper": SAMPLERS[options.sampler or self.samplers[0]]}
 
     def _guidance(self, options: Options) -> dict[str, np.ndarray]:
-        scales = {**GUIDANCE, **dict(options.guidance)}
+        scales = {**GUIDANCE, **self.guidance, **dict(options.guidance)}
         return {name: np.asarray(scale, np.float32) for name, scale in active(scales).items()}
 
 

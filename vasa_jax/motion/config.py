@@ -1,5 +1,6 @@
 """Sizes and rates of stage 2. The defaults are VASA-1's where it prints them (8 layers, width 512, 8 heads) and ours
-where it is silent (window, context, T, front end): 28.68M parameters.
+where it is silent (window, context, T, front end): 28.68M parameters. What we add to make windows join, the anchor and
+the cutoff, is off by default, as in releases that do not name it; the files in `configs/` turn it on.
 """
 
 import dataclasses
@@ -7,7 +8,7 @@ from typing import Literal
 
 import jax.numpy as jnp
 
-from vasa_jax.arrays import POSE_DIM
+from vasa_jax.arrays import FPS, POSE_DIM
 from vasa_jax.audio.front_end import AudioEncoderConfig, front_end
 from vasa_jax.errors import UserError
 
@@ -41,8 +42,9 @@ class MotionConfig:
     context: int = 10  # K: frames of the previous window that are conditions
     dynamics_dim: int = 128  # size of the dynamics code of stage 1
     timesteps: int = 1000  # T: noise levels
-    anchor: bool = False  # pull a window towards its last context frame, by what the network misses there
-    head_cutoff: float = 0.0  # Hz above which the head's pose has nothing, in targets and output; 0 smooths nothing
+    anchor: bool = False  # add to a window, fading, what the network's answer misses at the last frame of context
+    head_cutoff: float = 0.0  # Hz at which half of the head's pose passes, in targets and answers; 0 smooths nothing
+    gaze_guidance: float = 1.0  # scale at which samples follow a gaze where none is asked for; the paper's is 1
     audio: AudioEncoderConfig = AudioEncoderConfig()
     drop: DropConfig = DropConfig()
     dtype: Literal["float32", "bfloat16"] = "float32"  # of the layers; parameters and the result stay float32
@@ -53,6 +55,10 @@ class MotionConfig:
                 raise UserError(f"{name} is {getattr(self, name)}; it must be at least 1")
         if self.width % self.num_heads or self.width % 2:
             raise UserError(f"{self.width=} must be even and a multiple of {self.num_heads=}")
+        if not 0 <= self.head_cutoff <= FPS / 2:
+            raise UserError(f"{self.head_cutoff=} must be 0 to {FPS / 2} Hz; 4 keeps nods and loses a tracker's noise")
+        if not 0 <= self.gaze_guidance < float("inf"):
+            raise UserError(f"{self.gaze_guidance=} must be finite, 0 or more")
         if self.dtype not in ("float32", "bfloat16"):
             raise UserError(f"{self.dtype=} must be 'float32' or 'bfloat16'")
         if self.drop.audio_min_frames > self.window:
@@ -90,4 +96,7 @@ def demo_model() -> MotionConfig:
         ffn=768,
         dynamics_dim=32,
         audio=AudioEncoderConfig(kind="mel", feature_dim=128),
+        anchor=True,
+        head_cutoff=4.0,
+        gaze_guidance=0.0,
     )

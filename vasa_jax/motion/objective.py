@@ -4,6 +4,17 @@
 
 the mean over W frames and 6 + z normalised components, with conditions hidden at random (`conditions.hide`). Every
 random number of a sample comes from its own key, and no sample sees another.
+
+Three things of ours make windows join; docs/training.md tells what each was measured to do. Where the last frame of
+context is known, errors e of the first frames count more, and so do errors of steps, the one into the window too (as
+the velocities of Tevet et al. 2023, "Human Motion Diffusion Model", equation 5):
+
+    L = E mean_k (1 + F exp(-k / f)) e_k^2  +  V mean_k (e_k - e_{k-1})^2,      e_{-1} = 0.       (2)
+
+And the context of training is true, that of a session is not: it strays from what the sound asks for. So in half of the
+samples the dynamics of all context frames are off by one random d, a share of what each component moves within the
+window, and x0 returns to the truth from there, as d exp(-(k + 1) / s) (`stray`): the network learns to leave from where
+it is told to be, whatever it thinks of it.
 """
 
 from typing import Any
@@ -23,8 +34,12 @@ from vasa_jax.motion.denoiser import predict
 from vasa_jax.motion.smoothing import smooth_head
 from vasa_jax.motion.statistics import Statistics, normalise
 
-SOUND = 1
-"""Folded into a sample's key for the augmentation of its sound."""
+SOUND, STRAY = 1, 3
+"""Folded into a sample's key for the augmentation of its sound, and for how far its context strays."""
+FIRST, FIRST_FRAMES, VELOCITY = 4.0, 4.0, 0.5
+"""F, f and V of equation (2)."""
+STRAY_SHARE, STRAY_SIZE, STRAY_FRAMES = 0.5, 0.4, 6.0
+"""Share of the samples whose context strays; deviation of d, in deviations within the window; and s, in frames."""
 
 
 def batch_spec(config: MotionConfig, batch_size: int, heard: bool = False) -> dict[str, jax.ShapeDtypeStruct]:
@@ -135,7 +150,7 @@ def loss(
     batch: dict[str, Array],
     keys: Key[Array, " b"],
 ) -> tuple[Float[Array, ""], dict[str, Array]]:
-    """Equation (1) for one batch.
+    """Equation (2) for one batch.
 
     Args:
         config: sizes and drop rates.
@@ -145,7 +160,8 @@ def loss(
         keys: one a sample.
 
     Returns:
-        The mean over samples, and its parts: mean squared error of `pose` and of `dynamics`, normalised units.
+        The mean over samples, and of it the part of equation (1): mean squared errors of `pose` and of `dynamics`,
+        normalised units.
     """
     x0, conditions = conditions_of_batch(config, statistics, batch)
 
@@ -155,10 +171,34 @@ def loss(
         return level, jax.random.normal(noise, x0.shape[1:], x0.dtype), hidden
 
     level, eps, hidden = jax.vmap(draw)(keys)
+    conditions = hide(config, conditions, hidden)
+    x0, conditions = stray(x0, conditions, keys)
     noisy = q_sample(cosine(config.timesteps), x0, level, eps)
-    predicted = predict(config, params, noisy, level, hide(config, conditions, hidden))
-    error = jnp.square(predicted - x0)
-    return error.mean(), {"pose": error[..., :POSE_DIM].mean(), "dynamics": error[..., POSE_DIM:].mean()}
+    error = predict(config, params, noisy, level, conditions) - x0
+    joined = conditions.previous_motion_mask[:, -1].astype(error.dtype)[:, None, None]
+    frames = jnp.arange(config.window, dtype=error.dtype)[None, :, None]
+    weight = 1 + FIRST * jnp.exp(-frames / FIRST_FRAMES) * joined
+    steps = jnp.concatenate([joined * error[:, :1], jnp.diff(error, axis=1)], axis=1)
+    square = jnp.square(error)
+    value = (weight * square).mean() + VELOCITY * jnp.square(steps).mean()
+    return value, {"pose": square[..., :POSE_DIM].mean(), "dynamics": square[..., POSE_DIM:].mean()}
+
+
+def stray(
+    x0: Float[Array, "b w d"], conditions: Conditions, keys: Key[Array, " b"]
+) -> tuple[Float[Array, "b w d"], Conditions]:
+    """A window that returns to the truth from a context whose dynamics are off, in `STRAY_SHARE` of the samples; where
+    the last frame of context is unknown, the window is that of the truth."""
+
+    def draw(key: Array) -> Array:
+        share, size = jax.random.split(jax.random.fold_in(key, STRAY))
+        off = STRAY_SIZE * jax.random.normal(size, x0.shape[2:], x0.dtype).at[:POSE_DIM].set(0)
+        return jnp.where(jax.random.uniform(share) < STRAY_SHARE, off, 0)
+
+    off = (jax.vmap(draw)(keys) * x0.std(1))[:, None]
+    left = jnp.exp(-(1 + jnp.arange(x0.shape[1], dtype=x0.dtype)) / STRAY_FRAMES)[None, :, None]
+    x0 = x0 + jnp.where(conditions.previous_motion_mask[:, -1:, None], left * off, 0)
+    return x0, conditions._replace(previous_motion=conditions.previous_motion + off)
 
 
 def _augmented(
