@@ -79,12 +79,12 @@ def sample(
     if stepper.fresh and keys is None:
         raise ValueError(f"{stepper} draws fresh noise: pass one key a sample")
     levels = jnp.asarray(trailing_levels(schedule, steps), noise.dtype)
-    batch = noise.shape[0]
+    batch, draws = noise.shape[0], keys if stepper.fresh else None
 
     def body(state: tuple[Carry, Array], row: tuple[Array, Array, Array]) -> tuple[tuple[Carry, Array], None]:
         (carry, x), (index, level, following) = state, row
         here, there = jnp.full((batch,), level), jnp.full((batch,), following)
-        drawn = jax.vmap(jax.random.fold_in, in_axes=(0, None))(keys, index) if stepper.fresh else None
+        drawn = None if draws is None else jax.vmap(jax.random.fold_in, in_axes=(0, None))(draws, index)
         return stepper.step(schedule, carry, x, denoise(x, here), here, there, drawn), None
 
     (_, x), _ = jax.lax.scan(body, (stepper.init(noise), noise), (jnp.arange(steps), levels[:-1], levels[1:]))
