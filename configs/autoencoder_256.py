@@ -1,4 +1,4 @@
-"""Stage 1 at paper size, on 256x256 pictures: the first part of MegaPortraits' schedule, every term of the objective on.
+"""Stage 1 at paper size, on 256x256 pictures: the first part of MegaPortraits' schedule, with every term on.
 
     vasa-train autoencoder_256 --workdir runs/autoencoder_256 --dry-run
 

@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 import soundfile
 
-from benchmarks import demo_quality, fit, hearing, paste, pipeline, render, sampler, timing, volume
+from benchmarks import demo_quality, fit, hearing, paste, pipeline, render, sampler, terms, timing, volume
 from benchmarks import input as benchmark_input
 from tests.inference.tiny import FACE, MOTION, write_release
+from tests.training.tiny import STAGE_1
+from vasa_jax.autoencoder.objective import TERMS
 from vasa_jax.metrics.judges.protocol import Row
 from vasa_jax.synthetic.splits import SPLITS
 
@@ -166,3 +168,13 @@ def test_hearing_prints_what_recorded_and_live_features_cost(tmp_path, capsys):
     *_, recorded, live = capsys.readouterr().out.splitlines()
     assert recorded.startswith("recorded") and live.startswith("live") and len(live.split()) == 4
     assert float(live.split()[1]) > float(recorded.split()[1])  # TFLOP
+
+
+def test_terms_are_timed_one_group_at_a_time(capsys, monkeypatch):
+    """The groups that ask no helper, on the tiny stage 1; every term is in one of them."""
+    monkeypatch.setattr(terms.configs, "load", lambda name: STAGE_1)
+    rows = ["plain", "the same, every fourth"]
+    terms.main(["--batch", "8", "--rounds", "1", "--rows", *rows])
+    lines = capsys.readouterr().out.splitlines()[-2:]
+    assert [line[:38].strip() for line in lines] == rows
+    assert set(terms.PLAIN).union(*terms.ROWS.values()) >= {t.name for t in TERMS} - {"face", "gaze"}

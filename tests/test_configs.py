@@ -15,12 +15,13 @@ FILES = sorted((Path(__file__).parents[1] / "configs").glob("*.py"))
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_config_is_trainable(path):
-    experiment = dataclasses.replace(configs.load(path), batch_size=1)
-    task, alone = make_task(experiment), make_strategy("jit", 1, on=jax.devices()[:1])
-    program = make_program(experiment, task, alone)
+    """Abstractly, one sample on each of eight devices that share one copy of the state."""
+    experiment = dataclasses.replace(configs.load(path), batch_size=8)
+    task = make_task(experiment)
+    program = make_program(experiment, task, make_strategy("sharded", 8))
     key = jax.eval_shape(lambda: jax.random.key_data(jax.random.key(0)))
     state = program.shapes
-    after, metrics = jax.eval_shape(program.step, state, task.batch_spec(1), key, task.helper_shapes())
+    after, metrics = jax.eval_shape(program.step, state, task.batch_spec(8), key, task.helper_shapes())
     same = lambda a, b: (a.shape, a.dtype) == (b.shape, b.dtype)  # noqa: E731
     assert jax.tree.all(jax.tree.map(same, state, after))
     assert all(leaf.shape == () for leaf in jax.tree.leaves(metrics)) and {"loss", "gradient_norm"} <= metrics.keys()
