@@ -67,12 +67,13 @@ def speeches(seeds: range, count: int, seconds: float, emotion: Emotion | None =
     return found
 
 
-def unheard(model: Model, portrait: Any, audio: Float[np.ndarray, " n"], seed: int) -> Iterator[Motion]:
+def unheard(model: Model, portrait: Any, audio: Float[np.ndarray, " n"], seed: int, steps: int = 0) -> Iterator[Motion]:
     """Motion as `Model.motions` makes it, from H(C without A) alone: (1 + l) H(C) - l H(C without A) at l = -1.
 
-    As everywhere, "without A" leaves the context its own sound: what was said before a window, not in it.
+    As everywhere, "without A" leaves the context its own sound: what was said before a window, not in it. `steps` are
+    the sampler's; 0 is the model's own number.
     """
-    motion, options = model.motion, Options(guidance=(("audio", -1.0), ("gaze", 0.0)))
+    motion, options = model.motion, Options(steps, (("audio", -1.0), ("gaze", 0.0)))
     controls, window = motion.make_controls(), motion.needs.window
     carry = motion.start(jax.random.key(seed), portrait, controls)
     for samples, count in windows([audio], motion.needs):

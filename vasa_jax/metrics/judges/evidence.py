@@ -209,7 +209,9 @@ class MotionEvidence:
         for number, own in enumerate(performances):
             other = performances[order[number]]
             made = self._made(other.sound, number)
-            nothing = take_of(_joined(list(unheard(self.model, None, own.sound, self._seed(number)))))
+            nothing = take_of(
+                _joined(list(unheard(self.model, None, own.sound, self._seed(number), self.setting.steps)))
+            )
             row = (own, own._replace(made=made), own._replace(made=nothing), other.truth.mouth)
             found.append(Hearing(*row))
         return found

@@ -44,12 +44,12 @@ def score_table(scores: Sequence[Score]) -> Iterator[str]:
 
 
 def number(value: float) -> str:
-    """Three digits that count; a dash where there is no value."""
+    """Three digits that count, at most four behind the point; a dash where there is no value."""
     if not math.isfinite(value):
         return "-"
     if abs(value) >= 100:
         return f"{value:.0f}"
-    if value == 0:
+    if abs(value) < 5e-5:
         return "0"
     digits = max(0, 2 - math.floor(math.log10(abs(value))))
     return f"{value:.{min(digits, 4)}f}"
