@@ -6,7 +6,8 @@ calls a session remembers
     (key, window number, the last K frames of normalised motion, their sound, which of them are known, loudness),
 
 so a window is conditioned on the frames that were emitted just before it, the first one on nothing, and a session of
-any length has one size. Window n draws its noise from fold_in(key, n): the same seed gives the same motion, however the
+any length has one size. A model with an anchor leaves from the last of these frames (`motion.denoiser`), at any hop.
+Window n draws its noise from fold_in(key, n): the same seed gives the same motion, however the
 sound arrived. A step emits the first `hop` frames of its window and forgets the others: offline the whole window, live
 as few as latency asks for. Frames whose sound is still to come are unknown to the network, as in its training.
 """

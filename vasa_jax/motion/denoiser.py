@@ -5,8 +5,17 @@ Tokens, concatenated along time (124 for K = 10, W = 50):
     [ X_pre (K) | X_t (W) | A_pre (K) | A (W) | gaze | distance | emotion | time ]               (1)
 
 A token is its content's embedding (or a learned null, where the content is unknown) plus one of eight type embeddings;
-motion and audio tokens of the same frame also share that frame's position embedding, of index -K..W-1. Only the W
-motion tokens are read out, as x0. Time is one token, without adaptive norms.
+motion and audio tokens of the same frame also share that frame's position embedding, of index -K..W-1. The W motion
+tokens are read out, as x0. Time is one token, without adaptive norms.
+
+What joins windows is ours, and off in a config that does not name it. With `head_cutoff` the tokens of context are read
+out too, and the pose of all K + W answers passes the smoother of `motion.smoothing`, which training's targets passed.
+With `anchor` the answer at the last frame of context, y_{-1}, is compared with what that frame is known to be, x_{-1},
+
+    x0_k = y_k + h_k (x_{-1} - y_{-1}),        h learned for each frame and component, first exp(-k / 15),       (2)
+
+and where that frame is unknown, nothing is added. What the network misses there it misses at frame 0 too, so a window
+leaves from where the last one ended; no loss asks for y_{-1} itself.
 """
 
 from typing import Any
@@ -91,15 +100,17 @@ class Denoiser(nn.Module):
         tokens = jnp.where(mask[..., None], tokens, nulls[row[kind]].astype(tokens.dtype)[None])
         tokens = tokens + place.astype(tokens.dtype)[None]
         tokens = Encoder(config.num_layers, config.num_heads, config.ffn, dtype, name="encoder")(tokens)
-        first = 0 if config.anchor or config.head_cutoff else config.context
-        out = nn.Dense(config.motion_dim, dtype=dtype, name="readout")(tokens[:, first:frames]).astype(noisy.dtype)
+        readout = nn.Dense(config.motion_dim, dtype=dtype, name="readout")
+        if not config.anchor and not config.head_cutoff:
+            return readout(tokens[:, config.context : frames]).astype(noisy.dtype)
+        out = readout(tokens[:, :frames]).astype(noisy.dtype)
         if config.head_cutoff:
             out = smooth_head(config.head_cutoff, out)
-        last, out = out[:, config.context - first - 1], out[:, config.context - first :]
+        last, out = out[:, config.context - 1], out[:, config.context :]
         if config.anchor:
             hold = self.param("hold", _fading, (config.window, config.motion_dim)).astype(out.dtype)
             missed = known(c.previous_motion[:, -1] - last, c.previous_motion_mask[:, -1])
-            out = out + hold[None] * missed[:, None]
+            out = out + hold[None] * missed[:, None]  # equation (2)
         return out
 
 
@@ -118,7 +129,7 @@ class MelEncoder(nn.Module):
 
 
 def _fading(key: Array, shape: tuple[int, int], dtype: Any = jnp.float32) -> Array:
-    """exp(-k / HOLD_FRAMES) at frame k, alike for every component."""
+    """h of equation (2) in a fresh network, exp(-k / HOLD_FRAMES) at frame k."""
     del key
     return jnp.broadcast_to(jnp.exp(-jnp.arange(shape[0], dtype=dtype) / HOLD_FRAMES)[:, None], shape)
 
