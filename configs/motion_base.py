@@ -24,6 +24,7 @@ def get_config() -> MotionExperiment:
             audio=AudioEncoderConfig(weights="facebook/wav2vec2-base-960h"),
             anchor=True,
             head_cutoff=4.0,
+            spare=5,
             gaze_guidance=0.0,
         ),
         eyes=0.4,

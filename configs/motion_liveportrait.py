@@ -23,6 +23,7 @@ def get_config() -> MotionExperiment:
             audio=AudioEncoderConfig(kind="mel", feature_dim=256),
             anchor=True,
             head_cutoff=4.0,
+            spare=5,
         ),
         data=PerformanceWorld(clips=2000, seconds=4.0),
         optimiser=OptimiserConfig(learning_rate=1e-4, final_learning_rate=1e-6, warmup=2000),

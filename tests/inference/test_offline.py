@@ -1,3 +1,4 @@
+import dataclasses
 import itertools
 
 import jax
@@ -13,6 +14,8 @@ from vasa_jax.faces.box import Box
 from vasa_jax.geometry.rotation import gaze_angles, gaze_direction, pose_rotation
 from vasa_jax.inference.driving import resample
 from vasa_jax.inference.offline import Model, batches
+from vasa_jax.inference.pair import Options
+from vasa_jax.inference.vasa import MotionModel
 from vasa_jax.media import audio
 from vasa_jax.media.audio import AudioReader
 
@@ -59,6 +62,23 @@ def test_every_option_reaches_the_motion(model, name):
         next(model.motions(portrait, SOUND[:640], **options | more)) for more in ({}, {name: CHANGES[name]})
     )
     assert (default.dynamics != changed.dynamics).any()
+
+
+def test_frames_made_without_what_follows_are_made_anew_by_the_next_window(model):
+    """Of windows of 8 frames 5 are taken at a time, as a session of that hop emits them; all of the sound is shown."""
+    own = model.motion
+    other = MotionModel(dataclasses.replace(own.config, spare=3), own.params, own.statistics)
+    spare = Model(dataclasses.replace(model.pair, motion=other))
+    parts = list(spare.motions(model.portrait(FACE), SOUND, steps=2))
+    assert [len(part.pose) for part in parts] == [5, 5, 5, 5, 1]
+    carry, needs, controls = own.start(jax.random.key(0)), own.needs, own.make_controls()
+    padded = np.pad(SOUND, (needs.lead, 640 * needs.window + needs.ahead))
+    for number, part in enumerate(parts[:3]):
+        slice_ = padded[640 * 5 * number :][: needs.lead + 640 * needs.window + needs.ahead]
+        carry, drawn = own.step(carry, jnp.asarray(slice_), needs.window, 5, controls, Options(2))
+        count = len(part.pose)
+        np.testing.assert_array_equal(part.pose, drawn.pose[:count])
+        np.testing.assert_array_equal(part.dynamics, drawn.dynamics[:count])
 
 
 def raw(model, **options):

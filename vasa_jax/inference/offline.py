@@ -294,11 +294,11 @@ class Model:
 
     def _generate(self, portrait: Portrait, reader: AudioReader, asked: Asked) -> Iterator[Motion]:
         motion = self.motion
-        carry, window, at = motion.start(jax.random.key(asked.seed), portrait, asked.controls), motion.needs.window, 0
-        for samples, count in windows(reader, motion.needs):
+        carry, needs, at = motion.start(jax.random.key(asked.seed), portrait, asked.controls), motion.needs, 0
+        for samples, count in windows(reader, needs):
             with self.timed("motion"):
-                controls, sound = track(asked.controls, at, window), jnp.asarray(samples)
-                carry, drawn = motion.step(carry, sound, window, window, controls, asked.options)
+                controls, sound = track(asked.controls, at, needs.hop), jnp.asarray(samples)
+                carry, drawn = motion.step(carry, sound, needs.window, needs.hop, controls, asked.options)
                 stretch = first(drawn, count)
             if not all(np.isfinite(part).all() for part in jax.tree.leaves(stretch)):
                 raise UserError("the motion model generated NaN; its weights are damaged, or guidance is too strong")
@@ -411,18 +411,18 @@ def windows(blocks: Iterable[np.ndarray], needs: Sound) -> Iterator[tuple[np.nda
 
     Yields:
         float32 samples, `lead` before the window's first to `ahead` behind its last, with silence outside the sound;
-        and how many of the window's frames the sound fills, all but in the last.
+        and how many of the window's first `hop` frames the sound fills, all but in the last.
     """
-    hop = SAMPLES_PER_FRAME * needs.window
-    need = needs.lead + hop + needs.ahead
+    hop = SAMPLES_PER_FRAME * needs.hop
+    need = needs.lead + SAMPLES_PER_FRAME * needs.window + needs.ahead
     waiting = np.zeros(needs.lead, np.float32)
     for block in blocks:
         waiting = np.concatenate([waiting, block])
         while len(waiting) >= need:
-            yield waiting[:need], needs.window
+            yield waiting[:need], needs.hop
             waiting = waiting[hop:]
     while (rest := len(waiting) - needs.lead) > 0:
-        count = min(needs.window, math.ceil(rest / SAMPLES_PER_FRAME))
+        count = min(needs.hop, math.ceil(rest / SAMPLES_PER_FRAME))
         yield np.pad(waiting[:need], (0, max(0, need - len(waiting)))), count
         waiting = waiting[hop:]
 

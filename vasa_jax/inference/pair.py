@@ -30,13 +30,20 @@ class Sound(NamedTuple):
     """The stretch of 16 kHz sound that one step of a motion model hears.
 
     lead: samples before the window's first frame. ahead: samples behind its last. window: frames, 640 samples each.
-    block: frames whose sound is heard together; hops are multiples of it.
+    block: frames whose sound is heard together; hops are multiples of it. spare: last frames of a window that were made
+    without hearing what follows, so that the next window makes them anew wherever sound goes on.
     """
 
     lead: int
     ahead: int
     window: int
     block: int = 1
+    spare: int = 0
+
+    @property
+    def hop(self) -> int:
+        """Frames that a driver takes of each window where all sound is there."""
+        return self.window - self.spare
 
 
 @dataclasses.dataclass(frozen=True)

@@ -158,7 +158,7 @@ class MotionModel:
         self.config = config
         check_speech(config.audio, speech)
         self._front = front_end(config.audio)
-        self.needs = Sound(self._front.lead, self._front.ahead, config.window, self._front.block)
+        self.needs = Sound(self._front.lead, self._front.ahead, config.window, self._front.block, config.spare)
         self.steps = (1, min(STEPS, config.timesteps), config.timesteps)
         self.guidance: Mapping[str, float] = {"audio": GUIDANCE["audio"], "gaze": config.gaze_guidance}
         self.params = jax.device_put(params)
@@ -177,7 +177,7 @@ class MotionModel:
         carry = session_start(self.config, jax.random.key(0))
         sound = jax.ShapeDtypeStruct((slice_samples(self._front, self.config.window),), "float32")
         controls, guidance = _at(make_controls(), 1), self._guidance(options)
-        static = {"hop": hop or self.config.window} | self._sampler(options)
+        static = {"hop": hop or self.needs.hop} | self._sampler(options)
         self.programs["step"].prepare(
             self.params, self.speech, self.statistics, carry, sound, controls, guidance, np.int32(0), **static
         )

@@ -74,8 +74,8 @@ def unheard(model: Model, portrait: Any, audio: Float[np.ndarray, " n"], seed: i
     the sampler's; 0 is the model's own number.
     """
     motion, options = model.motion, Options(steps, (("audio", -1.0), ("gaze", 0.0)))
-    controls, window = motion.make_controls(), motion.needs.window
+    controls, needs = motion.make_controls(), motion.needs
     carry = motion.start(jax.random.key(seed), portrait, controls)
-    for samples, count in windows([audio], motion.needs):
-        carry, drawn = motion.step(carry, jnp.asarray(samples), window, window, controls, options)
+    for samples, count in windows([audio], needs):
+        carry, drawn = motion.step(carry, jnp.asarray(samples), needs.window, needs.hop, controls, options)
         yield first(drawn, count)

@@ -44,6 +44,7 @@ class MotionConfig:
     timesteps: int = 1000  # T: noise levels
     anchor: bool = False  # add to a window, fading, what the network's answer misses at the last frame of context
     head_cutoff: float = 0.0  # Hz at which half of the head's pose passes, in targets and answers; 0 smooths nothing
+    spare: int = 0  # last frames of a window that the next one makes anew, since they are made without what follows
     gaze_guidance: float = 1.0  # scale at which samples follow a gaze where none is asked for; the paper's is 1
     audio: AudioEncoderConfig = AudioEncoderConfig()
     drop: DropConfig = DropConfig()
@@ -64,7 +65,9 @@ class MotionConfig:
         if self.drop.audio_min_frames > self.window:
             raise UserError(f"drop.{self.drop.audio_min_frames=} must not exceed {self.window=}")
         block = front_end(self.audio).block
-        for name in ("window", "context"):
+        if not 0 <= self.spare < self.window:
+            raise UserError(f"{self.spare=} must be 0 or more and below {self.window=}")
+        for name in ("window", "context", "spare"):
             if getattr(self, name) % block:
                 raise UserError(
                     f"{name} is {getattr(self, name)}; it must be a multiple of audio.block={block}, the frames of "
@@ -98,5 +101,6 @@ def demo_model() -> MotionConfig:
         audio=AudioEncoderConfig(kind="mel", feature_dim=128),
         anchor=True,
         head_cutoff=4.0,
+        spare=5,
         gaze_guidance=0.0,
     )

@@ -317,7 +317,7 @@ class MotionEvidence:
 
     def _perform(self, number: int, speech: Speech, sound: np.ndarray) -> Performance:
         truth = self._truth(speech.seed, speech.states)
-        hop = self.model.motion.needs.window
+        hop = self.model.motion.needs.hop
         return Performance(sound, hop, truth, self._encoded(speech.seed, speech.states), self._made(sound, number))
 
     def _truth(self, person: int, states: State) -> Take:

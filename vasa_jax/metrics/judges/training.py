@@ -47,7 +47,7 @@ def judge_motion(model: MotionModel, clips: Sequence[Spoken], steps: int, seed: 
     made = [_generated(model, clip.sound, steps, seed + number) for number, clip in enumerate(clips)]
     true = [Motion(*(np.asarray(part, np.float64) for part in clip.motion)) for clip in clips]
     poses, codes = (deviation([getattr(motion, part) for motion in true]) for part in Motion._fields)
-    hop = model.needs.window
+    hop = model.needs.hop
     columns = {
         "seam/pose": [steps_at(motion.pose, hop, poses) for motion in made],
         "seam/dynamics": [steps_at(motion.dynamics, hop, codes) for motion in made],
@@ -72,12 +72,12 @@ def _both(number: Any, pair: tuple[Motion, Motion], unit: np.ndarray) -> tuple[f
 
 def _generated(model: MotionModel, sound: np.ndarray, steps: int, seed: int) -> Motion:
     """Motion of a sound, window by window; of the code's own kind, so of `MotionModel.step` itself."""
-    controls, window = model.make_controls(), model.needs.window
+    controls, needs = model.make_controls(), model.needs
     carry, parts = model.start(jax.random.key(seed)), []
     sound = sound[: len(sound) // SAMPLES_PER_FRAME * SAMPLES_PER_FRAME]
-    for samples, count in windows([sound], model.needs):
+    for samples, count in windows([sound], needs):
         carry, drawn = MotionModel.step(
-            model, carry, jnp.asarray(samples), window, window, controls, Options(steps=steps)
+            model, carry, jnp.asarray(samples), needs.window, needs.hop, controls, Options(steps=steps)
         )
         parts.append(first(drawn, count))
     return Motion(*(np.concatenate(part).astype(np.float64) for part in zip(*parts, strict=True)))
