@@ -9,7 +9,19 @@ import numpy as np
 import pytest
 import soundfile
 
-from benchmarks import demo_quality, fit, hearing, paste, pipeline, render, sampler, terms, timing, volume
+from benchmarks import (
+    demo_quality,
+    fit,
+    hearing,
+    paste,
+    pipeline,
+    render,
+    sampler,
+    terms,
+    timing,
+    volume,
+    world_features,
+)
 from benchmarks import input as benchmark_input
 from tests.inference.tiny import FACE, MOTION, write_release
 from tests.training.tiny import STAGE_1
@@ -178,3 +190,15 @@ def test_terms_are_timed_one_group_at_a_time(capsys, monkeypatch):
     lines = capsys.readouterr().out.splitlines()[-2:]
     assert [line[:38].strip() for line in lines] == rows
     assert set(terms.PLAIN).union(*terms.ROWS.values()) >= {t.name for t in TERMS} - {"face", "gaze"}
+
+
+@pytest.mark.long
+def test_the_feature_network_is_judged_in_four_tables(capsys, monkeypatch, tmp_path):
+    monkeypatch.setattr("sys.argv", ["world_features", "--people", "4", "--json", str(tmp_path / "found.json")])
+    world_features.main()
+    printed = capsys.readouterr().out
+    rows = ("rank_1", "yaw, degrees", "corner_pull", "eyes turned by 20 degrees", "A driven by B")
+    assert all(f"| {row} |" in printed for row in rows)
+    found = json.loads((tmp_path / "found.json").read_text(encoding="utf-8"))
+    assert found["changes"]["64"].keys() == found["changes"]["128"].keys()
+    assert all(0.0 <= share < 2.0 for share, _ in found["changes"]["64"].values())

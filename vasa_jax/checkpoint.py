@@ -175,9 +175,10 @@ def save_release(
         write_text(fresh / "model_card.md", card)
 
 
-def bundled_releases() -> dict[str, Path]:
-    """The releases that come with the package: their names and folders."""
-    return {path.parent.name: path.parent for path in sorted(BUNDLED.glob("*/config.json"))}
+def bundled_releases(kind: str = "") -> dict[str, Path]:
+    """The releases that come with the package, of a kind or of all: their names and folders."""
+    folders = [path.parent for path in sorted(BUNDLED.glob("*/config.json"))]
+    return {folder.name: folder for folder in folders if not kind or read_config(folder)["kind"] == kind}
 
 
 def read_config(folder: Path) -> dict[str, Any]:

@@ -7,9 +7,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from vasa_jax.checkpoint import bundled_releases
 from vasa_jax.errors import UserError
-from vasa_jax.pretrained.helper import build_helper
+from vasa_jax.geometry.picture import face_crop
+from vasa_jax.metrics.recognition import explained, verification
+from vasa_jax.pretrained.helper import build_helper, load_helper
 from vasa_jax.pretrained.world_features import EXPRESSION, SMALLEST, WorldFeaturesConfig, look
+from vasa_jax.synthetic.splits import seeds
+from vasa_jax.training import features
 
 SMALL = WorldFeaturesConfig(stem=4, widths=(4, 6), neck=4, hidden=8, embedding=5, crop=32)
 
@@ -62,3 +67,45 @@ def test_what_does_not_fit_is_refused(small):
 def test_the_full_size_network_is_small():
     shapes = jax.eval_shape(build_helper("world_features", WorldFeaturesConfig()).init, jax.random.key(0))
     assert sum(leaf.size for leaf in jax.tree.leaves(shapes)) < 1_000_000
+
+
+@pytest.fixture(scope="module")
+def bundled():
+    return load_helper("world_features")
+
+
+def test_the_network_that_comes_along_is_small_and_no_part_of_the_demo():
+    folder = bundled_releases()["world_features"]
+    assert sum(path.stat().st_size for path in folder.iterdir()) < 2_000_000
+    assert folder != bundled_releases()["demo"]
+
+
+def test_it_knows_people_that_it_never_met(bundled):
+    helper, params, _ = bundled
+    frames, truth = features.photograph_people(seeds("test")[:8], 3, 64)
+    pose, told = truth["pose"].reshape(-1, 6), np.asarray(features.expression(truth)).reshape(24, -1)
+    codes, poses, expressions = features.look_at(helper.config, params, frames.reshape(24, 64, 64, 3), pose)
+    told_apart = verification(codes.reshape(8, 3, -1))
+    assert told_apart.auc > 0.95 and told_apart.rank_1 > 0.7 and told_apart.same - told_apart.other > 0.3
+    assert np.degrees(np.abs(poses - pose)[:, :3].mean(0)).max() < 5.0
+    squares = dict(zip(EXPRESSION, explained(expressions, told), strict=True))
+    assert min(squares["mouth"], squares["gaze_x"], squares["lid_left"]) > 0.5
+
+
+def test_a_blurred_picture_is_farther_away_the_more_it_is_blurred(bundled):
+    helper, params, _ = bundled
+    frames, truth = features.photograph_people(seeds("test")[:2], 1, 64)
+    true = frames[:, 0].astype(np.float32) / 255.0
+    softer = [np.asarray(jax.vmap(lambda x, f=factor: features.softened(x, f))(true)) for factor in (2, 4)]
+    look_at = jax.jit(helper.features)
+    maps = look_at(params, true)
+    first, second = (
+        [float(jnp.abs(a - b).mean()) for a, b in zip(look_at(params, soft), maps, strict=True)] for soft in softer
+    )
+    assert all(0.0 < near < far for near, far in zip(first, second, strict=True))
+    crops = [
+        face_crop(jnp.asarray(x), jnp.asarray(truth["pose"][:, 0]), helper.crop, helper.reach)
+        for x in (true, softer[0])
+    ]
+    one, other = (helper.embed(params, crop) for crop in crops)
+    assert ((one * other).sum(-1) > (one[0] * one[1]).sum()).all()

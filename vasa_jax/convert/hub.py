@@ -52,8 +52,10 @@ def find_release(model: str | os.PathLike, say: Say = lambda line: None) -> Path
     Raises:
         UserError: it is none of these, the Hub does not give it, or what it gives is no release.
     """
+    from vasa_jax.inference import vasa  # here, since the Hub's other callers need no models
+
     name = os.fspath(model)
-    if name in (bundled := bundled_releases()):
+    if name in (bundled := bundled_releases(vasa.KIND)):
         return bundled[name]
     if name == PUBLIC_PAIR:
         return _kept_pair(say)

@@ -63,10 +63,10 @@ def open_source(source: str) -> Judged:
             stage_1, constants = load_stage_1(experiment.autoencoder), Statistics(**state["constants"])
             speech = load_speech(experiment.model.audio)
             return Judged(Model(stage_1.join(experiment.model, state["ema"], constants, speech)), None)
-    elif not os.path.isdir(source) and source not in bundled_releases():
+    elif not os.path.isdir(source) and source not in bundled_releases(vasa.KIND):
         raise UserError(
             f"there is no run and no release {source!r}; name a workdir, a folder, or one of "
-            f"{', '.join(bundled_releases())}"
+            f"{', '.join(bundled_releases(vasa.KIND))}"
         )
     else:
         config = load_release(source).config

@@ -33,7 +33,7 @@ def load(model: str | os.PathLike = "demo", dtype: str | None = None, speech: st
         UserError: no such model, one of an unknown kind, or one whose files do not fit together.
     """
     start = time.perf_counter()
-    bundled = bundled_releases()
+    bundled = bundled_releases(vasa.KIND)
     folder = bundled.get(str(model), Path(model))
     if not os.path.isdir(folder):
         names = ", ".join(bundled) or "(none in this installation)"
