@@ -1,4 +1,11 @@
-"""The feature network that helps stage 1 on the synthetic world."""
+"""The feature network that helps stage 1 on the synthetic world: perceptual, face, gaze and identity helper.
+
+    vasa-train world_features --workdir runs/features
+
+About half an hour on two CPU cores, three minutes of it for 5000 people in four pictures each. The numbers to expect
+are in `vasa_jax/models/world_features/model_card.md`; after 1200 steps an equal error rate of 4 % on people that it
+never met, and a head pose to 2 to 5 degrees.
+"""
 
 from vasa_jax.training.config import FeaturesExperiment, OptimiserConfig, PeopleWorld
 
@@ -8,7 +15,7 @@ def get_config() -> FeaturesExperiment:
     return FeaturesExperiment(
         data=PeopleWorld(clips=5000, frames=4, validation_clips=64),
         optimiser=OptimiserConfig(learning_rate=2e-3, final_learning_rate=2e-5, warmup=50, b2=0.99),
-        steps=1200,
+        steps=3000,
         batch_size=6,
         ema=0.99,
         log_every=50,
