@@ -104,5 +104,6 @@ def test_a_blurred_picture_is_farther_away_the_more_it_is_blurred(bundled):
     )
     assert all(0.0 < near < far for near, far in zip(first, second, strict=True))
     crops = [face_crop(x, jnp.asarray(truth["pose"][:, 0]), helper.crop, helper.reach) for x in (true, softer[0])]
-    one, other = (helper.embed(params, crop) for crop in crops)
+    embed = jax.jit(helper.embed)
+    one, other = (embed(params, crop) for crop in crops)
     assert ((one * other).sum(-1) > (one[0] * one[1]).sum()).all()
