@@ -3,9 +3,8 @@
     vasa-train demo_motion --workdir runs/motion --autoencoder runs/autoencoder
 
 Performances with sound are made and encoded first. Cost and the numbers to expect are in
-`vasa_jax/models/demo/model_card.md`. What the anchor, the smoother of the head, the spare frames and turned eyes do, none
-of which the bundled model has, is in docs/training.md ("Motion without seams"); `--init-from demo --fresh hold` teaches
-them to its weights.
+`vasa_jax/models/demo/model_card.md`. The bundled model has neither anchor nor smoother of the head, spare frames and
+turned eyes, whose effect is in docs/training.md ("Motion without seams"); `--init-from demo --fresh hold` teaches them.
 """
 
 from vasa_jax.audio.augmentation import SoundAugmentationConfig

@@ -26,6 +26,7 @@ MOTION = MotionConfig(
     timesteps=10,
     audio=AudioEncoderConfig(kind="mel", feature_dim=8),
     drop=DropConfig(audio_min_frames=2),
+    anchor=True,
 )
 RARELY: dict[str, Any] = {
     "log_every": 2,
