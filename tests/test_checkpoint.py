@@ -27,7 +27,7 @@ def test_a_release_comes_back(tmp_path, dtype, error):
     assert names == ["autoencoder.safetensors", "config.json", "model_card.md", "statistics.safetensors"]
     release = load_release(tmp_path / "a" / "release")
     assert release.config.items() >= config.items() and release.card == "# Card\n"
-    assert (release.config["kind"], release.config["format"]) == ("vasa", 2)
+    assert (release.config["kind"], release.config["format"]) == ("vasa", 3)
     kernel = release.tensors["autoencoder"]["block"]["kernel"]
     assert kernel.dtype == np.float32
     np.testing.assert_allclose(kernel, TREE["block"]["kernel"], rtol=error)
@@ -83,8 +83,8 @@ def test_a_full_disk_is_told_by_the_names_that_the_user_knows(tmp_path):
         ("a.safetensors", b"", "a.safetensors holds no weights; it is empty"),
         ("a.safetensors", b"<!DOCTYPE html><p>Sign in", "a.safetensors holds no weights; it is a web page"),
         ("config.json", b"{", "config.json is no JSON"),
-        ("config.json", b"[]", "not of a release of format 2"),
-        ("config.json", b'{"format": 1}', "not of a release of format 2"),
+        ("config.json", b"[]", "not of a release of format 2 or 3"),
+        ("config.json", b'{"format": 1}', "not of a release of format 2 or 3"),
         ("config.json", b'{"format": 2, "tensors": {}}', "says no kind of model"),
         ("config.json", b'{"kind": "vasa", "format": 2, "tensors": {"b": {}}}', "has no b.safetensors"),
         ("config.json", b'{"kind": "vasa", "format": 2, "tensors": {"a": {"step": [3]}}}', "has step"),

@@ -15,6 +15,7 @@ LEVEL = {
     "config": 0,
     "errors": 0,
     "files": 0,
+    "renames": 0,
     "compile_cache": 1,
     "geometry": 1,
     "nn": 1,

@@ -21,21 +21,24 @@ from safetensors.numpy import load_file, save_file
 
 from vasa_jax.errors import UserError, reason, refusals
 from vasa_jax.files import check_folder, check_local, disguise, whole_file, whole_folder, write_text
+from vasa_jax.renames import renewed
 
 DTYPES = {"bfloat16": jnp.bfloat16, "float32": jnp.float32}
 """What floating-point tensors of a release may be stored as."""
 BUNDLED = Path(__file__).parent / "models"
 """Where the releases that come with the package are."""
-FORMAT = 2
-"""Of the releases that this version writes and reads."""
+FORMAT = 3
+"""Of the releases that this version writes."""
+READ = (2, FORMAT)
+"""Those that it reads; parameters of format 2 are renamed by `renames`."""
 
 
 class Release(NamedTuple):
     """What a release folder holds.
 
     config: the content of `config.json`.
-    tensors: name of the file (without suffix) to a nested dictionary of arrays; floating-point ones are float32,
-        whatever was stored.
+    tensors: name of the file (without suffix) to a nested dictionary of arrays by their present names (`renames`);
+        floating-point ones are float32, whatever was stored.
     card: the text of `model_card.md`.
     """
 
@@ -200,10 +203,11 @@ def read_config(folder: Path) -> dict[str, Any]:
         if isinstance(error, UserError):
             raise
         raise UserError(f"{written} is no JSON ({reason(error)}); fetch the release again") from error
-    if not isinstance(config, dict) or config.get("format") != FORMAT or not isinstance(config.get("tensors"), dict):
-        there = config.get("format") if isinstance(config, dict) else None
+    there = config.get("format") if isinstance(config, dict) else None
+    if there not in READ or not isinstance(config.get("tensors"), dict):
+        known = " or ".join(map(str, READ))
         raise UserError(
-            f"{written} is not of a release of format {FORMAT} ({there!r}); export the run again with this version"
+            f"{written} is not of a release of format {known} ({there!r}); export the run again with this version"
         )
     if not isinstance(config.get("kind"), str):
         raise UserError(f"{written} says no kind of model; fetch the release again")
@@ -230,7 +234,7 @@ def load_release(folder: str | os.PathLike) -> Release:
                 f"{path} has {odd} {there.get(odd, 'missing')}, its config.json {shapes.get(odd, 'none')}; fetch the "
                 "release again"
             )
-        tensors[name] = unflatten({key: _loaded(leaf) for key, leaf in leaves.items()})
+        tensors[name] = unflatten(renewed({key: _loaded(leaf) for key, leaf in leaves.items()}))
     card = folder / "model_card.md"
     text = card.read_text(encoding="utf-8") if card.is_file() else ""
     return Release(config, tensors, text)

@@ -50,8 +50,8 @@ def paths(config: AutoencoderConfig) -> set[str]:
     """
     leaves = jax.tree_util.tree_flatten_with_path(abstract_parameters(config))[0]
     names = {"/".join(entry.key for entry in path) for path, _ in leaves}
-    repeated = r"((?:volume_|stage_\d_)?block)_\d+"
-    return {re.sub(repeated, r"\1", name) for name in names if "/skip/" not in name and "_skip/" not in name}
+    names = {re.sub(r"(block)_\d+", r"\1", name) for name in names if "/skip/" not in name and "_skip/" not in name}
+    return {re.sub(r"(stage_\d)_(first|rest)/.*", r"\1", name) for name in names}  # a bottleneck has a layer more
 
 
 def test_demo_and_paper_are_the_same_modules():

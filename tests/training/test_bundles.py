@@ -7,13 +7,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from tests.training.toy import EXPERIMENT, make_toy
 from vasa_jax.errors import UserError
-from vasa_jax.training.bundles import newest_bundle, read_bundle
+from vasa_jax.training.bundles import Bundles, newest_bundle, read_bundle
 from vasa_jax.training.loop import train
 from vasa_jax.training.start import Start
 
@@ -59,7 +60,7 @@ def large_toy():
     toy, large = make_toy(), np.random.default_rng(0).normal(size=20_000).astype(np.float32)
     return dataclasses.replace(
         toy,
-        init=lambda key: (toy.init(key)[0], {**toy.init(key)[1], "large": jnp.zeros(large.shape)}),
+        init=lambda key: (toy.init(key)[0], {**toy.init(key)[1], "large": jnp.zeros(large.shape)}, toy.init(key)[2]),
         measure=lambda workdir, kept: ({**toy.measure(workdir, kept)[0], "large": large}, {}),
     )
 
@@ -149,3 +150,19 @@ def test_a_run_of_many_devices_is_read_on_one(tmp_path):
     command = [sys.executable, "-c", script, str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=Path(__file__).parents[2])
     assert done.stdout.split() == ["1", "4", "bias", "kernel"], done.stderr
+
+
+def test_a_run_of_an_older_version_is_a_source_and_goes_on_no_more(tmp_path):
+    kernels = [np.full((2, 3), place, np.float32) for place in range(3)]
+    decoder = {f"block_{place}": {"bias": kernel} for place, kernel in enumerate(kernels)}
+    state = {"params": {"decoder": decoder}, "ema": {"decoder": decoder}, "step": np.int32(4)}
+    with Bundles(tmp_path) as bundles:
+        bundles.save(4, jax.tree.map(jnp.asarray, state), {"kind": "autoencoder"})
+        bundles.finish()
+        stacked = {"decoder": {"blocks": {"bias": jax.ShapeDtypeStruct((3, 2, 3), jnp.float32)}}}
+        now = {"params": stacked, "ema": stacked, "step": jax.ShapeDtypeStruct((), jnp.int32)}
+        with pytest.raises(UserError, match=f"older version.*--init-from {tmp_path} and another --workdir"):
+            bundles.restore(4, now)
+    _, _, read = read_bundle(tmp_path)
+    np.testing.assert_array_equal(read["ema"]["decoder"]["blocks"]["bias"], np.stack(kernels))
+    assert read["params"].keys() == {"decoder"} and read["params"]["decoder"].keys() == {"blocks"}

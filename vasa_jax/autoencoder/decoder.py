@@ -9,6 +9,7 @@ from vasa_jax.autoencoder.encoders import depth_to_channels
 from vasa_jax.nn.convolution import Convolution
 from vasa_jax.nn.residual import Output, ResidualBlock
 from vasa_jax.nn.resize import repeat
+from vasa_jax.nn.stack import run_stack
 
 
 class Decoder(nn.Module):
@@ -22,8 +23,7 @@ class Decoder(nn.Module):
         size, dtype = self.config, self.config.compute_dtype
         x = depth_to_channels(volume)
         x = Convolution(size.decoder_width, (1, 1), standardised=False, dtype=dtype, name="from_volume")(x)
-        for index in range(size.decoder_blocks):
-            x = ResidualBlock(size.decoder_width, size.groups, dtype, name=f"block_{index}")(x)
+        x = run_stack(ResidualBlock(size.decoder_width, size.groups, dtype, name="blocks"), x, size.decoder_blocks)
         for index, width in enumerate(size.decoder_widths):
             x = repeat(x, (2, 2)) if index >= len(size.decoder_widths) - size.levels else x
             x = ResidualBlock(width, size.groups, dtype, name=f"up_{index}")(x)

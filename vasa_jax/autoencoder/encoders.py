@@ -15,6 +15,7 @@ from vasa_jax.nn.normalisation import GroupNorm
 from vasa_jax.nn.residual import ResidualBlock
 from vasa_jax.nn.resize import average_pool, repeat
 from vasa_jax.nn.resnet import ResNet
+from vasa_jax.nn.stack import run_stack
 
 
 def channels_to_depth(x: Float[Array, "b h w cd"], depth: int) -> Float[Array, "b d h w c"]:
@@ -51,9 +52,8 @@ class AppearanceEncoder(nn.Module):
         x = nn.relu(GroupNorm(size.groups, name="norm")(x))
         x = Convolution(size.volume_channels * size.volume_depth, (1, 1), dtype=dtype, name="to_volume")(x)
         x = channels_to_depth(x, size.volume_depth)
-        for index in range(size.appearance_blocks):
-            x = ResidualBlock(size.volume_channels, size.groups, dtype, name=f"volume_block_{index}")(x)
-        return x
+        block = ResidualBlock(size.volume_channels, size.groups, dtype, name="volume_blocks")
+        return run_stack(block, x, size.appearance_blocks)
 
 
 class IdentityEncoder(nn.Module):

@@ -5,10 +5,10 @@ A rule pairs two names with the same placeholders and says how the array changes
     Rule("blocks.{i}.conv.weight", "params/block_{i}/conv/kernel", CONVOLUTION_2D)                               (1)
 
 A placeholder matches one part of a name (no dot, no slash). One that the Flax name lacks counts the layers of a scanned
-stack: `Rule("layers.{i}.weight", "params/layers/kernel", LINEAR)` stacks them on a leading axis, in order. Nothing is
-lost: every tensor must be used once or listed in `ignored` with a reason, every leaf filled once, every shape right;
-otherwise one error counts all offenders and names a few of each kind. Names match whole, so a rule cannot catch a key
-by accident.
+stack: `Rule("layers.{i}.weight", "params/layers/kernel", LINEAR)` stacks them on a leading axis, in order, from the
+layer that torch calls `first`; those before have rules of their own. Nothing is lost: every tensor must be used once or
+listed in `ignored` with a reason, every leaf filled once, every shape right; otherwise one error counts all offenders
+and names a few of each kind. Names match whole, so a rule cannot catch a key by accident.
 """
 
 import dataclasses
@@ -59,6 +59,7 @@ class Rule:
     torch: str
     flax: str
     transform: Transform = SAME
+    first: int = 0  # the number that torch gives the first layer of a stack
 
     def __post_init__(self):
         missing = set(_placeholders(self.flax)) - set(_placeholders(self.torch))
@@ -74,6 +75,15 @@ class Rule:
         """The placeholder that counts stacked layers, if there is one."""
         lost = set(_placeholders(self.torch)) - set(_placeholders(self.flax))
         return lost.pop() if lost else None
+
+    def match(self, key: str) -> dict[str, str] | None:
+        """What the placeholders stand for in a torch name; None for a name of another rule."""
+        found = _pattern(self.torch).fullmatch(key)
+        if found is None:
+            return None
+        parts, counted = found.groupdict(), self.stacked
+        before = counted and parts[counted].isdigit() and int(parts[counted]) < self.first
+        return None if before else parts
 
 
 @dataclasses.dataclass(frozen=True)
@@ -113,9 +123,7 @@ def known(tensors: Mapping[str, np.ndarray], rules: list[Rule], shapes: Any) -> 
     wanted = flatten(shapes).keys()
     found = 0
     for key in tensors:
-        matches = [
-            rule.flax.format(**match.groupdict()) for rule in rules if (match := _pattern(rule.torch).fullmatch(key))
-        ]
+        matches = [rule.flax.format(**parts) for rule in rules if (parts := rule.match(key)) is not None]
         found += len(matches) == 1 and matches[0] in wanted
     return found
 
@@ -140,17 +148,17 @@ def to_flax(tensors: Mapping[str, np.ndarray], rules: list[Rule], ignored: list[
     wrong = Offenders()
     found: dict[str, list[tuple[int, str, Rule]]] = {}
     for key in tensors:
-        matches = [(rule, match) for rule in rules if (match := _pattern(rule.torch).fullmatch(key))]
+        matches = [(rule, parts) for rule in rules if (parts := rule.match(key)) is not None]
         skipped = [entry for entry in ignored if _pattern(entry.torch).fullmatch(key)]
         if len(matches) + len(skipped) != 1:
             wrong.add(key, f"{len(matches) + len(skipped)} rules" if matches or skipped else "no rule")
-        for rule, match in matches[:1]:
+        for rule, parts in matches[:1]:
             counted = rule.stacked
-            layer = match.group(counted) if counted else "0"
+            layer = parts[counted] if counted else str(rule.first)
             if not layer.isdigit():
                 wrong.add(key, "{} does not count a layer", repr(layer))
                 continue
-            found.setdefault(rule.flax.format(**match.groupdict()), []).append((int(layer), key, rule))
+            found.setdefault(rule.flax.format(**parts), []).append((int(layer) - rule.first, key, rule))
     result: Tensors = {}
     for path, parts in found.items():
         parts.sort(key=lambda part: part[0])
@@ -204,7 +212,7 @@ def to_torch(variables: Any, rules: list[Rule], shapes: Any = None) -> Tensors:
             continue
         rule, match = matches[0]
         leaf, counted = np.asarray(leaf), rule.stacked
-        for layer, part in enumerate(leaf if counted else [leaf]):
+        for layer, part in enumerate(leaf if counted else [leaf], rule.first):
             names = match.groupdict() | ({counted: str(layer)} if counted else {})
             key = rule.torch.format(**names)
             if key in result:

@@ -3,7 +3,7 @@
     x <- x + attention(norm(x)),        x <- x + feed_forward(norm(x)),                          (1)
 
 with every token seeing every other. The logits and the softmax are float32 at least, whatever the compute dtype.
-The parameters of a stack carry a leading axis of layers: it is one `nn.scan`, which compiles one block.
+The blocks are one stack (`nn.stack`).
 """
 
 from typing import Any
@@ -13,6 +13,8 @@ import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
+
+from vasa_jax.nn.stack import run_stack
 
 
 def queries_are_keys(key: Array, shape: tuple[int, int], dtype: DTypeLike = jnp.float32) -> Array:
@@ -76,11 +78,5 @@ class Encoder(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "b n c"]) -> Float[Array, "b n c"]:
-        stack = nn.scan(
-            lambda block, carry, _: (block(carry), None),
-            variable_axes={"params": 0},
-            split_rngs={"params": True},
-            length=self.num_layers,
-        )
-        x, _ = stack(Block(self.num_heads, self.ffn, self.dtype, name="blocks"), x, None)
+        x = run_stack(Block(self.num_heads, self.ffn, self.dtype, name="blocks"), x, self.num_layers)
         return nn.LayerNorm(dtype=self.dtype, name="norm")(x)

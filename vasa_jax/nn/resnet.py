@@ -1,9 +1,12 @@
 """ResNets (He et al. 2015) with GroupNorm and weight standardisation instead of BatchNorm, without a classifier.
 
 Stages (2, 2, 2, 2) of two-layer blocks at width 64 are ResNet-18; stages (3, 4, 6, 3) of bottlenecks at width 64 are
-ResNet-50. Convolutions have no biases, as in the original. The first pooling takes maxima of 2x2 blocks (the original:
-3x3, overlapping), which needs no scatter in its gradient.
+ResNet-50. A stage's first block may change width and resolution; the rest, equal ones, are a stack (`nn.stack`).
+Convolutions have no biases, as in the original. The first pooling takes maxima of 2x2 blocks (the original: 3x3,
+overlapping), which needs no scatter in its gradient.
 """
+
+from functools import partial
 
 import flax.linen as nn
 from flax.linen.dtypes import promote_dtype
@@ -13,6 +16,7 @@ from jaxtyping import Array, Float
 from vasa_jax.nn.convolution import Convolution
 from vasa_jax.nn.normalisation import GroupNorm
 from vasa_jax.nn.resize import max_pool
+from vasa_jax.nn.stack import run_stack
 
 
 class ResNetBlock(nn.Module):
@@ -63,13 +67,9 @@ class ResNet(nn.Module):
         x = Convolution(self.width, (7, 7), 2, use_bias=False, standardised=False, dtype=self.dtype, name="stem")(x)
         x = max_pool(nn.relu(GroupNorm(self.groups, name="stem_norm")(x)))
         for stage, blocks in enumerate(self.stages):
-            for block in range(blocks):
-                x = ResNetBlock(
-                    self.width * 2**stage,
-                    2 if stage and not block else 1,
-                    self.bottleneck,
-                    self.groups,
-                    self.dtype,
-                    name=f"stage_{stage}_block_{block}",
-                )(x)
+            width, stride = self.width * 2**stage, 2 if stage else 1
+            block = partial(ResNetBlock, width, bottleneck=self.bottleneck, groups=self.groups, dtype=self.dtype)
+            x = block(stride, name=f"stage_{stage}_first")(x)
+            if blocks > 1:
+                x = run_stack(block(1, name=f"stage_{stage}_rest"), x, blocks - 1)
         return x

@@ -25,6 +25,7 @@ from jaxtyping import Array, Float
 
 from vasa_jax.errors import UserError
 from vasa_jax.nn.convolution import Convolution
+from vasa_jax.nn.stack import run_stack
 
 SIZE = 112
 """Side of the network's pictures in pixels."""
@@ -93,8 +94,10 @@ class Trunk(nn.Module):
         x = _norm(dtype, "stem_norm")(_convolution(config.width, 3, 1, dtype, "stem")(x))
         x = PReLU(name="stem_prelu")(x)
         for stage, blocks in enumerate(config.stages):
-            for block in range(blocks):
-                x = Block(config.width * 2**stage, 1 if block else 2, name=f"stage_{stage}_block_{block}")(x)
+            width = config.width * 2**stage
+            x = Block(width, 2, name=f"stage_{stage}_first")(x)
+            if blocks > 1:
+                x = run_stack(Block(width, 1, name=f"stage_{stage}_rest"), x, blocks - 1)
             maps.append(x)
         return tuple(maps)
 

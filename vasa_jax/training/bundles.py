@@ -22,9 +22,10 @@ from typing import Any
 import jax
 import numpy as np
 
-from vasa_jax.checkpoint import flatten, is_run
+from vasa_jax.checkpoint import flatten, is_run, unflatten
 from vasa_jax.errors import UserError, reason, refusals
 from vasa_jax.files import check_local
+from vasa_jax.renames import is_old, renewed
 
 LOGGER = logging.getLogger(__name__)
 LIBRARY = "absl"
@@ -139,6 +140,11 @@ class Bundles:
         there = flatten(self._manager.item_metadata(step)["state"])
         saved = {name: tuple(leaf.shape) for name, leaf in there.items()}
         wanted = {name: tuple(leaf.shape) for name, leaf in flatten(state).items()}
+        if is_old(saved) and not is_old(wanted):
+            raise UserError(
+                f"the checkpoint of step {step} is of an older version, whose networks are laid out otherwise; start a "
+                f"new run from its parameters, with --init-from {self._folder.parent} and another --workdir"
+            )
         for name in sorted(saved.keys() | wanted.keys()):
             if saved.get(name) != wanted.get(name):
                 raise UserError(
@@ -258,7 +264,8 @@ def read_bundle(workdir: str | Path) -> tuple[int, dict[str, Any], dict[str, Any
     """Read a run's newest bundle that is whole as NumPy arrays, whatever wrote it.
 
     Returns:
-        (step, config, state), the state as nested dictionaries by field name (`params`, `ema`, `constants`, ...).
+        (step, config, state), the state as nested dictionaries by field name (`params`, `ema`, `constants`, ...);
+        parameters of an older version by their present names (`renames`).
 
     Raises:
         UserError: where the folder holds no complete bundle, or none that can be read.
@@ -272,7 +279,9 @@ def read_bundle(workdir: str | Path) -> tuple[int, dict[str, Any], dict[str, Any
     if step is None:
         raise UserError(f"{str(workdir)!r} holds no complete checkpoint yet; wait for the first or train longer")
     with Bundles(workdir, read_only=True) as bundles:
-        return step, bundles.config(step), jax.tree.map(np.asarray, bundles.restore(step))
+        state = jax.tree.map(np.asarray, bundles.restore(step))
+        state |= {name: unflatten(renewed(flatten(state[name]))) for name in ("params", "ema")}
+        return step, bundles.config(step), state
 
 
 def _folder(workdir: str | Path) -> Path:

@@ -27,7 +27,8 @@ def whole(shape: tuple[int, ...], parts: int) -> PartitionSpec:
 
 
 def largest_axis(shape: tuple[int, ...], parts: int) -> PartitionSpec:
-    """Split along the longest axis that `parts` divides, the last of equals; whole where there is none."""
+    """Split along the longest axis that `parts` divides, the last of equals; whole where there is none. The blocks of a
+    stack are fewer than its channels, so that it is not split between blocks."""
     divisible = [axis for axis, size in enumerate(shape) if size % parts == 0]
     if math.prod(shape) < SMALL or not divisible:
         return PartitionSpec()

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Int, UInt32
 
+from vasa_jax.nn.stack import recomputing
 from vasa_jax.training.optimiser import by_name, is_frozen
 from vasa_jax.training.players import Frozen, Metrics, Player, all_losses, averaged
 from vasa_jax.training.state import TrainState
@@ -145,7 +146,11 @@ def recomputed(function: Callable[..., Any]) -> Callable[..., Any]:
     def is_dear(primitive: Any, *_: Any, **__: Any) -> bool:
         return primitive.name in ("conv_general_dilated", "dot_general")
 
-    return jax.checkpoint(function, policy=is_dear)  # pyright: ignore[reportPrivateImportUsage]
+    def traced(*arguments: Any) -> Any:
+        with recomputing(is_dear):
+            return function(*arguments)
+
+    return jax.checkpoint(traced, policy=is_dear)  # pyright: ignore[reportPrivateImportUsage]
 
 
 def _mean_over_parts(function: Callable[[Any], Any], samples: Any, parts: int) -> Any:

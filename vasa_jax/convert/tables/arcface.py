@@ -1,5 +1,7 @@
 """ArcFace: state dicts of `iresnet50` and `iresnet100` of arcface_torch (`backbone.pth`)."""
 
+import dataclasses
+
 import numpy as np
 
 from vasa_jax.convert.network import Network, batch_norm, counters
@@ -21,6 +23,16 @@ CELLS_LAST = Transform("cells last", _to_flax, _to_torch)
 """A linear layer over (channel, row, column) to one over (row, column, channel)."""
 
 
+def _block(torch: str, flax: str, first: int) -> list[Rule]:
+    """A residual block, or a stack of them whose first is of that number; the skip included."""
+    table = [Rule(f"{torch}.prelu.weight", f"params/{flax}/prelu/slope")]
+    for theirs, ours in (("conv1", "conv_0"), ("conv2", "conv_1"), ("downsample.0", "skip")):
+        table.append(Rule(f"{torch}.{theirs}.weight", f"params/{flax}/{ours}/kernel", CONVOLUTION_2D))
+    for theirs, ours in (("bn1", "norm_0"), ("bn2", "norm_1"), ("bn3", "norm_2"), ("downsample.1", "skip_norm")):
+        table += batch_norm(f"{torch}.{theirs}", f"{flax}/{ours}")
+    return [dataclasses.replace(rule, first=first) for rule in table]
+
+
 def _arcface() -> list[Rule]:
     table = [
         Rule("conv1.weight", "params/trunk/stem/kernel", CONVOLUTION_2D),
@@ -32,12 +44,8 @@ def _arcface() -> list[Rule]:
         *batch_norm("features", "code_norm"),
     ]
     for stage in range(4):
-        torch, flax = f"layer{stage + 1}.{{i}}", f"trunk/stage_{stage}_block_{{i}}"
-        for theirs, ours in (("conv1", "conv_0"), ("conv2", "conv_1"), ("downsample.0", "skip")):
-            table.append(Rule(f"{torch}.{theirs}.weight", f"params/{flax}/{ours}/kernel", CONVOLUTION_2D))
-        for theirs, ours in (("bn1", "norm_0"), ("bn2", "norm_1"), ("bn3", "norm_2"), ("downsample.1", "skip_norm")):
-            table += batch_norm(f"{torch}.{theirs}", f"{flax}/{ours}")
-        table.append(Rule(f"{torch}.prelu.weight", f"params/{flax}/prelu/slope"))
+        table += _block(f"layer{stage + 1}.0", f"trunk/stage_{stage}_first", 0)
+        table += _block(f"layer{stage + 1}.{{i}}", f"trunk/stage_{stage}_rest", 1)
     return table
 
 

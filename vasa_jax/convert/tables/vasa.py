@@ -1,9 +1,11 @@
 """Our own two networks, in torch's words: those of the plain torch mirror in `tests/parity/against_torch`.
 
-Blocks in a row are numbered (`decoder.blocks.0`), maps of two layers are `Sequential`s, and the transformer has the
-names of `torch.nn.TransformerEncoder`, whose packed `in_proj` is our `qkv`. One table serves every size: the numbers
-are placeholders.
+Blocks in a row are numbered (`decoder.blocks.0`; equal ones are stacked here), maps of two layers are `Sequential`s,
+and the transformer has the names of `torch.nn.TransformerEncoder`, whose packed `in_proj` is our `qkv`. One table
+serves every size: the numbers are placeholders.
 """
+
+import dataclasses
 
 import jax
 
@@ -29,25 +31,32 @@ def _output(torch: str, flax: str, transform: Transform) -> list[Rule]:
     return layer_norm(f"{torch}.norm", f"{flax}/norm") + layer(f"{torch}.conv", f"{flax}/conv", transform)
 
 
+def _resnet_block(torch: str, flax: str) -> list[Rule]:
+    """A block of a ResNet, the layers on its skip included."""
+    kernel = Rule(f"{torch}.conv_{{j}}.weight", f"params/{flax}/conv_{{j}}/kernel", CONVOLUTION_2D)
+    return [kernel, *layer_norm(f"{torch}.norm_{{j}}", f"{flax}/norm_{{j}}")]
+
+
 def _autoencoder() -> list[Rule]:
-    stage = "{encoder}.resnet.stages.{s}.{i}", "{encoder}/resnet/stage_{s}_block_{i}"
+    first = "{encoder}.resnet.stages.{s}.0", "{encoder}/resnet/stage_{s}_first"
+    rest = "{encoder}.resnet.stages.{s}.{i}", "{encoder}/resnet/stage_{s}_rest"
     table = [
         *layer("appearance.stem", "appearance/stem", CONVOLUTION_2D),
         *_block("appearance.blocks.{i}", "appearance/block_{i}", CONVOLUTION_2D),
         *layer_norm("appearance.norm", "appearance/norm"),
         *layer("appearance.to_volume", "appearance/to_volume", CONVOLUTION_2D),
-        *_block("appearance.volume_blocks.{i}", "appearance/volume_block_{i}", CONVOLUTION_3D),
+        *_block("appearance.volume_blocks.{i}", "appearance/volume_blocks", CONVOLUTION_3D),
         Rule("{encoder}.resnet.stem.weight", "params/{encoder}/resnet/stem/kernel", CONVOLUTION_2D),
         *layer_norm("{encoder}.resnet.stem_norm", "{encoder}/resnet/stem_norm"),
-        Rule(f"{stage[0]}.conv_{{j}}.weight", f"params/{stage[1]}/conv_{{j}}/kernel", CONVOLUTION_2D),
-        *layer_norm(f"{stage[0]}.norm_{{j}}", f"{stage[1]}/norm_{{j}}"),
+        *_resnet_block(*first),
+        *(dataclasses.replace(rule, first=1) for rule in _resnet_block(*rest)),
         *layer("identity.head", "identity/head", CONVOLUTION_2D),
         *layer("{kind}_encoder.head", "{kind}_encoder/head"),
         *layer("projection", "projection"),
         *_block("canonical.{name}", "canonical/{name}", CONVOLUTION_3D),
         *_output("canonical.output", "canonical/output", CONVOLUTION_3D),
         *layer("decoder.from_volume", "decoder/from_volume", CONVOLUTION_2D),
-        *_block("decoder.blocks.{i}", "decoder/block_{i}", CONVOLUTION_2D),
+        *_block("decoder.blocks.{i}", "decoder/blocks", CONVOLUTION_2D),
         *_block("decoder.up.{i}", "decoder/up_{i}", CONVOLUTION_2D),
         *_output("decoder.output", "decoder/output", CONVOLUTION_2D),
     ]
