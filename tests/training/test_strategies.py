@@ -88,7 +88,7 @@ def train(experiment, name, started):
     return metrics, params
 
 
-@pytest.fixture(scope="module", params=STAGES)
+@pytest.fixture(scope="module", params=[pytest.param("stage 1", marks=pytest.mark.long), "stage 2"])
 def trained(request, tmp_path_factory):
     """What `train` returns under each strategy, with even small arrays split.
 
