@@ -133,7 +133,7 @@ def work(arguments: list[str]) -> Iterator[str]:
     from vasa_jax.training import cluster
     from vasa_jax.training.goodput import describe as describe_goodput
     from vasa_jax.training.hearing import with_speech
-    from vasa_jax.training.helpers import with_helpers
+    from vasa_jax.training.helper_networks import with_helpers
     from vasa_jax.training.logs import NonFiniteError
     from vasa_jax.training.loop import train
     from vasa_jax.training.start import with_stage_1

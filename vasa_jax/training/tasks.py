@@ -57,7 +57,7 @@ from vasa_jax.training.config import (
 )
 from vasa_jax.training.eyes import turn_eyes
 from vasa_jax.training.hearing import clip_features, load_speech
-from vasa_jax.training.helpers import load_helpers
+from vasa_jax.training.helper_networks import load_helpers
 from vasa_jax.training.logs import Video
 from vasa_jax.training.players import Frozen, Metrics, Player
 from vasa_jax.training.stage_1 import load_stage_1
