@@ -36,10 +36,11 @@ from vasa_jax.media.video import read_video
 from vasa_jax.synthetic.clip import make_clip
 from vasa_jax.synthetic.splits import seeds
 from vasa_jax.training.config import AutoencoderExperiment, Records
+from vasa_jax.training.face_task import PORTRAIT_LABELS, portrait_sample
 from vasa_jax.training.logs import AHEAD
 from vasa_jax.training.parallel import make_strategy
 from vasa_jax.training.program import make_program
-from vasa_jax.training.tasks import PORTRAIT_LABELS, make_task, portrait_sample
+from vasa_jax.training.tasks import make_task
 
 FRAMES_PER_SAMPLE = 3
 BATCH = 8

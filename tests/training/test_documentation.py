@@ -22,7 +22,7 @@ from vasa_jax.data import write_clip, write_shard
 from vasa_jax.doors import infer, train
 from vasa_jax.media.video import read_video
 from vasa_jax.synthetic.__main__ import main as synthetic
-from vasa_jax.training import tasks
+from vasa_jax.training import face_task
 from vasa_jax.training.encode import main as encode
 from vasa_jax.training.export import main as export
 from vasa_jax.training.optimiser import check_patterns
@@ -109,7 +109,7 @@ def small(tmp_path, monkeypatch):
     for name, stage in (("demo_autoencoder", "STAGE_1"), ("demo_motion", "STAGE_2")):
         code = f"from tests.training.tiny import {stage}\n\n\ndef get_config():\n    return {stage}\n"
         (tmp_path / "configs" / f"{name}.py").write_text(code)
-    monkeypatch.setattr(tasks, "look", bare)
+    monkeypatch.setattr(face_task, "look", bare)
     monkeypatch.setattr(objective, "loss", decay)
     monkeypatch.setattr(checkpoint, "BUNDLED", tmp_path / "models")
     monkeypatch.setattr(config, "folder", lambda: tmp_path / "configs")

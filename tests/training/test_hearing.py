@@ -24,7 +24,8 @@ from vasa_jax.synthetic.__main__ import main as synthetic
 from vasa_jax.training import encode, samples
 from vasa_jax.training.export import main as export
 from vasa_jax.training.hearing import clip_features, with_speech
-from vasa_jax.training.tasks import make_task, motion_sample
+from vasa_jax.training.motion_task import motion_sample
+from vasa_jax.training.tasks import make_task
 
 MODEL = dataclasses.replace(MOTION, audio=WAV2VEC2)
 EXPERIMENT = dataclasses.replace(STAGE_2, model=MODEL, steps=10, eval_every=10, pictures_every=10, log_every=5)

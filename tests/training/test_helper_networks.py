@@ -12,8 +12,9 @@ from vasa_jax.pretrained.arcface import ArcFaceConfig
 from vasa_jax.pretrained.helper import build_helper, save_helper
 from vasa_jax.pretrained.vgg import VGGConfig
 from vasa_jax.training.config import HelperConfig, HelpersConfig, from_saved, to_saved
+from vasa_jax.training.face_task import _is_apart
 from vasa_jax.training.helper_networks import load_helpers, with_helpers
-from vasa_jax.training.tasks import _is_apart, make_task
+from vasa_jax.training.tasks import make_task
 
 
 @pytest.fixture(scope="module")

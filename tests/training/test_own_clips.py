@@ -22,8 +22,9 @@ from vasa_jax.metrics.transfer import Face, clip_psnr
 from vasa_jax.training import encode
 from vasa_jax.training.config import Records, from_saved, to_saved
 from vasa_jax.training.loop import train
+from vasa_jax.training.motion_task import motion_sample
 from vasa_jax.training.players import Frozen
-from vasa_jax.training.tasks import make_task, motion_sample
+from vasa_jax.training.tasks import make_task
 
 FRAMES = 12
 

@@ -19,9 +19,10 @@ from vasa_jax.training.bundles import read_bundle
 from vasa_jax.training.config import Experiment, OptimiserConfig, Records, to_saved
 from vasa_jax.training.export import export, main
 from vasa_jax.training.loop import train
+from vasa_jax.training.motion_task import motion_sample
 from vasa_jax.training.stage_1 import load_autoencoder
 from vasa_jax.training.start import Start, initial, with_stage_1
-from vasa_jax.training.tasks import make_task, motion_sample
+from vasa_jax.training.tasks import make_task
 
 
 def quick(task):

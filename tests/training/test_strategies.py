@@ -14,34 +14,36 @@ from vasa_jax.arrays import Average
 from vasa_jax.autoencoder.discriminator import DiscriminatorConfig
 from vasa_jax.autoencoder.objective import TERMS, ObjectiveConfig
 from vasa_jax.checkpoint import flatten
-from vasa_jax.pretrained.arcface import ArcFaceConfig
 from vasa_jax.pretrained.helper import build_helper, save_helper
 from vasa_jax.pretrained.vgg import VGGConfig
+from vasa_jax.pretrained.world_features import WorldFeaturesConfig
 from vasa_jax.training import sharding
 from vasa_jax.training.config import HelperConfig, HelpersConfig
+from vasa_jax.training.face_task import PORTRAIT_LABELS
 from vasa_jax.training.parallel import STRATEGIES, make_strategy
 from vasa_jax.training.program import make_program
-from vasa_jax.training.tasks import PORTRAIT_LABELS, make_task
+from vasa_jax.training.tasks import make_task
 
 BATCH = 8
 STEPS = 10
 START = 2
 """Steps before the discriminator plays."""
+PEOPLE = WorldFeaturesConfig(stem=2, widths=(2, 3), groups=1, neck=2, hidden=2, embedding=3, crop=32)
 
 
 def stage_1(folder):
     """With every term on, against a discriminator that has a turn in every second step."""
     vgg = build_helper("vgg16", VGGConfig(blocks=(1, 1), widths=(3, 4), layers=("relu1_1", "relu2_1")))
-    arcface = build_helper("arcface", ArcFaceConfig(stages=(1, 1, 1, 1), width=2, code=4))
-    for name, helper in (("vgg", vgg), ("arcface", arcface)):
+    people = build_helper("world_features", PEOPLE)
+    for name, helper in (("vgg", vgg), ("people", people)):
         save_helper(folder / name, helper, jax.device_get(helper.init(jax.random.key(1))), "")
     named = {part: HelperConfig(weights=str(folder / "vgg")) for part in ("perceptual", "face", "gaze")}
     weights = {term.name: 0.1 for term in TERMS}
     return dataclasses.replace(
         STAGE_1,
-        objective=ObjectiveConfig(scales=2, adversarial_start=START, consistency_every=2, **weights),
-        helpers=HelpersConfig(identity=HelperConfig(weights=str(folder / "arcface")), **named),
-        discriminator=DiscriminatorConfig(width=4, layers=1, scales=2),
+        objective=ObjectiveConfig(scales=2, adversarial_start=START, **weights),
+        helpers=HelpersConfig(identity=HelperConfig(weights=str(folder / "people")), **named),
+        discriminator=DiscriminatorConfig(width=4, layers=1, scales=1),
         discriminator_every=2,
         other_frames_per_sample=1,
     )
@@ -109,7 +111,7 @@ def test_ten_steps_agree_in_float64(trained, name):
     assert {leaf.dtype for leaf in jax.tree.leaves(params)} == {np.dtype(np.float64)}
     jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=0, atol=1e-9), params, other_params)
     for ours, theirs in zip(metrics, others, strict=True):
-        assert ours == pytest.approx(theirs, rel=1e-9, abs=1e-12, nan_ok=True)
+        assert ours == pytest.approx(theirs, rel=1e-9, abs=1e-9, nan_ok=True)
 
 
 def test_terms_and_players_have_their_turns(trained):
@@ -120,7 +122,7 @@ def test_terms_and_players_have_their_turns(trained):
     for step, row in enumerate(metrics):
         known = {name for name, value in row.items() if np.isfinite(value)}
         assert known >= {"loss", "perceptual", "face", "gaze", "cross_identity", "contrastive", "l1", "gradient_norm"}
-        assert ("consistency" in known) == ("canonical" in known) == (step % 2 == 0)
+        assert known >= {"consistency", "canonical"}
         assert ("adversarial" in known) == ("matching" in known) == (step >= START)
         turn = step >= START and step % 2 == 0
         assert ("discriminator/loss" in known) == ("discriminator/accuracy" in known) == turn
