@@ -15,7 +15,7 @@ def get_config() -> FeaturesExperiment:
     return FeaturesExperiment(
         data=PeopleWorld(clips=5000, frames=4, validation_clips=64),
         optimiser=OptimiserConfig(learning_rate=2e-3, final_learning_rate=2e-5, warmup=50, b2=0.99),
-        steps=3000,
+        steps=6000,
         batch_size=6,
         ema=0.99,
         log_every=50,

@@ -182,6 +182,7 @@ def test_hearing_prints_what_recorded_and_live_features_cost(tmp_path, capsys):
     assert float(live.split()[1]) > float(recorded.split()[1])  # TFLOP
 
 
+@pytest.mark.long
 def test_terms_are_timed_one_group_at_a_time(capsys, monkeypatch):
     """The groups that ask no helper, on the tiny stage 1; every term is in one of them."""
     monkeypatch.setattr(terms.configs, "load", lambda name: STAGE_1)

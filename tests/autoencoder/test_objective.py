@@ -57,6 +57,7 @@ def started(model):
     return jax.jit(lambda key: objective.init(model, key)[0])(jax.random.key(0))
 
 
+@pytest.mark.long
 def test_every_leaf_of_the_demo_network_learns():
     """After one real step (the warps' last convolutions start at zero) every leaf but a listed few has a gradient."""
     config = demo_model()
@@ -307,6 +308,7 @@ def test_crossed_codes_are_positives_of_the_contrastive_term(views):
     assert right < wrong
 
 
+@pytest.mark.long
 def test_consistency_in_some_steps_is_the_same_and_counts_more(params, learning):
     """Where it is due it is what it is with every step; else it is not counted at all."""
     batch = make_batch(32, 2, 3)

@@ -1,6 +1,7 @@
 """A job on pretended videos: `python -m tests.preparation.driver VIDEOS RECORDS [workers] [largest file]`."""
 
 import resource
+import signal
 import sys
 from pathlib import Path
 
@@ -21,4 +22,5 @@ def work(videos, records, workers="2", most_bytes=""):
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # whatever started the tests may ignore it
     sys.exit(run("prepare", lambda: work(*sys.argv[1:])))

@@ -177,6 +177,10 @@ def test_a_mistake_of_a_fork_keeps_its_traceback_through_the_door(tmp_path, monk
         (["--workdir", "{}/run", "--resume", "s3://bucket/run"], "--resume s3://bucket/run is a URL"),
         (["--workdir", "{}/run", "--init-from", "https://a.b/c"], "--init-from https://a.b/c is a URL"),
         (["--workdir", "{}/run", "--data.path", "hdfs://a/b"], "--data.path hdfs://a/b is a URL"),
+        (
+            ["--workdir", "{}/r", "--objective.face", "1", "--helpers.face.weights", "gs://a/b"],
+            "--helpers.face.weights gs://a/b is a URL",
+        ),
     ],
 )
 def test_places_that_cannot_be_used_are_refused_before_work(tmp_path, capsys, flags, message):

@@ -176,9 +176,15 @@ def check_places(run: Any) -> None:
         ("--autoencoder", getattr(run.experiment, "autoencoder", "")),
         *(("--data.path", folder) for folder, _ in getattr(run.experiment.data, "folders", ())),
         ("--data.make-in", getattr(run.experiment.data, "make_in", "")),
+        *((f"--helpers.{part}.weights", helper.weights) for part, helper in _helpers(run.experiment).items()),
     ):
         check_local(name, path)
     make_folder("--workdir", run.workdir)
+
+
+def _helpers(experiment: Any) -> dict[str, Any]:
+    """The frozen networks that an experiment names, by part."""
+    return experiment.helpers.named if hasattr(experiment, "helpers") else {}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
