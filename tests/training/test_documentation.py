@@ -16,7 +16,9 @@ import pytest
 from tests.inference.tiny import write_release
 from tests.training.tiny import MOTION, STAGE_1
 from vasa_jax import checkpoint, config
+from vasa_jax.arrays import Motion
 from vasa_jax.autoencoder import objective
+from vasa_jax.autoencoder.views import Views
 from vasa_jax.checkpoint import flatten, load_release
 from vasa_jax.data import write_clip, write_shard
 from vasa_jax.doors import infer, train
@@ -92,11 +94,11 @@ def test_a_command_is_one_that_the_door_takes(command):
 def bare(model, augment, needed, params, *rest):
     """In place of stage 1's views and objective, of which each command would compile another step for half a minute
     (test_stages.py takes real steps): every parameter has a gradient."""
-    return params
+    return Views(params, *[None] * 2, Motion(None, None), *[None] * 3)
 
 
-def decay(config, params, helpers, step, discriminator):
-    total = sum(jnp.square(leaf).mean() for leaf in jax.tree.leaves(params))
+def decay(config, views, helpers, step, discriminator):
+    total = sum(jnp.square(leaf).mean() for leaf in jax.tree.leaves(views.frames))
     return total, {"psnr": total}
 
 
