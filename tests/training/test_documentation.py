@@ -47,7 +47,13 @@ def prepare(arguments):
         (out / split).mkdir(parents=True)
         frames = random.integers(0, 256, (3, 8, 64, 64, 3)).astype(np.uint8)
         sound = random.uniform(-0.1, 0.1, (3, 640 * 8)).astype(np.float32)
-        write_shard(out / split / "0.array_record", [write_clip(*clip, {}) for clip in zip(frames, sound, strict=True)])
+        labels = {
+            "pose": np.zeros((frames.shape[1], 6), np.float32),
+            "mouth": np.zeros((frames.shape[1], 1), np.float32),
+        }
+        write_shard(
+            out / split / "0.array_record", [write_clip(*clip, labels) for clip in zip(frames, sound, strict=True)]
+        )
     return 0
 
 
