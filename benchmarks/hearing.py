@@ -18,6 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from benchmarks import timing
+from benchmarks.stepping import random_step
 from vasa_jax import config as configs
 from vasa_jax.arrays import SAMPLE_RATE, SAMPLES_PER_FRAME
 from vasa_jax.audio.front_end import AudioEncoderConfig, front_end, slice_samples
@@ -25,9 +26,6 @@ from vasa_jax.audio.weights import speech_shapes
 from vasa_jax.nn.cost import count_macs
 from vasa_jax.training.config import MotionExperiment
 from vasa_jax.training.hearing import PIECE, clip_features
-from vasa_jax.training.parallel import make_strategy
-from vasa_jax.training.program import make_program
-from vasa_jax.training.tasks import make_task
 
 
 def random_weights(config: AudioEncoderConfig) -> Any:
@@ -59,23 +57,10 @@ def step_row(experiment: MotionExperiment, features: str, weights: Any, repeats:
     """Milliseconds of a training step."""
     changed: dict[str, Any] = {"features": features}
     experiment = dataclasses.replace(experiment, **changed)
-    task, size = make_task(experiment), experiment.batch_size
-    strategy = make_strategy("jit", size)
-    program = make_program(experiment, task, strategy)
-    random = np.random.default_rng(2)
-    rows = {name: (0.1 * random.normal(size=s.shape)).astype(s.dtype) for name, s in task.batch_spec(size).items()}
-    batch = strategy.place_batch(rows | {"index": np.arange(size, dtype=np.uint32)})
-    key = strategy.place(jax.device_get(jax.random.key_data(jax.random.key(0))))
-    helpers = strategy.place(weights if features == "live" else {})
-    states = [strategy.create(program.fresh, {}, task.init(jax.random.key(0))[1])]
-
-    def step() -> Any:
-        states[0], metrics = program.step(states[0], batch, key, helpers)
-        return metrics
-
+    cost, step = random_step(experiment, weights if features == "live" else {})
     times = timing.measure(step, repeats)
     rate = experiment.batch_size / times.median
-    return f"{features:<9} {program.flops() / 1e12:>8.3g} {1e3 * times.median:>10.1f} {rate:>10.2f}"
+    return f"{features:<9} {cost:>8.3g} {1e3 * times.median:>10.1f} {rate:>10.2f}"
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

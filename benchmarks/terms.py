@@ -10,20 +10,14 @@ work now and then they count the dearest.
 
 import argparse
 import dataclasses
-import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-import jax
-import numpy as np
-
 from benchmarks import timing
+from benchmarks.stepping import random_step
 from vasa_jax import config as configs
 from vasa_jax.autoencoder.objective import HELPERS, TERMS
 from vasa_jax.training.config import AutoencoderExperiment, HelperConfig, HelpersConfig
-from vasa_jax.training.parallel import make_strategy
-from vasa_jax.training.program import make_program
-from vasa_jax.training.tasks import make_task
 
 PLAIN = ("l1", "gradient", "square", "change", "pose", "labels")
 ROWS: dict[str, dict[str, Any]] = {
@@ -48,30 +42,6 @@ def experiment_of(base: AutoencoderExperiment, weights: dict[str, Any]) -> Autoe
     return dataclasses.replace(base, objective=objective, helpers=helpers, other_frames_per_sample=others)
 
 
-def step_of(experiment: AutoencoderExperiment) -> tuple[float, Callable[[], Any]]:
-    """TFLOP of a step, and a function that does the next one."""
-    task, strategy = make_task(experiment), make_strategy("jit", experiment.batch_size)
-    program = make_program(experiment, task, strategy)
-    draw = np.random.default_rng(0)
-    spec = task.batch_spec(experiment.batch_size)
-    rows = {
-        name: draw.integers(0, 256, leaf.shape, np.uint8)
-        if leaf.dtype == np.uint8
-        else (0.1 * draw.normal(size=leaf.shape)).astype(leaf.dtype)
-        for name, leaf in spec.items()
-    }
-    batch = strategy.place_batch(rows | {"index": np.arange(experiment.batch_size, dtype=np.uint32)})
-    key = strategy.place(jax.device_get(jax.random.key_data(jax.random.key(0))))
-    helpers = strategy.place(task.helpers())
-    states = [strategy.create(program.fresh, {}, {})]
-
-    def step() -> Any:
-        states[0], metrics = program.step(states[0], batch, key, helpers)
-        return metrics
-
-    return program.flops() / 1e12, step
-
-
 def main(arguments: Sequence[str] | None = None) -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -83,13 +53,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     flags = parser.parse_args(arguments)
     timing.start(flags)
     base = dataclasses.replace(configs.load(flags.config), batch_size=flags.batch)
-    costs, steps = zip(*(step_of(experiment_of(base, ROWS[name])) for name in flags.rows), strict=True)
+    costs, steps = zip(*(random_step(experiment_of(base, ROWS[name])) for name in flags.rows), strict=True)
     # The first call of each compiles; four more make every cycle whole.
     fours = [lambda step=step: [step() for _ in range(4)] for step in steps]
     times = timing.measure_in_turns(fours, flags.rounds)
     first = times[0].median
     print(f"\n{'a step of ' + str(flags.batch):<38} {'TFLOP':>8} {'ms':>8} {'10..90 %':>15} {'times the first':>16}")
-    for name, cost, spent in itertools.zip_longest(flags.rows, costs, times):
+    for name, cost, spent in zip(flags.rows, costs, times, strict=True):
         low, high = 250.0 * spent.low, 250.0 * spent.high
         print(
             f"{name:<38} {cost:>8.4f} {250.0 * spent.median:>8.0f} {f'{low:.0f}..{high:.0f}':>15} "

@@ -14,7 +14,7 @@ import jax
 import numpy as np
 import pytest
 
-from tests.training.toy import EXPERIMENT, make_toy
+from tests.training.toy import EXPERIMENT, both, make_toy
 from vasa_jax.errors import UserError
 from vasa_jax.training import cluster
 from vasa_jax.training.loop import train
@@ -67,7 +67,8 @@ def losses(workdir):
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory):
     folder = tmp_path_factory.mktemp("alone")
-    train(dataclasses.replace(EXPERIMENT, steps=STEPS, log_every=1), make_toy(), folder, progress=False)
+    task = make_toy(players=both(every=2, start=3))
+    train(dataclasses.replace(EXPERIMENT, steps=STEPS, log_every=1), task, folder, progress=False)
     return losses(folder)
 
 

@@ -91,7 +91,8 @@ class ObjectiveConfig:
         return any(SCORES in term.needs for term in terms(self))
 
 
-class Seen(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class Seen:
     """What a term is a function of.
 
     config: weights. views: of the step. helpers: frozen networks by part. scores: what the discriminator says of the
@@ -102,6 +103,18 @@ class Seen(NamedTuple):
     views: Views
     helpers: Helpers
     scores: Any
+
+    @functools.cached_property
+    def drivers(self) -> tuple[Array, Array, Array]:
+        """Rendered and true drivers of all samples, (b n, h, w, 3), and the weight of their pixels."""
+        picture, target = merge(self.views.rendered), merge(self.views.frames[:, 1:])
+        regions = merge(self.views.regions[:, 1:])
+        return picture, target, losses.region_weight(regions, picture.shape[1], self.config.region_weight)
+
+    @functools.cached_property
+    def octaves(self) -> tuple[Array, Array]:
+        """L1 of the drivers, and of their gradients, over all scales."""
+        return losses.multi_scale_l1(*self.drivers, self.config.scales)
 
 
 class Term(NamedTuple):
@@ -185,7 +198,7 @@ def loss(
         def play() -> dict[str, Array]:
             pictures = (merge(views.frames[:, 1:]), merge(views.rendered))
             scores = tuple(discriminator(picture) for picture in pictures)
-            return {term.name: term.function(seen._replace(scores=scores))[0] for term in game}
+            return {term.name: term.function(dataclasses.replace(seen, scores=scores))[0] for term in game}
 
         played = when(started, play)
         found |= {name: (value, jnp.broadcast_to(jnp.asarray(started), value.shape)) for name, value in played.items()}
@@ -234,28 +247,21 @@ def pictures(
     return {"source_driver_render": jnp.clip(sheet, 0.0, 1.0)}
 
 
-def _drivers(seen: Seen) -> tuple[Array, Array, Array]:
-    """Rendered and true drivers of all samples, (b n, h, w, 3), and the weight of their pixels."""
-    picture, target = merge(seen.views.rendered), merge(seen.views.frames[:, 1:])
-    regions = merge(seen.views.regions[:, 1:])
-    return picture, target, losses.region_weight(regions, picture.shape[1], seen.config.region_weight)
-
-
 def _l1(seen: Seen) -> tuple[Array, None]:
-    return losses.multi_scale_l1(*_drivers(seen), seen.config.scales)[0], None
+    return seen.octaves[0], None
 
 
 def _gradient(seen: Seen) -> tuple[Array, None]:
-    return losses.multi_scale_l1(*_drivers(seen), seen.config.scales)[1], None
+    return seen.octaves[1], None
 
 
 def _square(seen: Seen) -> tuple[Array, None]:
-    picture, target, weight = _drivers(seen)
+    picture, target, weight = seen.drivers
     return losses.weighted_square(picture - target, weight), None
 
 
 def _change(seen: Seen) -> tuple[Array, None]:
-    picture, target, weight = _drivers(seen)
+    picture, target, weight = seen.drivers
     shape = seen.views.rendered.shape[:2]
     following = lambda x: merge(jnp.roll(x.reshape(*shape, *x.shape[1:]), -1, 1))  # noqa: E731
     error = picture - target
@@ -267,7 +273,7 @@ def _features(part: str) -> Callable[[Seen], tuple[Array, None]]:
 
     def term(seen: Seen) -> tuple[Array, None]:
         helper, params = seen.helpers[part]
-        picture, target, _ = _drivers(seen)
+        picture, target, _ = seen.drivers
         return perceptual.perceptual(helper.features(params, picture), helper.features(params, target)), None
 
     return term

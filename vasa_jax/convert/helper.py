@@ -27,7 +27,6 @@ class Public(NamedTuple):
 
 _IMAGENET = "BSD-3-Clause (torchvision); trained on ImageNet, whose pictures are for non-commercial research"
 _INSIGHTFACE = "non-commercial research only, as InsightFace states for its trained models and their data"
-_VGGFACE = "non-commercial research only, as its authors state"
 _ARCFACE = "arcface_torch of InsightFace (backbone.pth of Glint360K, MS1MV3, ...)"
 
 HELPERS = {

@@ -150,10 +150,14 @@ class Shards:
         ends = [0, *(self._ends[number - 1] for number in itertools.accumulate(shards))]
         return tuple(end - begin for begin, end in itertools.pairwise(ends))
 
+    def ranges(self) -> list[range]:
+        """The indices of each folder."""
+        first = itertools.accumulate((0, *self.parts[:-1]))
+        return [range(at, at + count) for at, count in zip(first, self.parts, strict=True)]
+
     def in_turn(self) -> list[int]:
         """All indices: the first clip of each folder, the second of each, and so on."""
-        first = itertools.accumulate((0, *self.parts[:-1]))
-        turns = itertools.zip_longest(*(range(at, at + count) for at, count in zip(first, self.parts, strict=True)))
+        turns = itertools.zip_longest(*self.ranges())
         return [index for turn in turns for index in turn if index is not None]
 
     def where(self, index: int) -> str:

@@ -9,7 +9,6 @@ named as in papers: relu3_1 lies behind the first convolution of the third block
 """
 
 import dataclasses
-import re
 from typing import Any
 
 import flax.linen as nn
@@ -19,8 +18,6 @@ from jaxtyping import Array, Float
 from vasa_jax.errors import UserError
 from vasa_jax.nn.convolution import Convolution
 from vasa_jax.nn.resize import max_pool
-
-_LAYER = re.compile(r"relu([1-9])_([1-9])")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -23,20 +23,8 @@ from vasa_jax.data.shards import SPLITS, Shards
 from vasa_jax.errors import UserError
 from vasa_jax.metrics import transfer
 from vasa_jax.training import samples, world_data
-from vasa_jax.training.clips import (
-    check_first,
-    compute_dtype,
-    held_out_samples,
-    on_device,
-    shown,
-    stack,
-    training_batches,
-)
-from vasa_jax.training.config import (
-    AutoencoderExperiment,
-    Records,
-    World,
-)
+from vasa_jax.training.clips import check_first, compute_dtype, held_out_batch, on_device, shown, training_batches
+from vasa_jax.training.config import AutoencoderExperiment, Records, World
 from vasa_jax.training.helper_networks import load_helpers
 from vasa_jax.training.players import Frozen, Metrics, Player
 from vasa_jax.training.step import still
@@ -85,7 +73,7 @@ def face_task(experiment: AutoencoderExperiment) -> Task:
         def pair(source: Shards) -> Others | None:
             return pairing(source, lambda record, rng: other_sample(record, None))
 
-        return stack(held_out_samples(data, workdir, lambda record: sample(record, None), pair))
+        return held_out_batch(data, workdir, sample, pair)
 
     objective, game = experiment.objective, experiment.objective.plays
     judge = dataclasses.replace(experiment.discriminator, dtype=model.dtype) if game else None
@@ -134,7 +122,7 @@ def face_task(experiment: AutoencoderExperiment) -> Task:
         batch_spec=batch_spec,
         prepare=prepare,
         measure=lambda workdir, kept: ({}, {}),
-        dataset=functools.partial(training_batches, data, sample, pairing),
+        dataset=functools.partial(training_batches, data, sample, pair=pairing),
         held_out=held_out,
         evaluate=evaluate,
         judge=lambda params, constants, workdir: transfer.evaluate(model, params),
@@ -199,8 +187,8 @@ def check_labels(data: World | Records, workdir: Path, objective: ObjectiveConfi
     """
     source = world_data.open_split(data, workdir, "train")
     known: set[str] = set()
-    for end, count in zip(itertools.accumulate(source.parts), source.parts, strict=True):
-        clips = readable(source, lambda record: record.labels, data.max_corrupt, range(end - count, end))
+    for chosen in source.ranges():
+        clips = readable(source, lambda record: record.labels, data.max_corrupt, chosen)
         for _, labels in itertools.islice(clips, LOOKED_AT):
             known |= {name for name, value in labels.items() if np.isfinite(np.asarray(value, np.float64)).any()}
     idle = [term for term in terms(objective) if term.labels and not known & set(term.labels)]

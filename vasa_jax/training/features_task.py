@@ -13,11 +13,8 @@ from vasa_jax.data.records import StoredClip
 from vasa_jax.pretrained import world_features
 from vasa_jax.synthetic.splits import seeds
 from vasa_jax.training import features, world_data
-from vasa_jax.training.clips import check_first, compute_dtype, held_out_samples, shown, stack, training_batches
-from vasa_jax.training.config import (
-    FeaturesExperiment,
-    PeopleWorld,
-)
+from vasa_jax.training.clips import check_first, compute_dtype, held_out_batch, shown, training_batches
+from vasa_jax.training.config import FeaturesExperiment, PeopleWorld
 from vasa_jax.training.players import Player, as_computed
 from vasa_jax.training.task import Task
 
@@ -51,10 +48,8 @@ def features_task(experiment: FeaturesExperiment) -> Task:
         ),
         prepare=prepare,
         measure=measure,
-        dataset=functools.partial(training_batches, data, sample, lambda source: None),
-        held_out=lambda workdir: stack(
-            held_out_samples(data, workdir, lambda record: sample(record, None), lambda source: None)
-        ),
+        dataset=functools.partial(training_batches, data, sample),
+        held_out=lambda workdir: held_out_batch(data, workdir, sample),
         evaluate=lambda params, constants, batch: features.scores(model, params, batch),
         judge=lambda params, constants, workdir: {},  # it generates nothing
         pictures=lambda params, constants, batch: {"seen": features.shown(model, experiment.objective, shown(batch))},

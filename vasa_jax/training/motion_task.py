@@ -30,18 +30,8 @@ from vasa_jax.motion.sampling import sample_window
 from vasa_jax.motion.statistics import Statistics
 from vasa_jax.nn import cost
 from vasa_jax.training import samples, world_data
-from vasa_jax.training.clips import (
-    check_first,
-    compute_dtype,
-    held_out_samples,
-    on_device,
-    shown,
-    stack,
-    training_batches,
-)
-from vasa_jax.training.config import (
-    MotionExperiment,
-)
+from vasa_jax.training.clips import check_first, compute_dtype, held_out_batch, on_device, shown, training_batches
+from vasa_jax.training.config import MotionExperiment
 from vasa_jax.training.eyes import turn_eyes
 from vasa_jax.training.hearing import clip_features, load_speech
 from vasa_jax.training.logs import Video
@@ -114,9 +104,6 @@ def motion_task(experiment: MotionExperiment) -> Task:
         first = 0 if rng is None else front.block * int(rng.integers(starts))
         return motion_sample(clip, first, model.context, model.window, front, recorded)
 
-    def held_out(workdir: Path) -> dict[str, Any]:
-        return stack(held_out_samples(data, workdir, lambda record: sample(record, None), lambda source: None))
-
     loss = functools.partial(motion_objective.loss, model)
     z = model.dynamics_dim
     unmeasured = Statistics(jnp.zeros(6), jnp.ones(6), jnp.zeros(z), jnp.eye(z), jnp.ones(z))
@@ -165,8 +152,8 @@ def motion_task(experiment: MotionExperiment) -> Task:
         batch_spec=lambda size: spec(size) | {"index": jax.ShapeDtypeStruct((size,), jnp.uint32)},
         prepare=prepare,
         measure=measure,
-        dataset=functools.partial(training_batches, data, sample, lambda source: None),
-        held_out=held_out,
+        dataset=functools.partial(training_batches, data, sample),
+        held_out=lambda workdir: held_out_batch(data, workdir, sample),
         evaluate=evaluate,
         judge=judge,
         pictures=lambda params, constants, batch: {

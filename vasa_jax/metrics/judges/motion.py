@@ -116,7 +116,7 @@ def _seam(performances: Sequence[Performance]) -> list[Row]:
         pairs = [steps_at(getattr(take, part), one.hop, unit) for take, one in zip(takes, performances, strict=True)]
         return tuple(np.array(pairs).T)
 
-    made, encoded, truth = _takes(performances)
+    made, truth, encoded = _takes(performances)
     return [
         row(
             "seam/pose",
@@ -165,7 +165,7 @@ def _mouth(performances: Sequence[Performance]) -> list[Row]:
 
 
 def _spectrum(performances: Sequence[Performance]) -> list[Row]:
-    made, encoded, truth = (np.stack([bands(take.pose) for take in takes]) for takes in _takes(performances))
+    made, truth, encoded = (np.stack([bands(take.pose) for take in takes]) for takes in _takes(performances))
     return [row("spectrum", "dB", "low", (made, truth), (truth[::2], truth[1::2]), (encoded, truth), spectral_distance)]
 
 
@@ -209,10 +209,10 @@ def _silent_lips(performances: Sequence[Performance]) -> list[Row]:
 
     return [
         *(
-            row(name, "% open", "truth", *map(columns, _in_order(performances)), statistic=ratio)
+            row(name, "% open", "truth", *map(columns, _takes(performances)), statistic=ratio)
             for name, columns in (("silent_lips/opening", opening), ("silent_lips/step", moving))
         ),
-        row("silent_lips/stillness", "", "truth", *map(still, _in_order(performances)), statistic=stillness),
+        row("silent_lips/stillness", "", "truth", *map(still, _takes(performances)), statistic=stillness),
     ]
 
 
@@ -312,20 +312,14 @@ MOTION_JUDGES = (
 
 
 def _takes(performances: Sequence[Performance]) -> tuple[list[Take], list[Take], list[Take]]:
-    """Made, encoded and true ones."""
-    made, encoded, truth = zip(*((one.made, one.encoded, one.truth) for one in performances), strict=True)
-    return list(made), list(encoded), list(truth)
-
-
-def _in_order(performances: Sequence[Performance]) -> tuple[list[Take], list[Take], list[Take]]:
     """Made, true and encoded ones, as `row` takes them."""
-    made, encoded, truth = _takes(performances)
-    return made, truth, encoded
+    made, truth, encoded = zip(*((one.made, one.truth, one.encoded) for one in performances), strict=True)
+    return list(made), list(truth), list(encoded)
 
 
 def _of(name: str, unit: str, performances: Sequence[Performance], number: Callable[[Take], float]) -> Row:
     """The row of a number of a take, whose true value is best."""
-    made, truth, encoded = ((np.array([number(take) for take in takes]),) for takes in _in_order(performances))
+    made, truth, encoded = ((np.array([number(take) for take in takes]),) for takes in _takes(performances))
     return row(name, unit, "truth", made, truth, encoded)
 
 
