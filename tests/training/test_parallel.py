@@ -8,6 +8,7 @@ import pytest
 from jax.sharding import AxisType
 
 from tests.training.toy import ROWS, advance, both, forward, init_both
+from vasa_jax.checkpoint import flatten, unflatten
 from vasa_jax.training import sharding
 from vasa_jax.training.optimiser import make_optimiser
 from vasa_jax.training.parallel import STRATEGIES, make_strategy
@@ -160,28 +161,30 @@ def test_a_step_is_compiled_once_for_fresh_and_for_restored_states(name, compile
     assert not compiled
 
 
-def test_a_state_is_split_along_its_longest_divisible_axis_and_small_arrays_are_whole():
+def test_kernels_are_split_by_their_outputs_else_their_inputs_and_all_else_is_whole():
     mesh = jax.make_mesh((2, 4), ("data", sharding.AXIS), axis_types=(AxisType.Auto,) * 2)
     shapes = {
-        "long": (64, 128),
-        "odd": (5, 1023, 4),
-        "equal": (256, 256),
-        "small": (4, 4),
-        "prime": (61, 67, 3),
+        "wide/kernel": (1024, 128),
+        "stack/kernel": (64, 128, 4),
+        "odd/kernel": (8, 1024, 5),
+        "small/kernel": (4, 4),
+        "prime/kernel": (64, 67, 3),
+        "many/bias": (64, 128),
     }
-    state = {name: jax.ShapeDtypeStruct(shape, jnp.float32) for name, shape in shapes.items()}
+    state = unflatten({name: jax.ShapeDtypeStruct(shape, jnp.float32) for name, shape in shapes.items()})
     placed = sharding.shard({"params": state, "constants": state}, mesh)
-    specs = {name: tuple(place.spec) for name, place in placed["params"].items()}
+    specs = {name: tuple(place.spec) for name, place in flatten(placed["params"]).items()}
     assert specs == {
-        "long": (None, "fsdp"),
-        "odd": (None, None, "fsdp"),
-        "equal": (None, "fsdp"),
-        "small": (),
-        "prime": (),
+        "wide/kernel": (None, "fsdp"),
+        "stack/kernel": (None, None, "fsdp"),
+        "odd/kernel": (None, "fsdp", None),
+        "small/kernel": (),
+        "prime/kernel": (),
+        "many/bias": (),
     }
-    assert all(tuple(place.spec) == () for place in placed["constants"].values())
+    assert all(tuple(place.spec) == () for place in jax.tree.leaves(placed["constants"]))
     whole = sum(4 * int(np.prod(shape)) for shape in shapes.values())
-    split = sum(4 * int(np.prod(shapes[name])) for name in ("long", "odd", "equal"))
+    split = sum(4 * int(np.prod(shapes[name])) for name in ("wide/kernel", "stack/kernel", "odd/kernel"))
     assert sharding.bytes_per_device(state, placed["params"]) == whole - split * 3 // 4
 
 

@@ -29,6 +29,7 @@ from jaxtyping import Array, Float
 
 from vasa_jax.errors import UserError
 from vasa_jax.nn.convolution import convolve_2d
+from vasa_jax.nn.gathering import gather
 from vasa_jax.nn.initialisers import scaled_uniform
 from vasa_jax.nn.resize import average_pool
 
@@ -103,7 +104,7 @@ class SpectralConvolution(nn.Module):
         kernel = kernel / spectral_norm(kernel, u, v)
         x = x.astype(self.dtype or jnp.result_type(x, kernel))
         around = (1, 1) if self.stride == 2 else (1, 2)
-        y = convolve_2d(x, kernel.astype(x.dtype), self.stride, (around, around))
+        y = convolve_2d(x, gather(kernel.astype(x.dtype)), self.stride, (around, around))
         return y + bias.astype(y.dtype)[None, None, None]
 
 

@@ -10,6 +10,7 @@ from jaxtyping import Array, Float
 
 from vasa_jax.autoencoder.config import CODE_CELLS, AutoencoderConfig
 from vasa_jax.nn.convolution import Convolution
+from vasa_jax.nn.gathering import Dense
 from vasa_jax.nn.initialisers import scaled_uniform
 from vasa_jax.nn.normalisation import GroupNorm
 from vasa_jax.nn.residual import ResidualBlock
@@ -91,5 +92,5 @@ class MotionEncoder(nn.Module):
         """One float32 vector a picture."""
         size = self.config
         x = ResNet(size.motion_stages, size.motion_width, False, size.groups, size.compute_dtype, name="resnet")(image)
-        head = nn.Dense(self.features, kernel_init=scaled_uniform(self.scale**2), name="head")
+        head = Dense(self.features, kernel_init=scaled_uniform(self.scale**2), name="head")
         return head(x.astype(jnp.promote_types(x.dtype, jnp.float32)).mean((1, 2)))

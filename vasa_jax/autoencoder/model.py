@@ -20,6 +20,7 @@ from vasa_jax.autoencoder.volume import CanonicalNetwork
 from vasa_jax.autoencoder.warp import WarpGenerator, warp_to_canonical, warp_to_driven
 from vasa_jax.geometry.grid import share_out
 from vasa_jax.geometry.picture import face_crop
+from vasa_jax.nn.gathering import Dense
 from vasa_jax.nn.initialisers import scaled_uniform
 
 FACE_REACH = 0.6
@@ -37,7 +38,7 @@ class Autoencoder(nn.Module):
         self.identity = IdentityEncoder(self.config)
         self.pose_encoder = MotionEncoder(self.config, POSE_DIM, scale=0.1)
         self.dynamics_encoder = MotionEncoder(self.config, self.config.dynamics_dim, scale=0.1)
-        self.projection = nn.Dense(self.config.identity_channels, kernel_init=scaled_uniform(4.0))
+        self.projection = Dense(self.config.identity_channels, kernel_init=scaled_uniform(4.0))
         self.canonical_warp = WarpGenerator(self.config)
         self.canonical = CanonicalNetwork(self.config)
         self.driven_warp = WarpGenerator(self.config)

@@ -32,6 +32,7 @@ from vasa_jax.motion.config import MotionConfig
 from vasa_jax.motion.smoothing import smooth_head
 from vasa_jax.nn.attention import Encoder
 from vasa_jax.nn.embedding import TwoLayer, sinusoids
+from vasa_jax.nn.gathering import Dense
 
 MEL_CENTRE, MEL_SCALE = -4.0, 4.0
 """Log-mel of speech runs from -11.5 (floor) to about 5: this brings it to -1.9 .. 2.2."""
@@ -79,8 +80,8 @@ class Denoiser(nn.Module):
             return TwoLayer(hidden, config.width, dtype, name=f"{name}_embedding")(value)[:, None]
 
         content = [
-            nn.Dense(config.width, dtype=dtype, name="motion_embedding")(motion),
-            nn.Dense(config.width, dtype=dtype, name="audio_embedding")(audio),
+            Dense(config.width, dtype=dtype, name="motion_embedding")(motion),
+            Dense(config.width, dtype=dtype, name="audio_embedding")(audio),
             vector("gaze", config.width, known(c.gaze, c.gaze_mask) / GAZE_UNIT),
             vector("distance", config.width, known(c.distance, c.distance_mask) / DISTANCE_UNIT),
             vector("emotion", config.width, known(c.emotion, c.emotion_mask)),
@@ -100,10 +101,8 @@ class Denoiser(nn.Module):
         tokens = jnp.where(mask[..., None], tokens, nulls[row[kind]].astype(tokens.dtype)[None])
         tokens = tokens + place.astype(tokens.dtype)[None]
         tokens = Encoder(config.num_layers, config.num_heads, config.ffn, dtype, name="encoder")(tokens)
-        readout = nn.Dense(config.motion_dim, dtype=dtype, name="readout")
-        if not config.anchor and not config.head_cutoff:
-            return readout(tokens[:, config.context : frames]).astype(noisy.dtype)
-        out = readout(tokens[:, :frames]).astype(noisy.dtype)
+        first = 0 if config.anchor or config.head_cutoff else config.context
+        out = Dense(config.motion_dim, dtype=dtype, name="readout")(tokens[:, first:frames]).astype(noisy.dtype)
         if config.head_cutoff:
             out = smooth_head(config.head_cutoff, out)
         last, out = out[:, config.context - 1], out[:, config.context :]

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
+from vasa_jax.nn.gathering import Dense
 from vasa_jax.nn.stack import run_stack
 
 
@@ -43,13 +44,13 @@ class SelfAttention(nn.Module):
         if c % self.num_heads:
             raise ValueError(f"width {c} must be a multiple of num_heads={self.num_heads}")
         size = c // self.num_heads
-        qkv = nn.Dense(3 * c, dtype=self.dtype, kernel_init=queries_are_keys, name="qkv")(x)
+        qkv = Dense(3 * c, dtype=self.dtype, kernel_init=queries_are_keys, name="qkv")(x)
         query, key, value = jnp.moveaxis(qkv.reshape(b, n, 3, self.num_heads, size), 2, 0)
         precise = jnp.promote_types(qkv.dtype, jnp.float32)
         logits = jnp.einsum("bqhc,bkhc->bhqk", query * size**-0.5, key, preferred_element_type=precise)
         weights = jax.nn.softmax(logits).astype(value.dtype)
         mixed = jnp.einsum("bhqk,bkhc->bqhc", weights, value).reshape(b, n, c)
-        return nn.Dense(c, dtype=self.dtype, name="out")(mixed)
+        return Dense(c, dtype=self.dtype, name="out")(mixed)
 
 
 class Block(nn.Module):
@@ -64,8 +65,8 @@ class Block(nn.Module):
         normed = nn.LayerNorm(dtype=self.dtype, name="attention_norm")(x)
         x = x + SelfAttention(self.num_heads, self.dtype, name="attention")(normed)
         normed = nn.LayerNorm(dtype=self.dtype, name="ffn_norm")(x)
-        hidden = nn.gelu(nn.Dense(self.ffn, dtype=self.dtype, name="ffn_in")(normed))
-        return x + nn.Dense(x.shape[-1], dtype=self.dtype, name="ffn_out")(hidden)
+        hidden = nn.gelu(Dense(self.ffn, dtype=self.dtype, name="ffn_in")(normed))
+        return x + Dense(x.shape[-1], dtype=self.dtype, name="ffn_out")(hidden)
 
 
 class Encoder(nn.Module):

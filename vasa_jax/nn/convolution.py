@@ -25,6 +25,7 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
+from vasa_jax.nn.gathering import gather
 from vasa_jax.nn.initialisers import scaled_uniform
 
 Padding = tuple[tuple[int, int], tuple[int, int]]
@@ -178,9 +179,10 @@ class Convolution(nn.Module):
         if self.stride > 1 and (len(self.kernel_size) == 3 or self.repeated > 1):
             raise ValueError(f"{self.stride=} is offered for 2-D convolutions, not repeated: resize before or after")
         if self.stride > 1:
-            y = convolve_2d(x, kernel.astype(x.dtype), self.stride)
+            y = convolve_2d(x, gather(kernel.astype(x.dtype)), self.stride)
         else:
-            y = convolve_repeated(x, kernel, self.repeated)
+            kernel = kernel if self.repeated > 1 else kernel.astype(x.dtype)  # repeated pixels: taps are summed before
+            y = convolve_repeated(x, gather(kernel), self.repeated)
         if self.use_bias:
             bias = self.param("bias", nn.initializers.zeros, (self.features,), jnp.float32).astype(y.dtype)
             y = y + bias.reshape(*(1,) * (y.ndim - 1), -1)

@@ -11,6 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from vasa_jax.nn.gathering import Dense
+
 
 def sinusoids(value: Float[Array, " b"], width: int) -> Float[Array, "b c"]:
     """Embed scalars as `width` sinusoids, cosines first; the fastest turns once in 2 pi of `value`.
@@ -37,5 +39,5 @@ class TwoLayer(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "*batch c"]) -> Float[Array, "*batch o"]:
-        x = nn.Dense(self.hidden, dtype=self.dtype, name="inner")(x)
-        return nn.Dense(self.width, dtype=self.dtype, name="outer")(nn.silu(x))
+        x = Dense(self.hidden, dtype=self.dtype, name="inner")(x)
+        return Dense(self.width, dtype=self.dtype, name="outer")(nn.silu(x))

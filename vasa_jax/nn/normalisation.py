@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from vasa_jax.nn.gathering import Dense
 from vasa_jax.nn.initialisers import scaled_uniform
 
 EPSILON = 1e-5
@@ -121,6 +122,6 @@ class AdaptiveGroupNorm(nn.Module):
         """Normalise a batch under its codes."""
         features = x.shape[-1]
         code = code.astype(jnp.promote_types(code.dtype, jnp.float32))
-        style = nn.Dense(2 * features, kernel_init=scaled_uniform(0.25), name="style")(code)
+        style = Dense(2 * features, kernel_init=scaled_uniform(0.25), name="style")(code)
         scale, shift = jnp.split(style, 2, axis=-1)
         return group_normalise(x, choose_groups(features, self.groups), 1.0 + scale, shift)

@@ -21,6 +21,7 @@ from jaxtyping import Array, Float
 from vasa_jax import config as configs
 from vasa_jax.checkpoint import digest, flatten, load_release, save_release
 from vasa_jax.errors import UserError
+from vasa_jax.nn.gathering import ungathered
 from vasa_jax.pretrained import arcface, vgg, world_features
 
 
@@ -84,7 +85,9 @@ def build_helper(kind: str, config: Any) -> Helper:
     """The helper of a kind and a config of its class. Raises UserError for an unknown kind."""
     if kind not in KINDS:
         raise UserError(f"there is no kind of helper {kind!r}; choose one of {', '.join(sorted(KINDS))}")
-    return KINDS[kind].build(kind, config)
+    helper = KINDS[kind].build(kind, config)
+    embed = None if helper.embed is None else ungathered(helper.embed)
+    return dataclasses.replace(helper, features=ungathered(helper.features), embed=embed)
 
 
 def save_helper(

@@ -316,9 +316,10 @@ class _Keeper(NamedTuple):
         if not (score or judge or draw):
             return
         with self.goodput.spent("evaluating"):
-            ema, constants = self.strategy.collect((state.ema, state.constants))
+            averages = self.strategy.collect((state.ema, state.constants), cluster.is_first())
 
             def look() -> str:
+                ema, constants = jax.device_put(averages)
                 if score:
                     scores = self.task.evaluate(ema, constants, self.held_out)
                     self.logs.scalars(done, {f"eval/{name}": value for name, value in scores.items()})

@@ -4,14 +4,17 @@
   batch.
 * `pmap`: one replica a device, the batch with a leading device axis, gradients averaged over the axis "data".
 * `sharded`: as `jit` on a mesh (data, fsdp), the batch split over both axes and the state split over the second by the
-  table of `sharding`; it is born split, and only parameters are gathered, for the time of a forward and backward pass
-  (Rajbhandari et al. 2020, ZeRO stage 3).
+  table of `sharding`; it is born split, and stays so. A layer gathers its kernel where it multiplies with it, in the
+  compute dtype, once on the way forward and once on the way back, inside the loop of a stack of blocks; the kernel's
+  gradient is summed into parts at once, and each device updates its own (Rajbhandari et al. 2020, ZeRO stage 3). So a
+  device never holds a whole model, nor a whole gradient.
 
 They agree to rounding. A `Strategy` only places and compiles; it knows no task. On many hosts the mesh spans all of
 them, every process gives its own rows of a batch, and a checkpoint is written by all together.
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -22,11 +25,14 @@ from flax import jax_utils
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from vasa_jax.errors import UserError
+from vasa_jax.nn.gathering import gathered_by
 from vasa_jax.training import sharding
 from vasa_jax.training.step import TrainStep
 
 AXIS = "data"
 STRATEGIES = ("jit", "pmap", "sharded")
+IN_ORDER = {"xla_cpu_enable_concurrency_optimized_scheduler": False}
+"""Compiler options of CPUs, whose devices may otherwise meet in collectives in different orders, and wait for ever."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,7 +41,7 @@ class Strategy:
 
     axis_name: what the step must average over, or None.
     compile: a train step and the shapes of its state to the compiled step, which gives up its state's memory.
-    gather: parameters inside the step to where the loss computes with them.
+    regather: whether kernels are gathered for each use, and what was gathered is not to be kept.
     create: a function that makes a state, and its arguments (equal on all processes), to the state where the compiled
         step wants it.
     target: shapes of a state to shapes with shardings, as a checkpoint is to be read.
@@ -43,19 +49,20 @@ class Strategy:
     stored: a placed state as a checkpoint is to hold it.
     place: NumPy arrays that every device needs whole, equal on all processes, to where the compiled step wants them.
     place_batch: this process's NumPy rows of a global batch, likewise.
-    collect: placed arrays to one whole copy on this process's first device; all processes must ask together.
+    collect: (placed arrays, whether this process wants them) to NumPy arrays in its host's memory, or None; one array
+        after the other, so that no device holds the whole; all processes must ask together.
     """
 
     axis_name: str | None
     compile: Callable[[TrainStep, Any], Any]
-    gather: Callable[[Any], Any]
+    regather: bool
     create: Callable[..., Any]
     target: Callable[[Any], Any]
     adopt: Callable[[Any], Any]
     stored: Callable[[Any], Any]
     place: Callable[[Any], Any]
     place_batch: Callable[[Any], Any]
-    collect: Callable[[Any], Any]
+    collect: Callable[..., Any]
 
 
 def make_strategy(
@@ -91,7 +98,7 @@ def make_strategy(
             raise UserError(f"{fsdp=} does not divide {devices} devices; choose a divisor, or 0 for all")
         axes = (AXIS, sharding.AXIS)
         mesh = jax.make_mesh((devices // parts, parts), axes, axis_types=(AxisType.Auto,) * 2, devices=on)
-        return _on_mesh(mesh, lambda shapes: sharding.shard(shapes, mesh))
+        return _on_mesh(mesh, lambda shapes: sharding.shard(shapes, mesh), _gathering(mesh))
     raise UserError(f"parallel={name!r} is unknown; choose one of {', '.join(STRATEGIES)}")
 
 
@@ -111,19 +118,63 @@ def _here(tree: Any) -> Any:
     return jax.tree.map(lambda x: x.addressable_data(0), tree)
 
 
-def _on_mesh(mesh: Any, places: Callable[[Any], Any]) -> Strategy:
-    """A step under `jit` on a mesh, its state where `places` says, its batch split over all axes."""
+def _gathering(mesh: Any) -> Callable[[Any], Any]:
+    """What brings a kernel together that `sharding.outputs` splits, and its gradient back into parts."""
+    replicated = NamedSharding(mesh, PartitionSpec())
+
+    def part(kernel: Any) -> Any:
+        place = sharding.outputs(kernel.shape, mesh.shape[sharding.AXIS])
+        return jax.lax.with_sharding_constraint(kernel, NamedSharding(mesh, place))
+
+    def whole(kernel: Any) -> Any:
+        return jax.lax.with_sharding_constraint(part(kernel), replicated)
+
+    gather = jax.custom_vjp(whole)
+    gather.defvjp(lambda kernel: (whole(kernel), None), lambda _, slope: (part(slope),))
+    return gather
+
+
+def _to_host(tree: Any, wanted: bool, whole: Callable[[Any], Any]) -> Any:
+    """A tree's leaves as NumPy arrays of their own, one after the other; `whole` makes a leaf one that NumPy reads."""
+
+    def take(leaf: Any) -> Any:
+        here = whole(leaf)
+        return np.array(here) if wanted else None
+
+    found = jax.tree.map(take, tree)
+    return found if wanted else None
+
+
+def _on_mesh(mesh: Any, places: Callable[[Any], Any], gather: Callable[[Any], Any] | None = None) -> Strategy:
+    """A step under `jit` on a mesh, its state where `places` says, its batch split over all axes; kernels are gathered
+    by `gather`, if the state is split."""
     replicated, split = NamedSharding(mesh, PartitionSpec()), NamedSharding(mesh, PartitionSpec(mesh.axis_names))
-    whole = jax.jit(lambda tree: tree, out_shardings=replicated)
+    together = jax.jit(lambda leaf: leaf, out_shardings=replicated)
+
+    def whole(leaf: Any) -> Any:
+        return leaf if leaf.is_fully_addressable or leaf.is_fully_replicated else together(leaf)
+
+    def tracing(step: TrainStep) -> TrainStep:
+        if gather is None:
+            return step
+
+        @functools.wraps(step)
+        def gathering_step(*arguments: Any) -> Any:
+            with gathered_by(gather):
+                return step(*arguments)
+
+        return gathering_step
+
     return Strategy(
         axis_name=None,
         compile=lambda step, shapes: jax.jit(
-            step,
+            tracing(step),
             in_shardings=(places(shapes), split, replicated, replicated),
             out_shardings=(places(shapes), replicated),
             donate_argnums=0,
+            compiler_options=IN_ORDER if mesh.devices.flat[0].platform == "cpu" else None,
         ),
-        gather=lambda params: jax.lax.with_sharding_constraint(params, replicated),
+        regather=gather is not None,
         create=lambda make, *arguments: jax.jit(make, out_shardings=places(jax.eval_shape(make, *arguments)))(
             *arguments
         ),
@@ -132,7 +183,7 @@ def _on_mesh(mesh: Any, places: Callable[[Any], Any]) -> Strategy:
         stored=lambda state: state,
         place=lambda tree: jax.device_put(tree, replicated),
         place_batch=lambda rows: jax.tree.map(lambda x: jax.make_array_from_process_local_data(split, x), rows),
-        collect=lambda tree: _here(whole(tree)),
+        collect=lambda tree, wanted=True: _to_host(tree, wanted, whole),
     )
 
 
@@ -159,12 +210,12 @@ def _pmap() -> Strategy:
     return Strategy(
         axis_name=AXIS,
         compile=lambda step, shapes: jax.pmap(step, axis_name=AXIS, donate_argnums=0),
-        gather=lambda params: params,
+        regather=False,
         create=lambda make, *arguments: replicate(jax.jit(make)(*arguments)),
         target=lambda shapes: _with(shapes, _everywhere(shapes, mesh)),
         adopt=lambda state: replicate(jax.device_get(_here(state))),
         stored=stored,
         place=replicate,
         place_batch=lambda rows: jax.device_put(jax.tree.map(by_device, rows), split),
-        collect=jax_utils.unreplicate,
+        collect=lambda tree, wanted=True: _to_host(tree, wanted, jax_utils.unreplicate),
     )

@@ -72,7 +72,7 @@ def make_program(experiment: Experiment, task: Task, strategy: Strategy) -> Trai
         advance=task.advance,
     )
     shapes = jax.eval_shape(fresh, {}, constants)
-    step = make_step(strategy.axis_name, experiment.accumulate, experiment.remat, gather=strategy.gather)
+    step = make_step(strategy.axis_name, experiment.accumulate, experiment.remat, strategy.regather)
     compiled = strategy.compile(step, shapes)
 
     def flops() -> float:

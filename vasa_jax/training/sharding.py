@@ -26,18 +26,21 @@ def whole(shape: tuple[int, ...], parts: int) -> PartitionSpec:
     return PartitionSpec()
 
 
-def largest_axis(shape: tuple[int, ...], parts: int) -> PartitionSpec:
-    """Split along the longest axis that `parts` divides, the last of equals; whole where there is none. The blocks of a
-    stack are fewer than its channels, so that it is not split between blocks."""
-    divisible = [axis for axis, size in enumerate(shape) if size % parts == 0]
-    if math.prod(shape) < SMALL or not divisible:
+def outputs(shape: tuple[int, ...], parts: int) -> PartitionSpec:
+    """Split a kernel (..., inputs, outputs) along its outputs or, where `parts` does not divide them, its inputs; whole
+    where it divides neither. Each output's weights then lie together, so that their mean and length (weight
+    standardisation) ask no other device; and a kernel of a stack is split as one alone."""
+    if math.prod(shape) < SMALL:
         return PartitionSpec()
-    chosen = max(divisible, key=lambda axis: (shape[axis], axis))
-    return PartitionSpec(*(AXIS if axis == chosen else None for axis in range(len(shape))))
+    axis = next((axis for axis in (-1, -2)[: len(shape)] if shape[axis] % parts == 0), None)
+    if axis is None:
+        return PartitionSpec()
+    return PartitionSpec(*(AXIS if place == len(shape) + axis else None for place in range(len(shape))))
 
 
 Placement = Callable[[tuple[int, ...], int], PartitionSpec]
-RULES: tuple[tuple[str, Placement], ...] = (("step|constants/.*", whole), (".*", largest_axis))
+RULES: tuple[tuple[str, Placement], ...] = (("(params|ema|opt)/.*kernel", outputs), (".*", whole))
+"""Kernels are nearly all of a state. Layers gather what this splits (`nn.gathering`); all else is whole everywhere."""
 
 
 def shard(state: Any, mesh: Mesh) -> Any:

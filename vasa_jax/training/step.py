@@ -54,8 +54,8 @@ def make_train_step(
     axis_name: str | None = None,
     accumulate: int = 1,
     remat: bool = False,
+    regather: bool = False,
     blocks: Callable[[Any], dict[str, Any]] = lambda params: {},
-    gather: Callable[[Any], Any] = lambda params: params,
     view: View = untouched,
     advance: Callable[[Any, Any], Any] = still,
 ) -> TrainStep:
@@ -71,8 +71,8 @@ def make_train_step(
         accumulate: micro-batches, computed one after the other; sample i belongs to number i mod accumulate, so that
             each is spread over all devices as the batch is.
         remat: save memory by `recomputed`.
+        regather: of the strategy; kernels that were gathered (`nn.gathering`) are not kept for the backward pass.
         blocks: parameters to parts of them by name, see `Task.blocks`.
-        gather: parameters to those that the losses compute with; equal, but perhaps placed elsewhere.
         view: see `Task.view`.
         advance: see `Task.advance`.
 
@@ -92,18 +92,19 @@ def make_train_step(
     def losses(params: Any, frozen: Frozen, views: Any) -> tuple[Any, Metrics]:
         return all_losses(players, params, frozen, views)
 
-    look, judge = (recomputed(forward), recomputed(losses)) if remat else (forward, losses)
+    saving = recomputed if remat else regathered if regather else lambda function: function
+    look, judge = saving(forward), saving(losses)
 
     def train_step(state: TrainState, batch: Batch, key: Any, helpers: Any = None) -> tuple[TrainState, Metrics]:
-        keys, whole = sample_keys(key, state.step, batch["index"]), gather(state.params)
-        frozen = Frozen(state.constants, advance(whole, state.mutable), helpers, state.step)
+        keys = sample_keys(key, state.step, batch["index"])
+        frozen = Frozen(state.constants, advance(state.params, state.mutable), helpers, state.step)
         gradient = jax.grad(objective, has_aux=True)
         if accumulate == 1:
-            gradients, metrics = gradient(whole, view(helpers, batch, keys), keys, frozen)
+            gradients, metrics = gradient(state.params, view(helpers, batch, keys), keys, frozen)
         else:
 
             def of_part(part: Any) -> Any:
-                return gradient(whole, view(helpers, *part), part[1], frozen)
+                return gradient(state.params, view(helpers, *part), part[1], frozen)
 
             gradients, metrics = _mean_over_parts(of_part, (batch, keys), accumulate)
         if axis_name is not None:
@@ -146,11 +147,26 @@ def recomputed(function: Callable[..., Any]) -> Callable[..., Any]:
     def is_dear(primitive: Any, *_: Any, **__: Any) -> bool:
         return primitive.name in ("conv_general_dilated", "dot_general")
 
+    return _checkpoint(function, is_dear)
+
+
+def regathered(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The same function, which keeps all for the backward pass but kernels brought together from other devices."""
+
+    def stays(primitive: Any, *_: Any, **__: Any) -> bool:
+        return primitive.name != "sharding_constraint"
+
+    return _checkpoint(function, stays)
+
+
+def _checkpoint(function: Callable[..., Any], policy: Callable[..., bool]) -> Callable[..., Any]:
+    """A function of its own for each caller: JAX keeps traces by function, and callers trace under other hooks."""
+
     def traced(*arguments: Any) -> Any:
-        with recomputing(is_dear):
+        with recomputing(policy):
             return function(*arguments)
 
-    return jax.checkpoint(traced, policy=is_dear)  # pyright: ignore[reportPrivateImportUsage]
+    return jax.checkpoint(traced, policy=policy)  # pyright: ignore[reportPrivateImportUsage]
 
 
 def _mean_over_parts(function: Callable[[Any], Any], samples: Any, parts: int) -> Any:
