@@ -14,6 +14,8 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 # Most programs here run a few times only: their compilation is what takes time.
 os.environ.setdefault("XLA_FLAGS", HURRIED)
 jax.config.update("jax_platforms", os.environ["JAX_PLATFORMS"])
+# XLA's threads: eight devices that meet in collectives need more than a small machine has cores.
+os.environ.setdefault("NPROC", "64")
 # Workers, commands and later runs find what one of them compiled.
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path(__file__).parents[1] / ".cache" / "jax"))
 jax.config.update("jax_compilation_cache_dir", os.environ["JAX_COMPILATION_CACHE_DIR"])

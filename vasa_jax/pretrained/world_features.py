@@ -20,6 +20,7 @@ from jaxtyping import Array, Float
 
 from vasa_jax.errors import UserError
 from vasa_jax.nn.convolution import Convolution
+from vasa_jax.nn.gathering import Dense
 from vasa_jax.nn.initialisers import scaled_uniform
 from vasa_jax.nn.normalisation import GroupNorm
 from vasa_jax.nn.resnet import ResNetBlock
@@ -114,9 +115,9 @@ class WorldFeatures(nn.Module):
         cells = Convolution(config.neck, (1, 1), name="neck")(x.astype(jnp.promote_types(x.dtype, jnp.float32)))
         cells = nn.relu(GroupNorm(config.groups, name="neck_norm")(cells))
         cells = jax.image.resize(cells, (len(cells), GRID, GRID, config.neck), "linear").reshape(len(cells), -1)
-        identity = nn.Dense(config.embedding, kernel_init=scaled_uniform(), name="identity")(cells)
-        hidden = nn.relu(nn.Dense(config.hidden, kernel_init=scaled_uniform(2.0), name="hidden")(cells))
-        told = nn.Dense(6 + len(EXPRESSION), kernel_init=scaled_uniform(0.1), name="told")(hidden)
+        identity = Dense(config.embedding, kernel_init=scaled_uniform(), name="identity")(cells)
+        hidden = nn.relu(Dense(config.hidden, kernel_init=scaled_uniform(2.0), name="hidden")(cells))
+        told = Dense(6 + len(EXPRESSION), kernel_init=scaled_uniform(0.1), name="told")(hidden)
         centre, unit = jnp.asarray(list(EXPRESSION.values()), told.dtype).T
         return Seen(
             maps=tuple(maps),

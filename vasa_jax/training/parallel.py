@@ -7,7 +7,8 @@
   table of `sharding`; it is born split, and stays so. A layer gathers its kernel where it multiplies with it, in the
   compute dtype, once on the way forward and once on the way back, inside the loop of a stack of blocks; the kernel's
   gradient is summed into parts at once, and each device updates its own (Rajbhandari et al. 2020, ZeRO stage 3). So a
-  device never holds a whole model, nor a whole gradient.
+  device never holds a whole model, nor a whole gradient. CPU devices share XLA's threads; where those are too few for
+  devices to meet within loops (NPROC counts them), all parameters are gathered before the step instead.
 
 They agree to rounding. A `Strategy` only places and compiles; it knows no task. On many hosts the mesh spans all of
 them, every process gives its own rows of a batch, and a checkpoint is written by all together.
@@ -15,6 +16,7 @@ them, every process gives its own rows of a batch, and a checkpoint is written b
 
 import dataclasses
 import functools
+import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -31,8 +33,8 @@ from vasa_jax.training.step import TrainStep
 
 AXIS = "data"
 STRATEGIES = ("jit", "pmap", "sharded")
-IN_ORDER = {"xla_cpu_enable_concurrency_optimized_scheduler": False}
-"""Compiler options of CPUs, whose devices may otherwise meet in collectives in different orders, and wait for ever."""
+THREADS_PER_DEVICE = 4
+"""XLA threads for each CPU device: with fewer, collectives inside and outside of a loop wait for each other."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,7 +100,9 @@ def make_strategy(
             raise UserError(f"{fsdp=} does not divide {devices} devices; choose a divisor, or 0 for all")
         axes = (AXIS, sharding.AXIS)
         mesh = jax.make_mesh((devices // parts, parts), axes, axis_types=(AxisType.Auto,) * 2, devices=on)
-        return _on_mesh(mesh, lambda shapes: sharding.shard(shapes, mesh), _gathering(mesh))
+        each = _meets_in_loops(mesh)
+        gathering = _at_each_use(mesh) if each else _at_once(mesh)
+        return _on_mesh(mesh, lambda shapes: sharding.shard(shapes, mesh), gathering, regather=each)
     raise UserError(f"parallel={name!r} is unknown; choose one of {', '.join(STRATEGIES)}")
 
 
@@ -116,6 +120,14 @@ def _with(shapes: Any, shardings: Any) -> Any:
 def _here(tree: Any) -> Any:
     """This process's first copy of replicated arrays."""
     return jax.tree.map(lambda x: x.addressable_data(0), tree)
+
+
+def _meets_in_loops(mesh: Any) -> bool:
+    """Whether devices can gather inside of loops. CPU devices share XLA's threads, which NPROC counts."""
+    if mesh.devices.flat[0].platform != "cpu":
+        return True
+    threads = int(os.environ.get("NPROC") or 0) or os.cpu_count() or 1
+    return threads >= THREADS_PER_DEVICE * mesh.devices.size
 
 
 def _gathering(mesh: Any) -> Callable[[Any], Any]:
@@ -145,19 +157,11 @@ def _to_host(tree: Any, wanted: bool, whole: Callable[[Any], Any]) -> Any:
     return found if wanted else None
 
 
-def _on_mesh(mesh: Any, places: Callable[[Any], Any], gather: Callable[[Any], Any] | None = None) -> Strategy:
-    """A step under `jit` on a mesh, its state where `places` says, its batch split over all axes; kernels are gathered
-    by `gather`, if the state is split."""
-    replicated, split = NamedSharding(mesh, PartitionSpec()), NamedSharding(mesh, PartitionSpec(mesh.axis_names))
-    together = jax.jit(lambda leaf: leaf, out_shardings=replicated)
+def _at_each_use(mesh: Any) -> Callable[[TrainStep], TrainStep]:
+    """A step to the same, in which layers gather their kernels."""
+    gather = _gathering(mesh)
 
-    def whole(leaf: Any) -> Any:
-        return leaf if leaf.is_fully_addressable or leaf.is_fully_replicated else together(leaf)
-
-    def tracing(step: TrainStep) -> TrainStep:
-        if gather is None:
-            return step
-
+    def gathering(step: TrainStep) -> TrainStep:
         @functools.wraps(step)
         def gathering_step(*arguments: Any) -> Any:
             with gathered_by(gather):
@@ -165,16 +169,46 @@ def _on_mesh(mesh: Any, places: Callable[[Any], Any], gather: Callable[[Any], An
 
         return gathering_step
 
+    return gathering
+
+
+def _at_once(mesh: Any) -> Callable[[TrainStep], TrainStep]:
+    """A step to the same, with all parameters gathered before it."""
+
+    def gathering(step: TrainStep) -> TrainStep:
+        @functools.wraps(step)
+        def gathering_step(state: Any, *arguments: Any) -> Any:
+            whole = jax.lax.with_sharding_constraint(state.params, NamedSharding(mesh, PartitionSpec()))
+            return step(state._replace(params=whole), *arguments)
+
+        return gathering_step
+
+    return gathering
+
+
+def _on_mesh(
+    mesh: Any,
+    places: Callable[[Any], Any],
+    gathering: Callable[[TrainStep], TrainStep] = lambda step: step,
+    regather: bool = False,
+) -> Strategy:
+    """A step under `jit` on a mesh, its state where `places` says, its batch split over all axes; `gathering` makes
+    a step bring together what is split."""
+    replicated, split = NamedSharding(mesh, PartitionSpec()), NamedSharding(mesh, PartitionSpec(mesh.axis_names))
+    together = jax.jit(lambda leaf: leaf, out_shardings=replicated)
+
+    def whole(leaf: Any) -> Any:
+        return leaf if leaf.is_fully_addressable or leaf.is_fully_replicated else together(leaf)
+
     return Strategy(
         axis_name=None,
         compile=lambda step, shapes: jax.jit(
-            tracing(step),
+            gathering(step),
             in_shardings=(places(shapes), split, replicated, replicated),
             out_shardings=(places(shapes), replicated),
             donate_argnums=0,
-            compiler_options=IN_ORDER if mesh.devices.flat[0].platform == "cpu" else None,
         ),
-        regather=gather is not None,
+        regather=regather,
         create=lambda make, *arguments: jax.jit(make, out_shardings=places(jax.eval_shape(make, *arguments)))(
             *arguments
         ),
