@@ -101,8 +101,10 @@ class Denoiser(nn.Module):
         tokens = jnp.where(mask[..., None], tokens, nulls[row[kind]].astype(tokens.dtype)[None])
         tokens = tokens + place.astype(tokens.dtype)[None]
         tokens = Encoder(config.num_layers, config.num_heads, config.ffn, dtype, name="encoder")(tokens)
-        first = 0 if config.anchor or config.head_cutoff else config.context
-        out = Dense(config.motion_dim, dtype=dtype, name="readout")(tokens[:, first:frames]).astype(noisy.dtype)
+        readout = Dense(config.motion_dim, dtype=dtype, name="readout")
+        if not config.anchor and not config.head_cutoff:
+            return readout(tokens[:, config.context : frames]).astype(noisy.dtype)
+        out = readout(tokens[:, :frames]).astype(noisy.dtype)
         if config.head_cutoff:
             out = smooth_head(config.head_cutoff, out)
         last, out = out[:, config.context - 1], out[:, config.context :]
