@@ -8,7 +8,6 @@ compute dtype, inside the scan of a stack. Nothing happens to it there, unless t
 
 import contextlib
 import contextvars
-import functools
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -27,7 +26,7 @@ def gather(kernel: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
 
 @contextlib.contextmanager
 def gathered_by(hook: Hook) -> Iterator[None]:
-    """Let `gather` be `hook` in what is traced meanwhile."""
+    """Let `gather` be `hook` in what is traced meanwhile; as a decorator, in what a function traces."""
     token = _HOOK.set(hook)
     try:
         yield
@@ -45,14 +44,3 @@ class Dense(nn.Dense):
     """Linen's linear layer with its kernel gathered."""
 
     promote_dtype: Any = promote
-
-
-def ungathered(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The same function, in which nothing is gathered: of a network that lies whole on every device."""
-
-    @functools.wraps(function)
-    def apply(*arguments: Any) -> Any:
-        with gathered_by(lambda kernel: kernel):
-            return function(*arguments)
-
-    return apply

@@ -21,7 +21,7 @@ from jaxtyping import Array, Float
 from vasa_jax import config as configs
 from vasa_jax.checkpoint import digest, flatten, load_release, save_release
 from vasa_jax.errors import UserError
-from vasa_jax.nn.gathering import ungathered
+from vasa_jax.nn.gathering import gathered_by
 from vasa_jax.pretrained import arcface, vgg, world_features
 
 
@@ -86,8 +86,9 @@ def build_helper(kind: str, config: Any) -> Helper:
     if kind not in KINDS:
         raise UserError(f"there is no kind of helper {kind!r}; choose one of {', '.join(sorted(KINDS))}")
     helper = KINDS[kind].build(kind, config)
-    embed = None if helper.embed is None else ungathered(helper.embed)
-    return dataclasses.replace(helper, features=ungathered(helper.features), embed=embed)
+    whole = gathered_by(lambda kernel: kernel)  # on every device
+    embed = None if helper.embed is None else whole(helper.embed)
+    return dataclasses.replace(helper, features=whole(helper.features), embed=embed)
 
 
 def save_helper(

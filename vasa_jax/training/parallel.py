@@ -101,7 +101,7 @@ def make_strategy(
         axes = (AXIS, sharding.AXIS)
         mesh = jax.make_mesh((devices // parts, parts), axes, axis_types=(AxisType.Auto,) * 2, devices=on)
         each = _meets_in_loops(mesh)
-        gathering = _at_each_use(mesh) if each else _at_once(mesh)
+        gathering = gathered_by(_gathering(mesh)) if each else functools.partial(_at_once, mesh=mesh)
         return _on_mesh(mesh, lambda shapes: sharding.shard(shapes, mesh), gathering, regather=each)
     raise UserError(f"parallel={name!r} is unknown; choose one of {', '.join(STRATEGIES)}")
 
@@ -157,33 +157,15 @@ def _to_host(tree: Any, wanted: bool, whole: Callable[[Any], Any]) -> Any:
     return found if wanted else None
 
 
-def _at_each_use(mesh: Any) -> Callable[[TrainStep], TrainStep]:
-    """A step to the same, in which layers gather their kernels."""
-    gather = _gathering(mesh)
+def _at_once(step: TrainStep, mesh: Any) -> TrainStep:
+    """The same step, with all parameters gathered before it."""
 
-    def gathering(step: TrainStep) -> TrainStep:
-        @functools.wraps(step)
-        def gathering_step(*arguments: Any) -> Any:
-            with gathered_by(gather):
-                return step(*arguments)
+    @functools.wraps(step)
+    def gathering_step(state: Any, *arguments: Any) -> Any:
+        whole = jax.lax.with_sharding_constraint(state.params, NamedSharding(mesh, PartitionSpec()))
+        return step(state._replace(params=whole), *arguments)
 
-        return gathering_step
-
-    return gathering
-
-
-def _at_once(mesh: Any) -> Callable[[TrainStep], TrainStep]:
-    """A step to the same, with all parameters gathered before it."""
-
-    def gathering(step: TrainStep) -> TrainStep:
-        @functools.wraps(step)
-        def gathering_step(state: Any, *arguments: Any) -> Any:
-            whole = jax.lax.with_sharding_constraint(state.params, NamedSharding(mesh, PartitionSpec()))
-            return step(state._replace(params=whole), *arguments)
-
-        return gathering_step
-
-    return gathering
+    return gathering_step
 
 
 def _on_mesh(
