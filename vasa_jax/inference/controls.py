@@ -8,7 +8,7 @@ mean distance, null emotion.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 import jax
@@ -96,6 +96,34 @@ def make_controls(
 def track(controls: T, first: int, count: int) -> T:
     """Frames `first` to `first + count` of every track of a pytree; the last value stays when a track has ended."""
     return jax.tree.map(lambda leaf: leaf[np.minimum(np.arange(first, first + count), len(leaf) - 1)], controls)
+
+
+def between(before: T, after: T, share: float) -> T:
+    """Values on the way from one to the other, all of t frames: share 0 is `before`, 1 is `after`.
+
+    Numbers go straight. On the way to or from no emotion the other end is neutral, since whether an emotion is known
+    can only change at once.
+    """
+    if share >= 1:
+        return after
+    mixed = jax.tree.map(lambda a, b: ((1 - share) * a + share * b).astype(b.dtype), before, after)
+    if not isinstance(before, Controls):
+        return mixed
+    assert isinstance(after, Controls)
+    neutral = np.eye(len(EMOTIONS), dtype=np.float32)[EMOTIONS.index("neutral")]
+    start, end = (np.where(part.emotion_known[:, None], part.emotion, neutral[None]) for part in (before, after))
+    known = before.emotion_known | after.emotion_known
+    felt = np.where(known[:, None], (1 - share) * start + share * end, 0).astype(np.float32)
+    return mixed._replace(emotion=felt, emotion_known=known)
+
+
+def replaced(controls: T, wishes: T, names: Iterable[str]) -> T:
+    """Controls, of which those in `names` ("gaze", "distance", "emotion") are taken from `wishes`."""
+    if not isinstance(controls, Controls):
+        return controls
+    names = set(names)
+    taken = {field: getattr(wishes, field) for field in Controls._fields if field.removesuffix("_known") in names}
+    return controls._replace(**taken)
 
 
 def parse_gaze(gaze: Gaze) -> tuple[float, float]:

@@ -13,6 +13,7 @@ for frame in model.animate("portrait.png", "speech.wav", gaze="left", emotion="h
 """
 
 import contextlib
+import functools
 import itertools
 import math
 import os
@@ -39,12 +40,14 @@ from vasa_jax.inference.pair import (
     ADJUSTMENTS,
     Adjustments,
     Controls,
+    Listening,
     Motion,
     Options,
     Pair,
     Portrait,
     Sound,
     check_known,
+    listening,
 )
 from vasa_jax.inference.pair import check_options as check_sampling
 from vasa_jax.media.audio import AudioReader, AudioSource
@@ -59,7 +62,7 @@ UNDRIVEN = "there is neither a sound nor motion to drive the portrait; give one 
 """What is said of a portrait that nothing moves."""
 FILTER = Image.Resampling.LANCZOS
 """For pictures at another size."""
-SAMPLED = ("seed", "steps", "sampler", "guidance_audio", "guidance_gaze")
+SAMPLED = ("seed", "steps", "sampler", "guidance_audio", "guidance_gaze", "hop", "look_ahead")
 
 
 class Wishes(TypedDict, total=False):
@@ -70,6 +73,8 @@ class Wishes(TypedDict, total=False):
     steps: of the sampler; default: the model's own.
     sampler: its name, as "ddim" or "dpm++"; default: the model's own.
     guidance_audio, guidance_gaze: scales, 0 or more; defaults: the model's own.
+    hop: frames that are made together; default: as many as the model can. look_ahead: frames behind them whose sound
+        is heard before they are made; default: all of the window. With both, motion is what `stream` makes live.
     amplitude, head, mouth, blink, position, zoom: see `pair.Adjustments`.
     driving: motion instead of generated motion: a video of a face, a stored motion (.npz), LivePortrait's motion
         (`liveportrait.driving.DrivingMotion`), or motion itself.
@@ -92,6 +97,8 @@ class Wishes(TypedDict, total=False):
     sampler: str
     guidance_audio: float
     guidance_gaze: float
+    hop: int
+    look_ahead: int
     amplitude: float
     head: float
     mouth: float
@@ -117,6 +124,27 @@ class Asked(NamedTuple):
     options: Options
     controls: Controls
     adjustments: Adjustments
+    listening: Listening
+
+
+class Scene(NamedTuple):
+    """A picture that was opened. photo: (y, x, 3 or 4). seen: the same over grey, what the models see. view: which part
+    of it. shown: that part, (n, n, 3), as `FaceModel.encode` wants it. square: whether frames show that part alone."""
+
+    photo: UInt8[np.ndarray, "y x c"]
+    seen: UInt8[np.ndarray, "y x 3"]
+    view: View
+    shown: UInt8[np.ndarray, "n n 3"]
+    square: bool
+
+
+class Finish(NamedTuple):
+    """What becomes of a frame as the model draws it. shape: (h, w, c) of the outcome. apply: does it. remarks: what to
+    tell the user about it."""
+
+    shape: tuple[int, int, int]
+    apply: Callable[[UInt8[np.ndarray, "m m 3"]], UInt8[np.ndarray, "h w c"]]
+    remarks: tuple[str, ...] = ()
 
 
 class Performance(NamedTuple):
@@ -199,21 +227,11 @@ class Model:
             check_replayed(wishes, (*SAMPLED, *self.motion.controls))
         if "driving" in drivers and len(drivers) == 3:
             raise UserError("driving would do nothing beside pose_from and dynamics_from; leave it out")
-        square = wishes.get("square", not self.pair.pastes)
-        if not square and not self.pair.pastes:
-            raise UserError(f"models of kind {self.pair.kind!r} always draw the square; leave square out")
-        photo = open_photo(image)
-        name = name_of(image)
-        seen = over_grey(photo)
-        looking = start_looking(
-            seen, self.pair.frame, name, wishes.get("face"), wishes.get("box"), needed=self.pair.pastes
-        )
         reader = audio if isinstance(audio, AudioReader) or audio is None else AudioReader(audio)
-        self.pair.prepare(asked.options if generated else None)
-        view = looking.result()
+        own = asked.listening.hop == self.motion.needs.hop
+        scene = self.scene(image, asked.options if generated and own else None, **wishes)
         replayed = {part: self._driver(driver, part) for part, driver in drivers.items()}
-        shown = crop(seen, view.box, self.face.sees)
-        portrait, remarks = self.portrait(shown, view.face), view.remarks
+        portrait, remarks = self.portrait(scene.shown, scene.view.face), scene.view.remarks
         if generated:
             assert reader is not None
             motions, count = self._generate(portrait, reader, asked), reader.frames
@@ -224,20 +242,56 @@ class Model:
         if "fit" in wishes:
             beginning = list(itertools.islice(motions, EXAMPLES))
             motions = itertools.chain(beginning, motions)
-            portrait, remark = self._fitted_portrait(portrait, shown, beginning, wishes["fit"], asked.seed, progress)
+            portrait, remark = self._fitted_portrait(
+                portrait, scene.shown, beginning, wishes["fit"], asked.seed, progress
+            )
             remarks = (*remarks, remark)
         if keep is not None:
             motions = record(motions, keep)
-        frames = self.frames(portrait, motions, asked.controls, asked.adjustments)
-        if square:
-            size = wishes.get("size") or self.size
-            return Performance(_resized(frames, size), count, False, self.fps, size, size, seen, view, remarks)
-        whole = limited(photo if wishes.get("alpha") else seen, wishes.get("size") or LARGEST)
-        (height, width, channels), scale = whole.shape, whole.shape[1] / photo.shape[1]
-        if scale < 1 and "size" not in wishes:
-            remarks = (*remarks, f"{name} is larger than video may be; the frames have {width}x{height} pixels")
-        pasted = self._pasted(frames, whole, portrait, view.box.scaled(scale))
-        return Performance(pasted, count, channels == 4, self.fps, height, width, seen, view, remarks)
+        finish = self.finish(scene, portrait, name_of(image), wishes.get("size"), wishes.get("alpha", False))
+        frames = map(finish.apply, self.frames(portrait, motions, asked.controls, asked.adjustments))
+        (height, width, channels), remarks = finish.shape, (*remarks, *finish.remarks)
+        return Performance(frames, count, channels == 4, self.fps, height, width, scene.seen, scene.view, remarks)
+
+    def scene(self, image: ImageSource, options: Options | None, **wishes: Any) -> Scene:
+        """Opens a picture and finds what the model is to see of it, while programs are compiled: `options` are those of
+        generating, where that is wanted; wishes are face, box and square. Raises UserError."""
+        square = wishes.get("square", not self.pair.pastes)
+        if not square and not self.pair.pastes:
+            raise UserError(f"models of kind {self.pair.kind!r} always draw the square; leave square out")
+        photo = open_photo(image)
+        seen = over_grey(photo)
+        face, box = wishes.get("face"), wishes.get("box")
+        looking = start_looking(seen, self.pair.frame, name_of(image), face, box, needed=self.pair.pastes)
+        self.pair.prepare(options)
+        view = looking.result()
+        return Scene(photo, seen, view, crop(seen, view.box, self.face.sees), square)
+
+    def finish(self, scene: Scene, portrait: Portrait, name: str, size: int | None, alpha: bool) -> Finish:
+        """How frames of a portrait become those that were asked for.
+
+        Args:
+            scene, portrait: whose frames.
+            name: what remarks call the picture.
+            size: longest side in pixels; None is the model's own for squares, the picture's otherwise.
+            alpha: whether to keep the transparency of a picture into which they are put back.
+        """
+        if scene.square:
+            side = size or self.size
+            return Finish((side, side, 3), functools.partial(_resized, size=side))
+        whole = limited(scene.photo if alpha else scene.seen, size or LARGEST)
+        (height, width, channels), scale = whole.shape, whole.shape[1] / scene.photo.shape[1]
+        remarks: tuple[str, ...] = ()
+        if scale < 1 and size is None:
+            remarks = (f"{name} is larger than video may be; the frames have {width}x{height} pixels",)
+        pasting = functools.cache(lambda: self._pasting(whole, portrait, scene.view.box.scaled(scale)))
+
+        def paste(frame: UInt8[np.ndarray, "m m 3"]) -> UInt8[np.ndarray, "h w c"]:
+            place = pasting()
+            with self.timed("render"):
+                return place.paste(frame)
+
+        return Finish((height, width, channels), paste, remarks)
 
     def asked(self, **wishes: Any) -> Asked:
         """Wishes as the pair reads them; raises UserError for what it lacks or cannot do."""
@@ -255,8 +309,9 @@ class Model:
         options = Options(wishes.get("steps", 0), guidance, wishes.get("sampler", ""))
         check_sampling(self.motion, options)
         controls = self.motion.make_controls(**{name: wishes[name] for name in self.motion.controls if name in wishes})
+        heard = listening(self.motion.needs, wishes.get("hop"), wishes.get("look_ahead"))
         adjustments = Adjustments(**{name: wishes[name] for name in ADJUSTMENTS if name in wishes})
-        return Asked(seed, options, controls, adjustments)
+        return Asked(seed, options, controls, adjustments, heard)
 
     def portrait(self, picture: UInt8[np.ndarray, "h w 3"], face: Face | None = None) -> Portrait:
         """The portrait of a picture whose largest square shows what the model is to see, and perhaps of the landmarks
@@ -287,21 +342,20 @@ class Model:
             with self.timed("render"):
                 started = self.face.render(portrait, batch)
             if waiting is not None:
-                yield from self._read(*waiting)
+                yield from self.read(*waiting)
             waiting = started, count
         if waiting is not None:
-            yield from self._read(*waiting)
+            yield from self.read(*waiting)
 
     def _generate(self, portrait: Portrait, reader: AudioReader, asked: Asked) -> Iterator[Motion]:
-        motion = self.motion
-        carry, needs, at = motion.start(jax.random.key(asked.seed), portrait, asked.controls), motion.needs, 0
-        for samples, count in windows(reader, needs):
+        motion, (hop, heard) = self.motion, asked.listening
+        carry, at = motion.start(jax.random.key(asked.seed), portrait, asked.controls), 0
+        for samples, count in windows(reader, motion.needs, hop):
             with self.timed("motion"):
-                controls, sound = track(asked.controls, at, needs.hop), jnp.asarray(samples)
-                carry, drawn = motion.step(carry, sound, needs.window, needs.hop, controls, asked.options)
+                controls, sound = track(asked.controls, at, hop), jnp.asarray(samples)
+                carry, drawn = motion.step(carry, sound, heard, hop, controls, asked.options)
                 stretch = first(drawn, count)
-            if not all(np.isfinite(part).all() for part in jax.tree.leaves(stretch)):
-                raise UserError("the motion model generated NaN; its weights are damaged, or guidance is too strong")
+            check_finite(stretch)
             at += count
             yield stretch
 
@@ -347,22 +401,18 @@ class Model:
             at += count
             yield fitted
 
-    def _pasted(
-        self, frames: Iterable[np.ndarray], photo: UInt8[np.ndarray, "h w c"], portrait: Portrait, box: Box
-    ) -> Iterator[UInt8[np.ndarray, "h w c"]]:
+    def _pasting(self, photo: UInt8[np.ndarray, "h w c"], portrait: Portrait, box: Box) -> Pasting:
         with self.timed("render"):
             pasting = Pasting(photo, box, self.size)
         with self.timed("render"):
-            own, finite = self.face.render(portrait, self.pair.still(portrait))
-        (still,) = self._read((own, finite), 1)
+            own = self.face.render(portrait, self.pair.still(portrait))
+        (still,) = self.read(own, 1)
         with self.timed("render"):
             pasting.match(still)
-        for frame in frames:
-            with self.timed("render"):
-                pasted = pasting.paste(frame)
-            yield pasted
+        return pasting
 
-    def _read(self, rendered: tuple[Any, Any], count: int) -> np.ndarray:
+    def read(self, rendered: tuple[Any, Any], count: int) -> UInt8[np.ndarray, "t m m 3"]:
+        """The first `count` frames of what `FaceModel.render` gave, on the host; raises UserError where one is NaN."""
         with self.timed("render"):
             frames, finite = (np.asarray(part)[:count] for part in rendered)
         if not finite.all():
@@ -402,27 +452,35 @@ def check_replayed(wishes: Iterable[str], generating: Iterable[str]) -> None:
         raise UserError(f"motion is replayed as it is: {names} would do nothing; leave out one or the other")
 
 
-def windows(blocks: Iterable[np.ndarray], needs: Sound) -> Iterator[tuple[np.ndarray, int]]:
+def check_finite(motion: Motion) -> None:
+    """Raise UserError where generated motion holds NaN."""
+    if not all(np.isfinite(part).all() for part in jax.tree.leaves(motion)):
+        raise UserError("the motion model generated NaN; its weights are damaged, or guidance is too strong")
+
+
+def windows(blocks: Iterable[np.ndarray], needs: Sound, frames: int | None = None) -> Iterator[tuple[np.ndarray, int]]:
     """Cuts a stream of samples into slices for windows.
 
     Args:
         blocks: 16 kHz mono, (n,) each, of any lengths.
         needs: what a step hears.
+        frames: that are taken of each window; None is `needs.hop`.
 
     Yields:
         float32 samples, `lead` before the window's first to `ahead` behind its last, with silence outside the sound;
-        and how many of the window's first `hop` frames the sound fills, all but in the last.
+        and how many of the window's first `frames` the sound fills, all but in the last.
     """
-    hop = SAMPLES_PER_FRAME * needs.hop
+    frames = frames or needs.hop
+    hop = SAMPLES_PER_FRAME * frames
     need = needs.lead + SAMPLES_PER_FRAME * needs.window + needs.ahead
     waiting = np.zeros(needs.lead, np.float32)
     for block in blocks:
         waiting = np.concatenate([waiting, block])
         while len(waiting) >= need:
-            yield waiting[:need], needs.hop
+            yield waiting[:need], frames
             waiting = waiting[hop:]
     while (rest := len(waiting) - needs.lead) > 0:
-        count = min(needs.hop, math.ceil(rest / SAMPLES_PER_FRAME))
+        count = min(frames, math.ceil(rest / SAMPLES_PER_FRAME))
         yield np.pad(waiting[:need], (0, max(0, need - len(waiting)))), count
         waiting = waiting[hop:]
 
@@ -450,9 +508,8 @@ def first(motion: Motion, count: int) -> Motion:
     return jax.tree.map(lambda part: np.asarray(part)[:count], motion)
 
 
-def _resized(frames: Iterable[UInt8[np.ndarray, "m m 3"]], size: int) -> Iterator[UInt8[np.ndarray, "n n 3"]]:
-    for frame in frames:
-        yield frame if len(frame) == size else np.asarray(Image.fromarray(frame).resize((size, size), FILTER))
+def _resized(frame: UInt8[np.ndarray, "m m 3"], size: int) -> UInt8[np.ndarray, "n n 3"]:
+    return frame if len(frame) == size else np.asarray(Image.fromarray(frame).resize((size, size), FILTER))
 
 
 def limited(photo: UInt8[np.ndarray, "h w c"], longest: int) -> UInt8[np.ndarray, "y x c"]:

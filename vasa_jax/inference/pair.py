@@ -46,6 +46,14 @@ class Sound(NamedTuple):
         return self.window - self.spare
 
 
+class Listening(NamedTuple):
+    """How a sound is heard, step by step. hop: frames that a step emits. heard: frames of its window whose sound it
+    hears, these and those behind them that it waits for."""
+
+    hop: int
+    heard: int
+
+
 @dataclasses.dataclass(frozen=True)
 class Options:
     """How motion is sampled.
@@ -269,6 +277,25 @@ class Pair(Protocol):
         """LivePortrait's motion, or of it the head's pose alone, as motion of this pair; raises UserError where the
         pair cannot read it."""
         ...
+
+
+def listening(needs: Sound, hop: int | None = None, look_ahead: int | None = None) -> Listening:
+    """How a sound is heard by a user's numbers.
+
+    Args:
+        needs: of the motion model.
+        hop: frames that are made together; None is `needs.hop`.
+        look_ahead: frames behind them whose sound is heard too; None is all of the window.
+
+    Raises:
+        UserError: a hop that the model cannot do, or a look-ahead beyond its window.
+    """
+    hop = needs.hop if hop is None else hop
+    check_step(needs, needs.window, hop)
+    most = needs.window - hop
+    if look_ahead is not None and not 0 <= look_ahead <= most:
+        raise UserError(f"look_ahead {look_ahead} is out of range; with hop {hop} this model hears 0 to {most} frames")
+    return Listening(hop, needs.window if look_ahead is None else hop + look_ahead)
 
 
 def check_step(needs: Sound, heard: int, hop: int) -> None:

@@ -1,0 +1,379 @@
+"""The streaming driver: sound is pushed as it comes, in any pieces, and frames are pulled as soon as they can exist.
+
+It drives the same step of the pair as `inference.offline`, a hop of frames at a time. With hop h and look-ahead l, the
+frames i .. i + h - 1 are made when the samples up to
+
+    640 (i + h + l) + ahead                                                                       (1)
+
+exist (`ahead` is the front end's, 6 ms of log-mel), whatever else has come by then: so motion depends on the sound
+alone, never on when it came, and equals the offline driver's for the same hop and look-ahead, bit for bit. There is no
+clock in here. A caller with one decides when it will wait no longer, and asks for a hop `now`: silence stands for
+what is missing, the mouth closes within `SHUTS` frames (by what the model makes of silence, and by a gain for certain),
+and head, eyes and lids go on. Every chunk of frames brings its own sound, the silence included, so that sound and
+picture have one clock, which counts frames.
+
+All that a stream remembers is its `State`, a small pytree: what the model remembers of the last frames, the sound that
+still waits, and what was asked for.
+
+```
+stream = Stream(vasa_jax.load("demo"), "portrait.png", hop=5)
+for samples in microphone:  # float32 at 16 kHz, or int16
+    stream.push(samples)
+    while (chunk := stream.pull()) is not None:
+        ...  # chunk.frames: uint8 (5, h, w, 3); chunk.sound: the 3200 samples that belong to them
+```
+"""
+
+import itertools
+import math
+from typing import Any, NamedTuple, Unpack
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Bool, Float, UInt8
+
+from vasa_jax.arrays import FPS, SAMPLE_RATE, SAMPLES_PER_FRAME
+from vasa_jax.errors import UserError
+from vasa_jax.inference.controls import between, replaced, track
+from vasa_jax.inference.offline import Model, Wishes, check_finite, first, name_of
+from vasa_jax.inference.pair import ADJUSTMENTS, Adjustments, Motion, check_known
+from vasa_jax.media.audio import LOUDEST
+from vasa_jax.media.image import ImageSource
+
+HOP, LOOK_AHEAD = 5, 0
+"""Frames that are made together, and frames of sound that are waited for behind them, unless one asks for others."""
+SAMPLER, STEPS = "dpm++", 5
+"""How motion is sampled unless one asks for another sampler, where a model has this one."""
+EASE = 400.0
+"""Milliseconds in which a change of what is asked for takes effect."""
+SHUTS, OPENS = 4, 2
+"""Frames in which the mouth closes where sound is missing, and in which it may open again."""
+OFFLINE = ("driving", "pose_from", "dynamics_from", "parity", "alpha", "fit")
+"""Wishes that a stream cannot do."""
+
+
+class Course(NamedTuple):
+    """What is asked for, and how it came to be: from frame `since` on, `before` turns into `asked` within `ease` frames.
+
+    before: one frame's controls and adjustments. asked: tracks of both, counted from `since`; see `controls.track`.
+    """
+
+    before: Any
+    asked: Any
+    since: Any
+    ease: Any
+
+
+class State(NamedTuple):
+    """What a stream remembers, NumPy arrays.
+
+    carry: of the motion model, its key as numbers. fitted: of `pair.retarget`, None before the first frame. sound: (n,)
+    float32, what waits, from `needs.lead` samples before the next frame. frame: number of that. course: of what is
+    asked for. mouth: gain of the mouth, 1 but where sound is missing. lacking: whether sound was missing last. ended:
+    whether none will follow.
+    """
+
+    carry: Any
+    fitted: Any
+    sound: Float[np.ndarray, " n"]
+    frame: int
+    course: Course
+    mouth: float
+    lacking: bool
+    ended: bool
+
+
+class Chunk(NamedTuple):
+    """Frames that were made together.
+
+    first: number of the first one. frames: uint8 (t, h, w, c). sound: (640 t,) float32 at 16 kHz, theirs. motion: raw,
+    of t frames. lacking: (t,), whether the sound of a frame had not come and silence stands for it.
+    """
+
+    first: int
+    frames: UInt8[np.ndarray, "t h w c"]
+    sound: Float[np.ndarray, " n"]
+    motion: Motion
+    lacking: Bool[np.ndarray, " t"]
+
+
+class Stream:
+    """One portrait that speaks as sound comes in; not for several threads at once.
+
+    Attributes:
+        model: that it is made with. listening: hop and heard frames. remarks: what to tell the user, a line each.
+        height, width: of frames, in pixels.
+    """
+
+    def __init__(self, model: Model, image: ImageSource, **wishes: Unpack[Wishes]):
+        """Opens the picture, compiles and tries everything once, so that the first frames are not late.
+
+        Args:
+            model: any pair.
+            image: as of `Model.animate`.
+            wishes: as there, but for those in `OFFLINE`; hop, look_ahead, sampler and steps default to this module's.
+
+        Raises:
+            UserError: a picture or a wish that cannot be used.
+        """
+        for name in OFFLINE:
+            if wishes.get(name):
+                raise UserError(f"{name} cannot be done in a stream; leave it out, or make a video")
+        own: Any = {"hop": HOP, "look_ahead": LOOK_AHEAD}
+        if SAMPLER in model.motion.samplers and "sampler" not in wishes:
+            own |= {"sampler": SAMPLER, "steps": STEPS}
+        asked = model.asked(**own | wishes)
+        self.model, self.listening, self._options = model, asked.listening, asked.options
+        scene = model.scene(image, None, **wishes)
+        self._portrait = model.portrait(scene.shown, scene.view.face)
+        self._finish = model.finish(scene, self._portrait, name_of(image), wishes.get("size"), False)
+        self.height, self.width, _ = self._finish.shape
+        self.remarks = (*scene.view.remarks, *self._finish.remarks)
+        adjustments = np.array([_numbers(asked.adjustments)])
+        tracks = asked.controls, adjustments
+        self._start = model.motion.start(jax.random.key(asked.seed), self._portrait, asked.controls)
+        self._carry, self._fitted = self._start, None
+        self._course = Course(track(tracks, 0, 1), tracks, 0, 0)
+        self._frame, self._mouth, self._lacking, self._ended = 0, 1.0, False, False
+        self._pieces = [np.zeros(model.motion.needs.lead, np.float32)]
+        self._count = 0
+        self._try()
+
+    @property
+    def ready(self) -> bool:
+        """Whether `pull` would make frames."""
+        if self._ended:
+            return self._count > 0
+        return self._count >= SAMPLES_PER_FRAME * self.listening.heard + self.model.motion.needs.ahead
+
+    @property
+    def waiting(self) -> int:
+        """Samples that were pushed and belong to frames that were not made."""
+        return self._count
+
+    @property
+    def frame(self) -> int:
+        """Number of the next frame, which shows the samples from 640 times that on."""
+        return self._frame
+
+    def push(self, samples: np.ndarray) -> None:
+        """Appends sound: any number of samples (n,) at 16 kHz, float in [-1, 1] or int16.
+
+        Raises:
+            UserError: another shape or type, NaN, floats on another scale, or sound behind the end.
+        """
+        samples = np.asarray(samples)
+        if samples.ndim != 1 or not (samples.dtype == np.int16 or np.issubdtype(samples.dtype, np.floating)):
+            raise UserError(
+                f"sound is {samples.dtype} {samples.shape}; push mono samples (n,) at {SAMPLE_RATE} Hz, float or int16"
+            )
+        scale = 2**15 if samples.dtype == np.int16 else 1
+        samples = samples.astype(np.float32) / np.float32(scale)
+        if not np.isfinite(samples).all():
+            raise UserError("sound holds NaN or infinite samples; leave them out")
+        if len(samples) and np.abs(samples).max() > LOUDEST:
+            raise UserError(f"sound holds samples beyond {LOUDEST:g}, but floats must be in [-1, 1]; divide by 32768")
+        if self._ended:
+            raise UserError("the sound has ended; open another stream for more")
+        if len(samples):
+            self._pieces.append(samples)
+            self._count += len(samples)
+
+    def end(self) -> None:
+        """Says that no more sound will come: what waits becomes frames, the last one filled up with silence."""
+        self._ended = True
+
+    def interrupt(self) -> None:
+        """Drops the sound that waits. The next frames go on from the pose of those that were pulled."""
+        self._set_sound(self._sound()[: self.model.motion.needs.lead])
+        self._lacking = True
+
+    def change(self, ease: float = EASE, **wishes: Any) -> None:
+        """Asks for something else from the next hop on; what is not named stays.
+
+        Args:
+            ease: milliseconds in which the change takes effect, 0 to 60000; 0 is at once.
+            wishes: controls and adjustments, as of `Model.animate`; tracks count from the next hop.
+
+        Raises:
+            UserError: a wish that the model lacks or cannot do.
+        """
+        if not 0 <= ease <= 60_000:
+            raise UserError(f"ease {ease:g} is out of range; give 0 to 60000 milliseconds")
+        motion = self.model.motion
+        check_known(self.model.pair, wishes)
+        steered = {name: value for name, value in wishes.items() if name in motion.controls}
+        fresh = motion.make_controls(**steered)
+        changed = {name: value for name, value in wishes.items() if name not in motion.controls}
+        Adjustments(**changed)
+        before = self._at(self._frame - 1)
+        controls, adjustments = _behind(self._course, self._frame)
+        taken = [name in changed for name in ADJUSTMENTS for _ in range(_SIZES[name])]
+        numbers = np.where(np.array([taken]), _numbers(Adjustments(**changed))[None], adjustments[:1])
+        asked = replaced(controls, fresh, steered), numbers
+        self._course = Course(before, asked, self._frame, round(ease * FPS / 1000))
+
+    def pull(self, now: bool = False) -> Chunk | None:
+        """The next hop of frames, or None where the sound for it is not there.
+
+        Args:
+            now: make it in any case, with silence in place of sound that has not come. The silence follows the sound
+                that there is; but where sound was missing already, what has come begins behind it, so that speech that
+                sets in is not torn apart. None is then the end alone.
+
+        Raises:
+            UserError: weights that make NaN.
+        """
+        ready = self.ready
+        if not (ready or (now and not self._ended)):
+            return None
+        needs, (hop, heard) = self.model.motion.needs, self.listening
+        size, sound = SAMPLES_PER_FRAME * hop, self._sound()
+        if not ready and self._lacking and self._count < size:
+            sound = np.insert(sound, needs.lead, np.zeros(size, np.float32))
+            come = 0
+        else:
+            come = self._count
+        need = needs.lead + SAMPLES_PER_FRAME * needs.window + needs.ahead
+        window = np.pad(sound[:need], (0, max(0, need - len(sound))))
+        count = min(hop, math.ceil(come / SAMPLES_PER_FRAME)) if self._ended else hop
+        lacking = np.arange(hop) >= math.ceil(come / SAMPLES_PER_FRAME)
+        chunk = self._make(window, count, lacking & (not self._ended))
+        self._lacking = not self._ended and come < size
+        self._set_sound(np.pad(sound, (0, max(0, needs.lead + size - len(sound))))[size:])
+        self._frame += hop
+        return chunk
+
+    @property
+    def state(self) -> State:
+        """All that the stream remembers, as NumPy arrays, which can be stored and given to `restore`."""
+        carry = jax.tree.map(_plain, self._carry)
+        fitted = jax.tree.map(np.asarray, self._fitted)
+        sound, course = self._sound().copy(), jax.tree.map(np.copy, self._course)
+        return State(carry, fitted, sound, self._frame, course, self._mouth, self._lacking, self._ended)
+
+    def restore(self, state: State) -> None:
+        """Goes on where a stream of the same model, picture, hop and look-ahead was.
+
+        Raises:
+            UserError: the state of another model.
+        """
+        own, found = jax.tree.map(_plain, self._start), state.carry
+        if jax.tree.structure(own) != jax.tree.structure(found) or any(
+            np.shape(a) != np.shape(b) for a, b in zip(jax.tree.leaves(own), jax.tree.leaves(found), strict=True)
+        ):
+            raise UserError("the state is another model's; restore it in a stream of the model that it came from")
+        self._carry = jax.tree.map(_alike, self._start, found)
+        before, asked, since, ease = state.course
+        self._fitted, self._course = state.fitted, Course(before, asked, int(since), int(ease))
+        self._frame, self._mouth = int(state.frame), float(state.mouth)
+        self._lacking, self._ended = bool(state.lacking), bool(state.ended)
+        self._set_sound(np.asarray(state.sound, np.float32))
+
+    def _make(self, window: Float[np.ndarray, " n"], count: int, lacking: Bool[np.ndarray, " t"]) -> Chunk:
+        model, (hop, heard) = self.model, self.listening
+        controls, adjustments = self._asked(hop)
+        with model.timed("motion"):
+            sound = jnp.asarray(window)
+            self._carry, drawn = model.motion.step(self._carry, sound, heard, hop, controls, self._options)
+            motion = first(drawn, hop)
+        check_finite(motion)
+        placed = self._placed(motion, controls, adjustments * self._gains(lacking))
+        with model.timed("render"):
+            rendered = model.face.render(self._portrait, placed)
+        frames = np.stack([self._finish.apply(frame) for frame in model.read(rendered, count)])
+        lead = model.motion.needs.lead
+        theirs = window[lead : lead + SAMPLES_PER_FRAME * count].copy()
+        return Chunk(self._frame, frames, theirs, first(motion, count), lacking[:count])
+
+    def _placed(self, motion: Motion, controls: Any, adjustments: Float[np.ndarray, "t k"]) -> Motion:
+        """Motion fitted to the portrait, in stretches of frames with the same adjustments."""
+        cuts = np.flatnonzero((adjustments[1:] != adjustments[:-1]).any(1)) + 1
+        parts = []
+        with self.model.timed("motion"):
+            for begin, end in itertools.pairwise((0, *cuts.tolist(), len(adjustments))):
+                stretch = jax.tree.map(lambda leaf, begin=begin, end=end: leaf[begin:end], motion)
+                theirs, asked = track(controls, begin, end - begin), _adjustments(adjustments[begin])
+                self._fitted, placed = self.model.pair.retarget(self._portrait, self._fitted, stretch, theirs, asked)
+                parts.append(placed)
+            return parts[0] if len(parts) == 1 else jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
+
+    def _gains(self, lacking: Bool[np.ndarray, " t"]) -> Float[np.ndarray, "t k"]:
+        """Factors of adjustments: the mouth closes where sound is lacking."""
+        gains = np.ones((len(lacking), sum(_SIZES.values())))
+        if "mouth" in self.model.pair.adjustments:
+            for i, silent in enumerate(lacking):
+                step = -1 / SHUTS if silent else 1 / OPENS
+                gains[i, MOUTH] = self._mouth = min(1.0, max(0.0, self._mouth + step))
+        return gains
+
+    def _asked(self, count: int) -> tuple[Any, Float[np.ndarray, "t k"]]:
+        """Controls and adjustments of the next frames."""
+        course, at = self._course, self._frame - self._course.since
+        if at + 1 >= course.ease:
+            return track(course.asked, at, count)
+        rows = [self._at(self._frame + i) for i in range(count)]
+        return jax.tree.map(lambda *leaves: np.concatenate(leaves), *rows)
+
+    def _at(self, frame: int) -> tuple[Any, Float[np.ndarray, "1 k"]]:
+        """Those of one frame; before the course begins, what it begins from."""
+        (before, asked, since, ease), at = self._course, frame - self._course.since
+        if at < 0:
+            return before
+        share = (at + 1) / max(ease, 1)
+        after = track(asked, int(at), 1)
+        if share >= 1:
+            return after
+        smooth = share * share * (3 - 2 * share)
+        return tuple(between(a, b, smooth) for a, b in zip(before, after, strict=True))
+
+    def _sound(self) -> Float[np.ndarray, " n"]:
+        if len(self._pieces) > 1:
+            self._pieces = [np.concatenate(self._pieces)]
+        return self._pieces[0]
+
+    def _set_sound(self, sound: Float[np.ndarray, " n"]) -> None:
+        self._pieces, self._count = [sound], len(sound) - self.model.motion.needs.lead
+
+    def _try(self) -> None:
+        """Makes a hop of silence and forgets it: what has to be compiled is compiled, and paste-back has begun."""
+        before, needs = self.state, self.model.motion.needs
+        silence = np.zeros(needs.lead + SAMPLES_PER_FRAME * needs.window + needs.ahead, np.float32)
+        self._make(silence, self.listening.hop, np.arange(self.listening.hop) > 0)
+        self.restore(before)
+
+
+_SIZES = {name: 2 if name == "position" else 1 for name in ADJUSTMENTS}
+"""How many numbers an adjustment is."""
+MOUTH = sum(_SIZES[name] for name in ADJUSTMENTS[: ADJUSTMENTS.index("mouth")])
+"""Where among these the gain of the mouth stands."""
+
+
+def _numbers(adjustments: Adjustments) -> Float[np.ndarray, " k"]:
+    return np.concatenate([np.ravel(getattr(adjustments, name)) for name in ADJUSTMENTS])
+
+
+def _adjustments(numbers: Float[np.ndarray, " k"]) -> Adjustments:
+    values, at = {}, 0
+    for name, size in _SIZES.items():
+        part = [float(number) for number in numbers[at : at + size]]
+        values[name], at = tuple(part) if size > 1 else part[0], at + size
+    return Adjustments(**values)
+
+
+def _behind(course: Course, frame: int) -> Any:
+    """The tracks of a course from a frame on."""
+    return jax.tree.map(lambda leaf: leaf[min(frame - int(course.since), len(leaf) - 1) :], course.asked)
+
+
+def _plain(leaf: Any) -> np.ndarray:
+    """An array, or the numbers of a key."""
+    is_key = jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+    return np.asarray(jax.random.key_data(leaf) if is_key else leaf)
+
+
+def _alike(leaf: Any, plain: np.ndarray) -> Any:
+    """The inverse of `_plain` for an array like `leaf`."""
+    is_key = jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+    return jax.random.wrap_key_data(plain, impl=jax.random.key_impl(leaf)) if is_key else plain
