@@ -228,7 +228,7 @@ class Stream:
         ready = self.ready
         if not (ready or (now and not self._ended)):
             return None
-        needs, (hop, heard) = self.model.motion.needs, self.listening
+        needs, hop = self.model.motion.needs, self.listening.hop
         size, sound = SAMPLES_PER_FRAME * hop, self._sound()
         if not ready and self._lacking and self._count < size:
             sound = np.insert(sound, needs.lead, np.zeros(size, np.float32))
@@ -318,7 +318,7 @@ class Stream:
 
     def _at(self, frame: int) -> tuple[Any, Float[np.ndarray, "1 k"]]:
         """Those of one frame; before the course begins, what it begins from."""
-        (before, asked, since, ease), at = self._course, frame - self._course.since
+        (before, asked, _, ease), at = self._course, frame - self._course.since
         if at < 0:
             return before
         share = (at + 1) / max(ease, 1)
