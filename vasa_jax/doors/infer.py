@@ -56,6 +56,8 @@ class Options:
     sampler: str | None = None  # ddim or dpm++, which needs fewer steps; default: the model's own
     guidance_audio: float | None = None  # how strongly motion follows the sound, 0 or more; default: the model's own
     guidance_gaze: float | None = None  # how strongly eyes follow --gaze, 0 or more; default: the model's own
+    hop: int | None = None  # frames that are made together; default: all of a window, with --stream 5
+    look_ahead: int | None = None  # frames of sound heard behind them; default: all of the window, with --stream 0
     seed: int | None = None  # the same seed gives the same frames; default 0
     driving: str | None = None  # motion of a video of a face, a stored motion (.npz) or LivePortrait's (.pkl)
     pose_from: str | None = None  # as --driving, of which only the head's pose is taken
@@ -68,6 +70,8 @@ class Options:
     parity: bool = False  # the public pair exactly as its authors' programs run it
     square: bool = False  # write only what the model draws, where it would be put back into the whole picture
     size: int | None = None  # longest side of the output in pixels, 16 to 4096; default: the model's or the picture's
+    stream: bool = False  # sound from standard input (WAV, or raw s16le at 16 kHz mono), video to standard output
+    container: Literal["mp4", "mpegts"] = "mp4"  # of the video of --stream
     platform: Literal["auto", "cpu", "gpu", "tpu"] = "auto"  # where to compute
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"  # auto is bfloat16 on accelerators, float32 on a CPU
     jobs: str | None = None  # a CSV file with a job a row and flags as columns; rows whose output is there are skipped
@@ -75,7 +79,7 @@ class Options:
 
 WISHES = (
     *("gaze", "distance", "emotion", "amplitude", "head", "mouth", "blink", "zoom", "steps", "sampler"),
-    *("guidance_audio", "guidance_gaze", "seed", "size", "fit"),
+    *("guidance_audio", "guidance_gaze", "hop", "look_ahead", "seed", "size", "fit"),
 )
 """Options that go to `Model.perform` as they are."""
 DRIVERS = ("driving", "pose_from", "dynamics_from")
@@ -104,6 +108,14 @@ def work(arguments: Sequence[str]) -> Iterator[str]:
     """
     options = parse(arguments)
     models = Models(options.platform)
+    if options.stream:
+        from vasa_jax.doors.live import stream
+
+        _prepare_jax(options.platform)
+        stream(options, models)
+        return
+    if options.container != "mp4":
+        raise UserError("--container is of --stream; leave it out, or name the file accordingly")
     if options.jobs is None:
         yield perform(options, models)
         return

@@ -54,7 +54,7 @@ OFFLINE = ("driving", "pose_from", "dynamics_from", "parity", "alpha", "fit")
 
 
 class Course(NamedTuple):
-    """What is asked for, and how it came to be: from frame `since` on, `before` turns into `asked` within `ease` frames.
+    """What is asked for, and how it came to be: from frame `since` on `before` turns into `asked`, in `ease` frames.
 
     before: one frame's controls and adjustments. asked: tracks of both, counted from `since`; see `controls.track`.
     """
