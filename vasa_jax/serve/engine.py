@@ -122,7 +122,7 @@ class Session:
         self.closed, self.reason = True, self.reason or reason
 
     def begin(self) -> int:
-        """Of the engine's thread: does what waits in the inbox, and returns the samples to keep back (`Stream.pull`)."""
+        """Of the engine's thread: does what waits in the inbox; returns the samples to keep back, see `Stream.pull`."""
         with self._lock:
             inbox, self._inbox = self._inbox, []
         for act in inbox:
