@@ -187,7 +187,7 @@ def play(stream: Stream, sound: Float[np.ndarray, " n"], packet: int) -> list[Ho
 @contextlib.contextmanager
 def timed(model: Model) -> Iterator[dict[str, float]]:
     """Seconds that a model's step, retarget and render (with the way to the host) take meanwhile."""
-    spent = dict.fromkeys(WORKED, 0.0)
+    spent: dict[str, float] = dict.fromkeys(WORKED, 0.0)
 
     def watched(function: Callable, part: str) -> Callable:
         def call(*arguments: Any, **named: Any) -> Any:
