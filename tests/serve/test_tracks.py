@@ -8,7 +8,8 @@ pytest.importorskip("aiortc", reason="needs vasa-jax[serve]")
 from aiortc.mediastreams import MediaStreamError  # noqa: E402
 
 from tests.serve.fake import HOP, chunk  # noqa: E402
-from vasa_jax.serve.tracks import BACKLOG, BLOCK, MOST, RATE, Clock, Pictures, Sound  # noqa: E402
+from vasa_jax.serve.clock import Clock  # noqa: E402
+from vasa_jax.serve.tracks import BACKLOG, BLOCK, MOST, RATE, Pictures, Sound  # noqa: E402
 
 
 class Hands:

@@ -16,7 +16,7 @@ from aiortc.mediastreams import MediaStreamTrack  # noqa: E402
 from tests.serve.fake import FakeEngine  # noqa: E402
 from vasa_jax.errors import UserError  # noqa: E402
 from vasa_jax.serve.engine import Busy  # noqa: E402
-from vasa_jax.serve.tracks import Clock  # noqa: E402
+from vasa_jax.serve.clock import Clock  # noqa: E402
 from vasa_jax.serve.webrtc import Limits, answer, check_offer, thinning  # noqa: E402
 
 PATIENCE = 30.0

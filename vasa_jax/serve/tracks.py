@@ -8,10 +8,7 @@ more waits than `BACKLOG`; then its silences are.
 """
 
 import asyncio
-import dataclasses
-import time
 from collections import deque
-from collections.abc import Awaitable, Callable
 from fractions import Fraction
 from typing import NamedTuple
 
@@ -21,6 +18,7 @@ from aiortc.mediastreams import MediaStreamError, MediaStreamTrack
 from jaxtyping import Float, Int16, UInt8
 
 from vasa_jax.arrays import FPS, SAMPLE_RATE, SAMPLES_PER_FRAME
+from vasa_jax.serve.clock import Clock
 
 RATE, BLOCK = 48_000, 960
 """Samples a second of sound that is sent, and of a block of 20 ms, as Opus has it."""
@@ -30,14 +28,6 @@ BACKLOG, MOST = 50, 250
 """Blocks of sound that may wait: over the first number silent ones are left out, over the second the oldest."""
 SILENT = 33
 """Samples up to here, of 32767, are silence: -60 dB."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Clock:
-    """What tracks and peers know of time."""
-
-    now: Callable[[], float] = time.monotonic  # in seconds, as `due` of deliveries
-    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
 
 
 class _Waiting(NamedTuple):

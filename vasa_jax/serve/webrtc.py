@@ -23,8 +23,9 @@ from aiortc.sdp import SessionDescription
 
 from vasa_jax.arrays import SAMPLE_RATE
 from vasa_jax.errors import UserError, reason
+from vasa_jax.serve.clock import Clock
 from vasa_jax.serve.engine import Delivery, Engine, Session
-from vasa_jax.serve.tracks import Clock, Pictures, Sound
+from vasa_jax.serve.tracks import Pictures, Sound
 
 CHANNEL = "control"
 """Name of the data channel that is listened to."""
