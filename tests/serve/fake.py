@@ -1,6 +1,7 @@
 """An engine without a model and without a clock of its own: the test delivers the hops."""
 
 import threading
+import types
 from collections.abc import Callable
 from typing import Any
 
@@ -23,23 +24,20 @@ def chunk(first: int, sound: np.ndarray | None = None, heard: int = 0, side: int
 class FakeSession(Session):
     """Keeps what it is told; plays what was pushed, frame by frame, when it is asked to `play`."""
 
-    def __init__(self, deliver: Callable[[Delivery], None], wishes: dict[str, Any]):
-        self.deliver, self.wishes = deliver, wishes
+    def __init__(self, deliver: Callable[[Delivery], None], microphone: bool, wishes: dict[str, Any]):
+        self.deliver, self.microphone, self.wishes = deliver, microphone, wishes
         self.pushed: list[np.ndarray] = []
         self.said: list[Any] = []
-        self.waiting = np.zeros(0, np.float32)
+        self.queue = np.zeros(0, np.float32)
         self.frame, self.lock = 0, threading.Lock()
-        self._closed, self._reason = False, ""
-
-    closed = property(lambda self: self._closed)
-    reason = property(lambda self: self._reason)
+        self.closed, self.reason = False, ""
 
     def push(self, samples):
         samples = np.asarray(samples)
         self.pushed.append(samples)
         scale = 32768 if samples.dtype == np.int16 else 1
         with self.lock:
-            self.waiting = np.concatenate([self.waiting, samples.astype(np.float32) / np.float32(scale)])
+            self.queue = np.concatenate([self.queue, samples.astype(np.float32) / np.float32(scale)])
 
     def say_no_more(self):
         self.said.append("no more")
@@ -47,23 +45,17 @@ class FakeSession(Session):
     def interrupt(self):
         self.said.append("interrupt")
         with self.lock:
-            self.waiting = self.waiting[:0]
+            self.queue = self.queue[:0]
 
     def change(self, ease=400.0, **wishes):
         if "nonsense" in wishes:
             raise UserError("nonsense is unknown")
         self.said.append((ease, wishes))
 
-    def close(self):
-        self._closed, self._reason = True, self._reason or "closed"
-
-    def fail(self, reason):
-        self._closed, self._reason = True, reason
-
     def play(self, due: float = 0.0, late: int = 0) -> None:
         """Delivers a hop of what waits."""
         with self.lock:
-            sound, self.waiting = self.waiting[: 640 * HOP], self.waiting[640 * HOP :]
+            sound, self.queue = self.queue[: 640 * HOP], self.queue[640 * HOP :]
         heard = -(-len(sound) // 640)
         hop = chunk(self.frame, np.pad(sound, (0, 640 * HOP - len(sound))), heard)
         self.frame += HOP
@@ -74,19 +66,19 @@ class FakeEngine(Engine):
     """Room for `most` sessions."""
 
     def __init__(self, most: int = 4):
-        self.most, self.all = most, []
+        self.most, self.hop, self.all = most, HOP, []
 
     @property
     def sessions(self):
         return sum(not session.closed for session in self.all)
 
     def sit(self, image, **wishes):
-        return image
+        return types.SimpleNamespace(height=SIDE, width=SIDE, remarks=())
 
     def open(self, sitting, deliver, *, microphone=True, **wishes):
         if self.sessions >= self.most:
             raise Busy(self.most)
-        self.all.append(FakeSession(deliver, wishes))
+        self.all.append(FakeSession(deliver, microphone, wishes))
         return self.all[-1]
 
     def start(self):

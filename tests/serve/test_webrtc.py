@@ -15,8 +15,8 @@ from aiortc.mediastreams import MediaStreamTrack  # noqa: E402
 
 from tests.serve.fake import FakeEngine  # noqa: E402
 from vasa_jax.errors import UserError  # noqa: E402
-from vasa_jax.serve.engine import Busy  # noqa: E402
 from vasa_jax.serve.clock import Clock  # noqa: E402
+from vasa_jax.serve.engine import Busy  # noqa: E402
 from vasa_jax.serve.webrtc import Limits, answer, check_offer, thinning  # noqa: E402
 
 PATIENCE = 30.0
@@ -190,7 +190,7 @@ def test_a_session_that_ends_closes_its_peer():
     async def work():
         engine = FakeEngine()
         client, peer = await connected(engine, Limits(silence=2.0))
-        engine.all[0].fail("idle")
+        engine.all[0].close("idle")
         await asyncio.wait_for(peer.closed.wait(), PATIENCE)
         assert peer.reason == "idle" and not peer._tasks - {asyncio.current_task()}
         await peer.close()

@@ -34,7 +34,7 @@ from jaxtyping import Float, UInt8
 from vasa_jax.arrays import FPS, SAMPLE_RATE, SAMPLES_PER_FRAME
 from vasa_jax.errors import UserError
 from vasa_jax.inference.offline import Model, Wishes
-from vasa_jax.inference.stream import EASE, HOP, LOOK_AHEAD, Sitting, checked_sound
+from vasa_jax.inference.stream import EASE, Sitting, checked_sound
 from vasa_jax.media.image import ImageSource
 from vasa_jax.serve.clock import Clock
 from vasa_jax.serve.engine import Delivery, Engine, Session
@@ -93,8 +93,6 @@ class Avatar:
         model: Model | Engine,
         image: ImageSource | Sitting,
         *,
-        hop: int = HOP,
-        look_ahead: int = LOOK_AHEAD,
         clock: Clock = Clock(),  # noqa: B008
         **wishes: Unpack[Wishes],
     ):
@@ -103,12 +101,15 @@ class Avatar:
         Args:
             model: any pair, for an engine of its own; or an engine that runs, whose hop and look-ahead hold.
             image: as of `Model.animate`, or an engine's `Sitting`.
-            hop, look_ahead: frames, of an engine of its own.
             clock: for tests.
             wishes: as of `Stream`.
+
+        Raises:
+            UserError: a hop or look-ahead out of range.
         """
         self._own = not isinstance(model, Engine)
-        self._engine = model if isinstance(model, Engine) else Engine(model, hop=hop, look_ahead=look_ahead, most=1)
+        rhythm: Any = {name: value for name, value in wishes.items() if name in ("hop", "look_ahead")}
+        self._engine = model if isinstance(model, Engine) else Engine(model, most=1, **rhythm)
         self._image, self._wishes, self._clock = image, wishes, clock
         self._session: Session | None = None
         self.height = self.width = self.skipped = 0

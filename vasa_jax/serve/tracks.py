@@ -1,10 +1,10 @@
 """What a face says as tracks of WebRTC: pictures and sound on one clock, which counts frames.
 
 Frame i of a session has the time stamp i / 25 s, and its 640 samples at 16 kHz, as 1920 at 48 kHz, the same. When they
-are sent is the delivery's to say: frame i of a hop 40 ms times i after `due`, sound in blocks of 20 ms likewise, so that
-a receiver, which knows time stamps by when they were sent, shows both together. What is behind is left out and never
-waited for: of pictures whose time has come the newest is sent. Sound is not left out, for the ear hears gaps, until
-more waits than `BACKLOG`; then its silences are.
+are sent is the delivery's to say: frame i of a hop 40 ms times i after `due`, sound in blocks of 20 ms likewise, so
+that a receiver, which knows time stamps by when they were sent, shows both together. What is behind is left out and
+never waited for: of pictures whose time has come the newest is sent. Sound is not left out, for the ear hears gaps,
+until more waits than `BACKLOG`; then its silences are.
 """
 
 import asyncio
@@ -97,9 +97,7 @@ class Pictures(_Track):
         return picture
 
     def _thin(self, now: float) -> None:
-        while self._queue and (
-            self._queue[0].at % self.every or (len(self._queue) > 1 and self._queue[1].due <= now)
-        ):
+        while self._queue and (self._queue[0].at % self.every or (len(self._queue) > 1 and self._queue[1].due <= now)):
             self._drop()
 
     def _drop(self) -> None:
@@ -108,7 +106,7 @@ class Pictures(_Track):
 
 
 class Sound(_Track):
-    """Their sound, 1 ms later than it was, since resampling hears so far ahead. `skipped`: blocks that were left out."""
+    """Their sound, 1 ms later than it was, since resampling hears so far ahead. `skipped`: blocks left out."""
 
     kind = "audio"
 
@@ -116,7 +114,7 @@ class Sound(_Track):
         super().__init__(clock)
         self.skipped = 0
         self._resampler = av.AudioResampler(format="s16", layout="mono", rate=RATE)
-        self._rest: Int16[np.ndarray, " n"] | None = None
+        self._rest: np.ndarray | None = None
 
     def put(self, first: int, sound: Float[np.ndarray, " n"], due: float) -> None:
         """Takes a hop's sound, 640 samples a frame, the first of which has the number `first` and is due then."""
@@ -142,9 +140,8 @@ class Sound(_Track):
         frame.sample_rate = SAMPLE_RATE
         parts = [part.to_ndarray()[0] for part in self._resampler.resample(frame)]
         count = len(coarse) * RATE // SAMPLE_RATE
-        if self._rest is None:
-            self._rest = np.zeros(count - sum(map(len, parts)), np.int16)
-        fine = np.concatenate([self._rest, *parts])
+        rest = np.zeros(count - sum(map(len, parts)), np.int16) if self._rest is None else self._rest
+        fine = np.concatenate([rest, *parts])
         self._rest = fine[count:]
         return fine[:count]
 

@@ -11,7 +11,7 @@ import contextlib
 import dataclasses
 import logging
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import av
@@ -39,7 +39,7 @@ REMEMBERED = 256
 """Hops that latency is told of."""
 REFUSED = (
     *(InternalError, InvalidAccessError, InvalidStateError, OperationError),
-    *(AssertionError, AttributeError, KeyError, IndexError, RuntimeError, TypeError, ValueError),
+    *(AssertionError, AttributeError, KeyError, IndexError, RuntimeError, StopIteration, TypeError, ValueError),
 )
 """What aiortc raises for descriptions that are nonsense."""
 
@@ -149,17 +149,13 @@ class Peer:
         connection.on("datachannel", lambda channel: self._open_channel(channel, control))
         connection.on("connectionstatechange", self._changed)
         try:
-            await connection.setRemoteDescription(RTCSessionDescription(offer, "offer"))
+            with _refusals():
+                await connection.setRemoteDescription(RTCSessionDescription(offer, "offer"))
             await self._sit_down(engine, sitting, wishes)
-            await connection.setLocalDescription(await connection.createAnswer())
-        except UserError:
-            await self.close("refused")
-            raise
-        except REFUSED as error:
-            await self.close("refused")
-            raise UserError(f"the offer cannot be answered: {reason(error)[:200]}; send a browser's offer") from error
+            with _refusals():
+                await connection.setLocalDescription(await connection.createAnswer())
         except BaseException:
-            await self.close("failed")
+            await self.close("refused")
             raise
         self._start(self._watch())
         return connection.localDescription.sdp
@@ -247,6 +243,14 @@ def thinning(lost: float) -> int:
     return next((every for share, every in LOSSES if lost > share), 1)
 
 
+@contextlib.contextmanager
+def _refusals() -> Iterator[None]:
+    try:
+        yield
+    except REFUSED as error:
+        raise UserError(f"the offer cannot be answered: {reason(error)[:200]}; send a browser's own") from error
+
+
 def check_offer(offer: Mapping[str, Any], limits: Limits) -> str:
     """The description in an offer. Raises UserError where it is none, or asks for no video."""
     kind, text = offer.get("type"), offer.get("sdp")
@@ -254,10 +258,8 @@ def check_offer(offer: Mapping[str, Any], limits: Limits) -> str:
         raise UserError('an offer is {"type": "offer", "sdp": "v=0 ..."}; send that of RTCPeerConnection')
     if len(text) > limits.offer:
         raise UserError(f"the offer has {len(text)} characters, more than {limits.offer}; send a browser's own")
-    try:
+    with _refusals():
         media = SessionDescription.parse(text).media
-    except (*REFUSED, StopIteration) as error:
-        raise UserError(f"the offer's sdp cannot be read: {reason(error)[:200]}; send a browser's own") from error
     kinds = [one.kind for one in media]
     if not text.startswith("v=0") or kinds.count("video") != 1 or kinds.count("audio") > 1:
         raise UserError(f"the offer has media {kinds}; send one video and at most one audio")
