@@ -32,7 +32,7 @@ REST = FPS
 
 
 def speech(line: str) -> tuple[np.ndarray, int]:
-    """What a line says: samples (n,) and their rate. Raises UserError for a file that cannot be read, or no espeak-ng."""
+    """What a line says: samples (n,) and their rate. Raises UserError for what cannot be read, or without espeak-ng."""
     if line.lower().endswith(".wav"):
         with refusals("read", line, soundfile.LibsndfileError):
             samples, rate = soundfile.read(line, dtype="float32", always_2d=True)

@@ -174,7 +174,9 @@ class Avatar:
         Returns:
             Seconds of the utterance under way that were heard, None where there was none.
         """
-        heard = self._utterances[0].shown * SAMPLES_PER_FRAME / SAMPLE_RATE if self._utterances else None
+        if not self._utterances:
+            return None
+        heard = self._utterances[0].shown * SAMPLES_PER_FRAME / SAMPLE_RATE
         if self._session is not None and not self._session.closed:
             self._session.interrupt()
         self._utterances.clear()
