@@ -13,7 +13,7 @@ import av  # noqa: E402
 from aiortc import RTCConfiguration, RTCPeerConnection, RTCSessionDescription  # noqa: E402
 from aiortc.mediastreams import MediaStreamTrack  # noqa: E402
 
-from tests.serve.fake import FakeEngine  # noqa: E402
+from tests.serve.fake import FakeEngine, FakeSession  # noqa: E402
 from vasa_jax.errors import UserError  # noqa: E402
 from vasa_jax.serve.clock import Clock  # noqa: E402
 from vasa_jax.serve.engine import Busy  # noqa: E402
@@ -146,6 +146,33 @@ def test_the_channel_of_control_answers_and_ignores_what_is_too_long():
         await peer.close()
         await client.connection.close()
         peer.send("nobody hears this")
+
+    run(work())
+
+
+def test_a_flood_of_messages_closes_the_peer():
+    async def work():
+        engine = FakeEngine()
+        client, peer = await connected(engine, Limits(messages=10))
+        for _ in range(40):
+            client.channel.send('{"type": "ping"}')
+        await asyncio.wait_for(peer.closed.wait(), PATIENCE)
+        assert peer.reason == "more than 10 messages a second came" and not engine.sessions
+        await client.connection.close()
+
+    run(work())
+
+
+def test_sound_that_is_refused_closes_the_peer(monkeypatch):
+    def refuse(self, samples):
+        raise UserError("too much waits")
+
+    async def work():
+        monkeypatch.setattr(FakeSession, "push", refuse)
+        client, peer = await connected(FakeEngine())
+        await asyncio.wait_for(peer.closed.wait(), PATIENCE)
+        assert peer.reason == "too much waits"
+        await client.connection.close()
 
     run(work())
 

@@ -54,6 +54,7 @@ class Limits:
     silence: float = 10.0  # seconds without a packet of it
     offer: int = 1 << 16  # characters of an offer
     message: int = 1 << 14  # characters of a control message
+    messages: int = 50  # control messages a second
     ice_servers: tuple[str, ...] = ()  # "stun:..." or "turn:..." addresses, asked for ways through networks
 
     def __post_init__(self):
@@ -84,6 +85,7 @@ class Peer:
         self._mail: deque[Delivery] = deque(maxlen=MAIL)
         self._tasks: set[asyncio.Task] = set()
         self._channel: Any = None
+        self._recent: deque[float] = deque()
         self._late = 0
         self._latencies: deque[float] = deque(maxlen=REMEMBERED)
 
@@ -190,15 +192,19 @@ class Peer:
     async def _listen(self, track: MediaStreamTrack) -> None:
         """Pushes the microphone's sound, as it comes, at 16 kHz and mixed to one channel."""
         resampler, form = None, None
-        with contextlib.suppress(MediaStreamError):
+        try:
             while True:
                 frame: Any = await track.recv()
                 if resampler is None or form != (frame.format.name, frame.layout.name, frame.sample_rate):
                     form = frame.format.name, frame.layout.name, frame.sample_rate
                     resampler = av.AudioResampler(format="s16", layout="mono", rate=SAMPLE_RATE)
                 for part in resampler.resample(frame):
-                    if self.session is not None and not self.session.closed:
+                    if self.session is not None:
                         self.session.push(part.to_ndarray()[0])
+        except MediaStreamError:
+            return
+        except UserError as error:
+            await self.close(reason(error))
 
     def _open_channel(self, channel: Any, control: Any) -> None:
         if channel.label != CHANNEL or self._channel is not None or self.session is None:
@@ -209,7 +215,11 @@ class Peer:
         channel.on("message", lambda message: self._answer(handle, message))
 
     def _answer(self, handle: Control, message: str | bytes) -> None:
-        if isinstance(message, str) and len(message) <= self._limits.message:
+        now, most = self._clock.now(), self._limits.messages
+        self._recent.append(now)
+        if len(self._recent) > most and now - self._recent.popleft() < 1:
+            self._start(self.close(f"more than {most} messages a second came"))
+        elif isinstance(message, str) and len(message) <= self._limits.message:
             for reply in handle(message):
                 self.send(reply)
 
