@@ -23,6 +23,7 @@ that is no longer wanted.
 import asyncio
 import contextlib
 import dataclasses
+import math
 from collections import deque
 from collections.abc import AsyncIterator
 from typing import Any, NamedTuple, Unpack
@@ -99,7 +100,7 @@ class Avatar:
         """Nothing is opened yet.
 
         Args:
-            model: any pair, for an engine of its own; or an engine that runs, whose hop and look-ahead hold.
+            model: any pair, for an engine of its own; or an engine that runs, whose hop, look-ahead and idle hold.
             image: as of `Model.animate`, or an engine's `Sitting`.
             clock: for tests.
             wishes: as of `Stream`.
@@ -109,7 +110,7 @@ class Avatar:
         """
         self._own = not isinstance(model, Engine)
         rhythm: Any = {name: value for name, value in wishes.items() if name in ("hop", "look_ahead")}
-        self._engine = model if isinstance(model, Engine) else Engine(model, most=1, **rhythm)
+        self._engine = model if isinstance(model, Engine) else Engine(model, most=1, idle=math.inf, **rhythm)
         self._image, self._wishes, self._clock = image, wishes, clock
         self._session: Session | None = None
         self.height = self.width = self.skipped = 0
