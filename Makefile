@@ -117,7 +117,7 @@ lock: $(BIN)/uv
 	held="--constraints requirements/dev.txt"; \
 	resolve dev "--group editable --extra dev --extra prepare --extra serve --extra livekit"; \
 	resolve core "--group editable $$held"; \
-	for extra in parity cuda tpu plan prepare serve; do resolve $$extra "--extra $$extra $$held"; done; \
+	for extra in parity cuda tpu plan prepare serve livekit; do resolve $$extra "--extra $$extra $$held"; done; \
 	for python in 3.11 3.12 3.13 3.14; do \
 		for platform in x86_64-manylinux_2_28 aarch64-manylinux_2_28 aarch64-apple-darwin; do \
 			MACOSX_DEPLOYMENT_TARGET=15.0 $(BIN)/uv pip install --quiet --dry-run --target $(VENV)/none --only-binary :all: \

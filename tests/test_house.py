@@ -29,6 +29,8 @@ LOCKED_EXTRAS = {
     "tpu": ("tpu",),
     "plan": ("plan",),
     "prepare": ("prepare",),
+    "serve": ("serve",),
+    "livekit": ("livekit",),
     "dev": ("dev",),
 }
 UNLOCKED = {"torch", "wandb"}

@@ -11,7 +11,7 @@ from vasa_jax.faces.box import Box
 from vasa_jax.inference.controls import between, make_controls
 from vasa_jax.inference.offline import Model
 from vasa_jax.inference.public import PublicFace, PublicPortrait
-from vasa_jax.inference.stream import Chunk, Stream
+from vasa_jax.inference.stream import Chunk, Sitting, Stream, pull_together
 from vasa_jax.liveportrait.animation import Source
 from vasa_jax.liveportrait.keypoints import HeadMotion
 
@@ -175,10 +175,11 @@ def test_silence_stands_for_sound_that_does_not_come_and_speech_that_sets_in_sta
     assert torn.lacking.tolist() == [False, False] and waiting.lacking.all() and not waiting.sound.any()
     stream.push(SOUND[700:1000])
     (before,) = drawn(stream, 1)
-    assert before.lacking.all() and stream.waiting == 300
+    np.testing.assert_array_equal(before.sound, np.pad(SOUND[700:1000], (980, 0)))
+    assert before.lacking.tolist() == [True, False] and stream.waiting == 0
     stream.push(SOUND[1000:5000])
     after = stream.pull()
-    np.testing.assert_array_equal(after.sound, SOUND[700:1980])
+    np.testing.assert_array_equal(after.sound, SOUND[1000:2280])
     assert after.first == 6 and not after.lacking.any() and stream._mouth == 1.0
 
 
@@ -252,3 +253,53 @@ def test_changes_that_cannot_be(model):
             stream.change(**wishes)
     with pytest.raises(UserError, match="mouth 5 is out of range"):
         stream.change(mouth=5.0)
+
+
+@pytest.mark.users_compiler
+def test_streams_that_are_pulled_together_make_what_each_makes_alone(model):
+    """Three of them, which a program for four makes: with other sound, portrait, seed, controls and course each."""
+    pictures = [FACE, FACE[:, ::-1].copy(), 255 - FACE]
+    sounds = [SOUND[1000 * i :][:4000] for i in range(3)]
+
+    def begun(i: int) -> Stream:
+        stream = Stream(model, pictures[i], **QUICK | {"seed": i, "amplitude": 1.0 + 0.2 * i})
+        if i != 1:
+            stream.push(sounds[i])
+        stream.change(gaze=(5.0 * i, 0.0))
+        return stream
+
+    together, alone = [begun(i) for i in range(3)], [begun(i) for i in range(3)]
+    for _ in range(3):
+        for one, stream in zip(pull_together(together, now=True), alone, strict=True):
+            other = stream.pull(now=True)
+            assert np.abs(one.frames.astype(int) - other.frames).max() <= 1
+            jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4), one.motion, other.motion)
+            np.testing.assert_array_equal(one.sound, other.sound)
+            assert one.lacking.tolist() == other.lacking.tolist()
+    together[1].end()
+    assert [chunk is None for chunk in pull_together(together, now=True)] == [False, True, False]
+
+
+def test_streams_that_differ_cannot_be_pulled_together(model):
+    with pytest.raises(UserError, match="cannot be pulled together"):
+        pull_together([Stream(model, FACE, **QUICK), Stream(model, FACE, **QUICK | {"hop": 1})])
+
+
+def test_one_sitting_serves_many_streams(model, monkeypatch):
+    sitting = Sitting(model, FACE, box=QUICK["box"])
+    monkeypatch.setattr(Model, "portrait", lambda *arguments: pytest.fail("encoded again"))
+    one, other = (Stream(model, sitting, **QUICK) for _ in range(2))
+    one.push(SOUND), other.push(SOUND)
+    same(one.pull(), other.pull())
+
+
+def test_speech_that_sets_in_keeps_some_sound_back(model):
+    """Of 800 samples 300 are kept: the hop ends with 500 of them, and nothing between is lost or silent."""
+    stream = Stream(model, FACE, **QUICK)
+    drawn(stream, 1)
+    stream.push(SOUND[:800])
+    chunk = stream.pull(now=True, spare=300)
+    np.testing.assert_array_equal(chunk.sound, np.pad(SOUND[:500], (780, 0)))
+    assert chunk.lacking.tolist() == [True, False] and stream.waiting == 300
+    stream.push(SOUND[800:1800])
+    np.testing.assert_array_equal(stream.pull(now=True, spare=300).sound, SOUND[500:1780])

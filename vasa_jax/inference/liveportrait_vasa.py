@@ -52,6 +52,10 @@ class HeadMotionModel(MotionModel):
         carry, motion = super().step(carry, sound, heard, hop, controls, options)
         return carry, from_code(motion)
 
+    def step_together(self, *arguments: Any, **named: Any) -> list[tuple[Carry, HeadMotion]]:
+        """As `vasa.MotionModel.step_together`."""
+        return [(carry, from_code(motion)) for carry, motion in super().step_together(*arguments, **named)]
+
     def mean(self) -> HeadMotion:
         """The mean (1, ...) of the training set."""
         statistics = jax.device_get(self.statistics)

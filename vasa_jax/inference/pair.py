@@ -7,9 +7,10 @@ know no margins of a front end, no pose numbers, no keypoints.
 
 import dataclasses
 import math
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
+import numpy as np
 from jaxtyping import Array, Bool, Float, Key, UInt8
 
 from vasa_jax.errors import UserError
@@ -130,6 +131,10 @@ class FaceModel(Protocol):
         """Frames of a portrait in retargeted motions, any number of them; they may still be under way."""
         ...
 
+    def render_together(self, portraits: Sequence[Portrait], motions: Sequence[Motion]) -> list[Rendered]:
+        """The same for several portraits, each in as many motions."""
+        ...
+
 
 @runtime_checkable
 class MotionModel(Protocol):
@@ -182,6 +187,18 @@ class MotionModel(Protocol):
             controls: of these frames.
             options: how to sample.
         """
+        ...
+
+    def step_together(
+        self,
+        carries: Sequence[Carry],
+        sounds: Sequence[Float[np.ndarray, " n"]],
+        heard: int,
+        hop: int,
+        controls: Sequence[Controls],
+        options: Options,
+    ) -> list[tuple[Carry, Motion]]:
+        """The same for several sessions, one carry, sound and controls each."""
         ...
 
 

@@ -7,7 +7,7 @@ rules between them are in `liveportrait` and `joyvasa`; this module joins them b
 
 import dataclasses
 import functools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
 
@@ -113,6 +113,10 @@ class PublicFace:
         levels = self.levels(portrait, motion)
         return jnp.round(jnp.clip(levels, 0, 1) * 255).astype(jnp.uint8), jnp.isfinite(levels).all((1, 2, 3))
 
+    def render_together(self, portraits: Sequence[PublicPortrait], motions: Sequence[Any]) -> list[Rendered]:
+        """The same for several portraits, one after the other: one fills the device."""
+        return [self.render(portrait, motion) for portrait, motion in zip(portraits, motions, strict=True)]
+
     def levels(
         self, portrait: PublicPortrait, motion: Float[Array | np.ndarray, "t 21 3"]
     ) -> Float[Array, "t 512 512 3"]:
@@ -213,6 +217,19 @@ class PublicMotion:
         parts = denormalise(drawn[0], self.template)
         pitch, yaw, roll = (jnp.deg2rad(angle[:, 0]) for angle in (parts.pitch, parts.yaw, parts.roll))
         return carry, HeadMotion(rotation_matrix(pitch, yaw, roll), parts.exp, parts.scale, parts.t)
+
+    def step_together(
+        self,
+        carries: Sequence[PublicCarry],
+        sounds: Sequence[Float[np.ndarray, " n"]],
+        heard: int,
+        hop: int,
+        controls: Sequence[Any],
+        options: Options = Options(),  # noqa: B008 (frozen)
+    ) -> list[tuple[PublicCarry, HeadMotion]]:
+        """The same for several sessions, one after the other."""
+        each = zip(carries, sounds, controls, strict=True)
+        return [self.step(carry, jnp.asarray(sound), heard, hop, wanted, options) for carry, sound, wanted in each]
 
     def _guidance(self, options: Options) -> np.ndarray:
         return np.asarray(dict(options.guidance).get("audio", GUIDANCE), np.float32)

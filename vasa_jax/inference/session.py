@@ -125,3 +125,27 @@ def session_step(
     )
     motion = denormalise(statistics, drawn)
     return following, Motion(motion.pose[0], motion.dynamics[0])
+
+
+def sessions_step(
+    config: MotionConfig,
+    params: dict[str, Any],
+    speech: Any,
+    statistics: Statistics,
+    carries: Carry,
+    samples: Float[Array, "s n"],
+    controls: Controls,
+    guidance: Mapping[str, Array],
+    heard: Any,
+    hop: int,
+    steps: int,
+    stepper: Stepper = Ddim(),  # noqa: B008 (frozen)
+) -> tuple[Carry, Motion]:
+    """`session_step` of several sessions at once, which lead in carries, samples, controls and what is returned."""
+
+    def one(carry: Carry, sound: Array, wanted: Controls) -> tuple[Carry, Motion]:
+        return session_step(
+            config, params, speech, statistics, carry, sound, wanted, guidance, heard, hop, steps, stepper
+        )
+
+    return jax.vmap(one)(carries, samples, controls)

@@ -26,6 +26,7 @@ for samples in microphone:  # float32 at 16 kHz, or int16
 
 import itertools
 import math
+from collections.abc import Sequence
 from typing import Any, NamedTuple, Unpack
 
 import jax
@@ -37,7 +38,7 @@ from vasa_jax.arrays import FPS, SAMPLE_RATE, SAMPLES_PER_FRAME
 from vasa_jax.errors import UserError
 from vasa_jax.inference.controls import between, replaced, track
 from vasa_jax.inference.offline import Model, Wishes, check_finite, first, name_of
-from vasa_jax.inference.pair import ADJUSTMENTS, Adjustments, Motion, check_known
+from vasa_jax.inference.pair import ADJUSTMENTS, Adjustments, Listening, Motion, Options, check_known
 from vasa_jax.media.audio import LOUDEST
 from vasa_jax.media.image import ImageSource
 
@@ -98,20 +99,47 @@ class Chunk(NamedTuple):
     lacking: Bool[np.ndarray, " t"]
 
 
-class Stream:
-    """One portrait that speaks as sound comes in; not for several threads at once.
+class Sitting:
+    """One picture, opened and encoded once, for any number of streams.
 
     Attributes:
-        model: that it is made with. listening: hop and heard frames. remarks: what to tell the user, a line each.
-        height, width: of frames, in pixels.
+        model: that encoded it. height, width: of frames, in pixels. remarks: what to tell the user, a line each. tried:
+        in what ways streams have already drawn it.
     """
 
     def __init__(self, model: Model, image: ImageSource, **wishes: Unpack[Wishes]):
-        """Opens the picture, compiles and tries everything once, so that the first frames are not late.
+        """Opens the picture, finds the face and encodes it.
 
         Args:
             model: any pair.
             image: as of `Model.animate`.
+            wishes: face, box, square and size, as there; others are read by `Stream`.
+
+        Raises:
+            UserError: a picture or a wish that cannot be used.
+        """
+        scene = model.scene(image, None, **wishes)
+        self.model, self.portrait = model, model.portrait(scene.shown, scene.view.face)
+        finish = model.finish(scene, self.portrait, name_of(image), wishes.get("size"), False)
+        self.finish, (self.height, self.width, _) = finish.apply, finish.shape
+        self.remarks = (*scene.view.remarks, *finish.remarks)
+        self.tried: set[tuple[Listening, Options]] = set()
+
+
+class Stream:
+    """One portrait that speaks as sound comes in; not for several threads at once.
+
+    Attributes:
+        model: that it is made with. sitting: the picture. listening: hop and heard frames. options: of sampling.
+        remarks: what to tell the user, a line each. height, width: of frames, in pixels.
+    """
+
+    def __init__(self, model: Model, image: ImageSource | Sitting, **wishes: Unpack[Wishes]):
+        """Opens the picture, compiles and tries everything once, so that the first frames are not late.
+
+        Args:
+            model: any pair.
+            image: as of `Model.animate`, or what was made of it.
             wishes: as there, but for those in `OFFLINE`; hop, look_ahead, sampler and steps default to this module's.
 
         Raises:
@@ -124,15 +152,12 @@ class Stream:
         if SAMPLER in model.motion.samplers and "sampler" not in wishes:
             own |= {"sampler": SAMPLER, "steps": STEPS}
         asked = model.asked(**own | wishes)
-        self.model, self.listening, self._options = model, asked.listening, asked.options
-        scene = model.scene(image, None, **wishes)
-        self._portrait = model.portrait(scene.shown, scene.view.face)
-        self._finish = model.finish(scene, self._portrait, name_of(image), wishes.get("size"), False)
-        self.height, self.width, _ = self._finish.shape
-        self.remarks = (*scene.view.remarks, *self._finish.remarks)
+        self.model, self.listening, self.options = model, asked.listening, asked.options
+        self.sitting = image if isinstance(image, Sitting) else Sitting(model, image, **wishes)
+        self.height, self.width, self.remarks = self.sitting.height, self.sitting.width, self.sitting.remarks
         adjustments = np.array([_numbers(asked.adjustments)])
         tracks = asked.controls, adjustments
-        self._start = model.motion.start(jax.random.key(asked.seed), self._portrait, asked.controls)
+        self._start = model.motion.start(jax.random.key(asked.seed), self.sitting.portrait, asked.controls)
         self._carry, self._fitted = self._start, None
         self._course = Course(track(tracks, 0, 1), tracks, 0, 0)
         self._frame, self._mouth, self._lacking, self._ended = 0, 1.0, False, False
@@ -163,17 +188,7 @@ class Stream:
         Raises:
             UserError: another shape or type, NaN, floats on another scale, or sound behind the end.
         """
-        samples = np.asarray(samples)
-        if samples.ndim != 1 or not (samples.dtype == np.int16 or np.issubdtype(samples.dtype, np.floating)):
-            raise UserError(
-                f"sound is {samples.dtype} {samples.shape}; push mono samples (n,) at {SAMPLE_RATE} Hz, float or int16"
-            )
-        scale = 2**15 if samples.dtype == np.int16 else 1
-        samples = samples.astype(np.float32) / np.float32(scale)
-        if not np.isfinite(samples).all():
-            raise UserError("sound holds NaN or infinite samples; leave them out")
-        if len(samples) and np.abs(samples).max() > LOUDEST:
-            raise UserError(f"sound holds samples beyond {LOUDEST:g}, but floats must be in [-1, 1]; divide by 32768")
+        samples = checked_sound(samples)
         if self._ended:
             raise UserError("the sound has ended; open another stream for more")
         if len(samples):
@@ -186,8 +201,13 @@ class Stream:
 
     def interrupt(self) -> None:
         """Drops the sound that waits. The next frames go on from the pose of those that were pulled."""
-        self._set_sound(self._sound()[: self.model.motion.needs.lead])
+        self.drop(self._count)
         self._lacking = True
+
+    def drop(self, count: int) -> None:
+        """Leaves out the oldest samples that wait, at most so many."""
+        lead, sound = self.model.motion.needs.lead, self._sound()
+        self._set_sound(np.concatenate([sound[:lead], sound[lead + count :]]))
 
     def change(self, ease: float = EASE, **wishes: Any) -> None:
         """Asks for something else from the next hop on; what is not named stays.
@@ -199,14 +219,7 @@ class Stream:
         Raises:
             UserError: a wish that the model lacks or cannot do.
         """
-        if not 0 <= ease <= 60_000:
-            raise UserError(f"ease {ease:g} is out of range; give 0 to 60000 milliseconds")
-        motion = self.model.motion
-        check_known(self.model.pair, wishes)
-        steered = {name: value for name, value in wishes.items() if name in motion.controls}
-        fresh = motion.make_controls(**steered)
-        changed = {name: value for name, value in wishes.items() if name not in motion.controls}
-        Adjustments(**changed)
+        steered, fresh, changed = self._change(ease, wishes)
         before = self._at(self._frame - 1)
         controls, adjustments = _behind(self._course, self._frame)
         taken = [name in changed for name in ADJUSTMENTS for _ in range(_SIZES[name])]
@@ -214,35 +227,35 @@ class Stream:
         asked = replaced(controls, fresh, steered), numbers
         self._course = Course(before, asked, self._frame, round(ease * FPS / 1000))
 
-    def pull(self, now: bool = False) -> Chunk | None:
+    def check_change(self, ease: float = EASE, **wishes: Any) -> None:
+        """Raises what `change` would raise, and changes nothing."""
+        self._change(ease, wishes)
+
+    def _change(self, ease: float, wishes: dict[str, Any]) -> tuple[dict[str, Any], Any, dict[str, Any]]:
+        """Wishes that are controls, their tracks, and those that are adjustments."""
+        if not 0 <= ease <= 60_000:
+            raise UserError(f"ease {ease:g} is out of range; give 0 to 60000 milliseconds")
+        motion = self.model.motion
+        check_known(self.model.pair, wishes)
+        steered = {name: value for name, value in wishes.items() if name in motion.controls}
+        changed = {name: value for name, value in wishes.items() if name not in motion.controls}
+        Adjustments(**changed)
+        return steered, motion.make_controls(**steered), changed
+
+    def pull(self, now: bool = False, spare: int = 0) -> Chunk | None:
         """The next hop of frames, or None where the sound for it is not there.
 
         Args:
             now: make it in any case, with silence in place of sound that has not come. The silence follows the sound
-                that there is; but where sound was missing already, what has come begins behind it, so that speech that
-                sets in is not torn apart. None is then the end alone.
+                that there is; but where sound was missing already, it goes before it, so that speech that sets in is
+                not torn apart. None is then the end alone.
+            spare: samples of speech that sets in that are kept for the next hop, so that sound which comes as it is
+                spoken may come late by as much from then on.
 
         Raises:
             UserError: weights that make NaN.
         """
-        ready = self.ready
-        if not (ready or (now and not self._ended)):
-            return None
-        needs, hop = self.model.motion.needs, self.listening.hop
-        size, sound = SAMPLES_PER_FRAME * hop, self._sound()
-        if not ready and self._lacking and self._count < size:
-            sound = np.insert(sound, needs.lead, np.zeros(size, np.float32))
-            come = 0
-        else:
-            come = self._count
-        need = needs.lead + SAMPLES_PER_FRAME * needs.window + needs.ahead
-        window = np.pad(sound[:need], (0, max(0, need - len(sound))))
-        count = min(hop, math.ceil(come / SAMPLES_PER_FRAME)) if self._ended else hop
-        lacking = np.arange(hop) >= math.ceil(come / SAMPLES_PER_FRAME)
-        chunk = self._make(window, count, lacking & (not self._ended))
-        self._lacking = not self._ended and come < size
-        self._set_sound(np.pad(sound, (0, max(0, needs.lead + size - len(sound))))[size:])
-        self._frame += hop
+        (chunk,) = pull_together([self], now, spare)
         return chunk
 
     @property
@@ -271,31 +284,46 @@ class Stream:
         self._lacking, self._ended = bool(state.lacking), bool(state.ended)
         self._set_sound(np.asarray(state.sound, np.float32))
 
-    def _make(self, window: Float[np.ndarray, " n"], count: int, lacking: Bool[np.ndarray, " t"]) -> Chunk:
-        model, (hop, heard) = self.model, self.listening
-        controls, adjustments = self._asked(hop)
-        with model.timed("motion"):
-            sound = jnp.asarray(window)
-            self._carry, drawn = model.motion.step(self._carry, sound, heard, hop, controls, self._options)
-            motion = first(drawn, hop)
-        check_finite(motion)
-        placed = self._placed(motion, controls, adjustments * self._gains(lacking))
-        with model.timed("render"):
-            rendered = model.face.render(self._portrait, placed)
-        frames = np.stack([self._finish.apply(frame) for frame in model.read(rendered, count)])
-        lead = model.motion.needs.lead
-        theirs = window[lead : lead + SAMPLES_PER_FRAME * count].copy()
-        return Chunk(self._frame, frames, theirs, first(motion, count), lacking[:count])
+    def _take(self, now: bool, spare: int) -> "_Hop | None":
+        """Takes the sound of the next hop."""
+        ready = self.ready
+        if not (ready or (now and not self._ended)):
+            return None
+        needs, hop = self.model.motion.needs, self.listening.hop
+        size, sound, come = SAMPLES_PER_FRAME * hop, self._sound(), self._count
+        silence = 0
+        if not ready and self._lacking and come < size:
+            begun = max(0, come - spare)
+            silence = size - begun
+            sound = np.insert(sound, needs.lead, np.zeros(silence, np.float32))
+            come = size if begun else 0
+        need = needs.lead + SAMPLES_PER_FRAME * needs.window + needs.ahead
+        window = np.pad(sound[:need], (0, max(0, need - len(sound))))
+        count = min(hop, math.ceil(come / SAMPLES_PER_FRAME)) if self._ended else hop
+        places = SAMPLES_PER_FRAME * np.arange(hop)
+        lacking = (places >= come) | (places + SAMPLES_PER_FRAME <= silence)
+        self._lacking = not self._ended and come < size
+        self._set_sound(np.pad(sound, (0, max(0, needs.lead + size - len(sound))))[size:])
+        taken = _Hop(self._frame, window, count, lacking & (not self._ended), *self._asked(hop))
+        self._frame += hop
+        return taken
+
+    def _finish(self, hop: "_Hop", motion: Motion, frames: UInt8[np.ndarray, "t m m 3"]) -> Chunk:
+        lead = self.model.motion.needs.lead
+        theirs = hop.sound[lead : lead + SAMPLES_PER_FRAME * hop.count].copy()
+        finished = np.stack([self.sitting.finish(frame) for frame in frames])
+        return Chunk(hop.first, finished, theirs, first(motion, hop.count), hop.lacking[: hop.count])
 
     def _placed(self, motion: Motion, controls: Any, adjustments: Float[np.ndarray, "t k"]) -> Motion:
         """Motion fitted to the portrait, in stretches of frames with the same adjustments."""
+        portrait = self.sitting.portrait
         cuts = np.flatnonzero((adjustments[1:] != adjustments[:-1]).any(1)) + 1
         parts = []
         with self.model.timed("motion"):
             for begin, end in itertools.pairwise((0, *cuts.tolist(), len(adjustments))):
                 stretch = jax.tree.map(lambda leaf, begin=begin, end=end: leaf[begin:end], motion)
                 theirs, asked = track(controls, begin, end - begin), _adjustments(adjustments[begin])
-                self._fitted, placed = self.model.pair.retarget(self._portrait, self._fitted, stretch, theirs, asked)
+                self._fitted, placed = self.model.pair.retarget(portrait, self._fitted, stretch, theirs, asked)
                 parts.append(placed)
             return parts[0] if len(parts) == 1 else jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
 
@@ -338,10 +366,88 @@ class Stream:
 
     def _try(self) -> None:
         """Makes a hop of silence and forgets it: what has to be compiled is compiled, and paste-back has begun."""
-        before, needs = self.state, self.model.motion.needs
-        silence = np.zeros(needs.lead + SAMPLES_PER_FRAME * needs.window + needs.ahead, np.float32)
-        self._make(silence, self.listening.hop, np.arange(self.listening.hop) > 0)
-        self.restore(before)
+        if (self.listening, self.options) not in self.sitting.tried:
+            before = self.state
+            self.pull(now=True)
+            self.restore(before)
+            self.sitting.tried.add((self.listening, self.options))
+
+
+class _Hop(NamedTuple):
+    """What frames are made of. first: number of the first one. sound: around their window, as the motion model needs
+    it. count: how many they are. lacking: whether a frame's sound is missing. controls, adjustments: theirs."""
+
+    first: int
+    sound: Float[np.ndarray, " n"]
+    count: int
+    lacking: Bool[np.ndarray, " t"]
+    controls: Any
+    adjustments: Float[np.ndarray, "t k"]
+
+
+def checked_sound(samples: np.ndarray) -> Float[np.ndarray, " n"]:
+    """Samples as `Stream.push` takes them, as floats in [-1, 1]; raises UserError where they are none."""
+    samples = np.asarray(samples)
+    if samples.ndim != 1 or not (samples.dtype == np.int16 or np.issubdtype(samples.dtype, np.floating)):
+        raise UserError(
+            f"sound is {samples.dtype} {samples.shape}; push mono samples (n,) at {SAMPLE_RATE} Hz, float or int16"
+        )
+    scale = 2**15 if samples.dtype == np.int16 else 1
+    samples = samples.astype(np.float32) / np.float32(scale)
+    if not np.isfinite(samples).all():
+        raise UserError("sound holds NaN or infinite samples; leave them out")
+    if len(samples) and np.abs(samples).max() > LOUDEST:
+        raise UserError(f"sound holds samples beyond {LOUDEST:g}, but floats must be in [-1, 1]; divide by 32768")
+    return samples
+
+
+def pull_together(streams: Sequence[Stream], now: bool = False, spare: int | Sequence[int] = 0) -> list[Chunk | None]:
+    """The next hop of each of several streams of one model, generated and drawn by one program for all of them.
+
+    A stream alone makes what the offline driver makes, bit for bit; in company numbers are rounded otherwise.
+
+    Args:
+        streams: of one model, with the same hop, look-ahead and options of sampling.
+        now, spare: see `Stream.pull`; spare is one for all or one for each.
+
+    Raises:
+        UserError: streams that differ, or weights that make NaN.
+    """
+    lead = streams[0]
+    if any(
+        (other.model, other.listening, other.options) != (lead.model, lead.listening, lead.options) for other in streams
+    ):
+        raise UserError("streams of another model, hop, look-ahead or sampling cannot be pulled together; pull each")
+    spares = [spare] * len(streams) if isinstance(spare, int) else spare
+    taken = [(stream, stream._take(now, kept)) for stream, kept in zip(streams, spares, strict=True)]
+    hops = [(stream, hop) for stream, hop in taken if hop is not None]
+    if not hops:
+        return [None] * len(streams)
+    model, (size, heard) = lead.model, lead.listening
+    with model.timed("motion"):
+        carries = [stream._carry for stream, _ in hops]
+        sounds, controls = [hop.sound for _, hop in hops], [hop.controls for _, hop in hops]
+        if len(hops) == 1:
+            stepped = [model.motion.step(carries[0], jnp.asarray(sounds[0]), heard, size, controls[0], lead.options)]
+        else:
+            stepped = model.motion.step_together(carries, sounds, heard, size, controls, lead.options)
+        motions = [first(motion, size) for _, motion in stepped]
+    placed = []
+    for (stream, hop), (carry, _), motion in zip(hops, stepped, motions, strict=True):
+        check_finite(motion)
+        stream._carry = carry
+        placed.append(stream._placed(motion, hop.controls, hop.adjustments * stream._gains(hop.lacking)))
+    portraits = [stream.sitting.portrait for stream, _ in hops]
+    with model.timed("render"):
+        if len(hops) == 1:
+            rendered = [model.face.render(portraits[0], placed[0])]
+        else:
+            rendered = model.face.render_together(portraits, placed)
+    chunks = {
+        id(stream): stream._finish(hop, motion, model.read(frames, hop.count))
+        for (stream, hop), motion, frames in zip(hops, motions, rendered, strict=True)
+    }
+    return [chunks.get(id(stream)) for stream in streams]
 
 
 _SIZES = {name: 2 if name == "position" else 1 for name in ADJUSTMENTS}
@@ -376,4 +482,4 @@ def _plain(leaf: Any) -> np.ndarray:
 def _alike(leaf: Any, plain: np.ndarray) -> Any:
     """The inverse of `_plain` for an array like `leaf`."""
     is_key = jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
-    return jax.random.wrap_key_data(plain, impl=jax.random.key_impl(leaf)) if is_key else plain
+    return jax.random.wrap_key_data(jnp.asarray(plain), impl=jax.random.key_impl(leaf)) if is_key else plain

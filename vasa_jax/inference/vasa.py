@@ -10,7 +10,7 @@ import dataclasses
 import functools
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 import jax
@@ -34,7 +34,7 @@ from vasa_jax.geometry.rotation import rotation_angles
 from vasa_jax.inference.controls import Controls, make_controls
 from vasa_jax.inference.pair import ADJUSTMENTS, Adjustments, Options, Sound, check_options, check_step
 from vasa_jax.inference.program import Program
-from vasa_jax.inference.session import Carry, session_start, session_step
+from vasa_jax.inference.session import Carry, session_start, session_step, sessions_step
 from vasa_jax.liveportrait.animation import calmest
 from vasa_jax.liveportrait.driving import DrivingMotion
 from vasa_jax.motion.config import MotionConfig
@@ -92,6 +92,7 @@ class FaceModel:
             "encode": Program(encode, rare=True, explain=explain),
             "motion": Program(motion, explain=explain),
             "render": Program(picture, explain=explain),
+            "render_together": Program(jax.vmap(picture, (None, 0, 0)), explain=explain),
         }
 
     def prepare(self) -> None:
@@ -123,6 +124,15 @@ class FaceModel:
         if isinstance(portrait, FittedPortrait):
             portrait, params = portrait.portrait, params | {"decoder": portrait.decoder}
         return self.programs["render"](params, portrait, motion)
+
+    def render_together(
+        self, portraits: Sequence[Portrait | FittedPortrait], motions: Sequence[Motion]
+    ) -> list[Rendered]:
+        """The same for several portraits, each in as many motions; fitted ones have a decoder each and go alone."""
+        if any(isinstance(portrait, FittedPortrait) for portrait in portraits):
+            return [self.render(portrait, motion) for portrait, motion in zip(portraits, motions, strict=True)]
+        levels, finite = self.programs["render_together"](self.params, stacked(portraits), stacked(motions))
+        return list(zip(levels, finite, strict=True))[: len(portraits)]
 
 
 class MotionModel:
@@ -168,8 +178,11 @@ class MotionModel:
         def explain() -> None:
             _check_parameters("motion", params, _motion_shapes(dataclasses.replace(config, dtype="float32")))
 
-        step = Program(functools.partial(session_step, config), static=("hop", "steps", "stepper"), explain=explain)
-        self.programs = {"step": step}
+        static = ("hop", "steps", "stepper")
+        self.programs = {
+            "step": Program(functools.partial(session_step, config), static, explain=explain),
+            "step_together": Program(functools.partial(sessions_step, config), static, explain=explain),
+        }
 
     def prepare(self, options: Options, hop: int | None = None) -> None:
         """Starts compiling the step of such a session, in the background."""
@@ -222,6 +235,33 @@ class MotionModel:
             hop=hop,
             **self._sampler(options),
         )
+
+    def step_together(
+        self,
+        carries: Sequence[Carry],
+        sounds: Sequence[Float[np.ndarray, " n"]],
+        heard: int,
+        hop: int,
+        controls: Sequence[Controls],
+        options: Options = Options(),  # noqa: B008 (frozen)
+    ) -> list[tuple[Carry, Motion]]:
+        """The same for several sessions by one program, which is compiled for 2, 4, 8, ... of them."""
+        check_step(self.needs, heard, hop)
+        check_options(self, options)
+        wanted = [_at(tracks, hop) for tracks in controls]
+        following, motions = self.programs["step_together"](
+            self.params,
+            self.speech,
+            self.statistics,
+            stacked(carries),
+            stacked(sounds),
+            stacked(wanted),
+            self._guidance(options),
+            np.int32(heard),
+            hop=hop,
+            **self._sampler(options),
+        )
+        return [jax.tree.map(lambda leaf, i=i: leaf[i], (following, motions)) for i in range(len(carries))]
 
     def _sampler(self, options: Options) -> dict[str, Any]:
         """What of the options decides a program."""
@@ -344,6 +384,12 @@ def adjust(statistics: Statistics, motion: Motion, controls: Controls, adjustmen
 def _looking(motion: Motion, gaze: Float[Array, "t 2"]) -> Motion:
     """The motion whose eyes look that way, NumPy."""
     return Motion(*(np.asarray(part, np.float32) for part in look(motion, gaze)))
+
+
+def stacked(trees: Sequence[Any]) -> Any:
+    """Equal trees along a new first axis, whose length is a power of two: the last tree is repeated."""
+    count = 1 << (len(trees) - 1).bit_length()
+    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees, *[trees[-1]] * (count - len(trees)))
 
 
 def _at(controls: Controls, hop: int) -> Controls:

@@ -1,1 +1,1 @@
-"""The live server: sessions that speak as sound comes in, over WebSocket and WebRTC, and for voice agents."""
+"""The live server: one engine that computes for all sessions, and the doors through which they are reached."""
