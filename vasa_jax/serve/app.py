@@ -26,6 +26,7 @@ from starlette.staticfiles import StaticFiles
 from starlette.websockets import WebSocket
 
 from vasa_jax.errors import UserError, reason
+from vasa_jax.serve.channel import control, tell
 from vasa_jax.serve.describe import asyncapi, openapi
 from vasa_jax.serve.engine import Busy
 from vasa_jax.serve.guard import Guard, Limits, cookie, refused
@@ -92,11 +93,14 @@ class _Server:
         self._engine, self._portraits, self._settings = engine, portraits, settings
         self._threads = ThreadPoolExecutor(max_workers=max(2, os.cpu_count() or 2), thread_name_prefix="vasa-serve")
         self._sockets = 0
+        self._peers: dict[asyncio.Task, Any] = {}
 
     @contextlib.asynccontextmanager
     async def lifespan(self, app: Starlette) -> AsyncIterator[None]:
-        """Ends the threads with the server."""
+        """Ends with the server what it has begun."""
         yield
+        for peer in list(self._peers.values()):
+            await peer.close("the server stops")
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     async def page(self, request: Request) -> Response:
@@ -135,10 +139,17 @@ class _Server:
         asked = read(asked, OFFER, "an offer")
         portrait = self._portraits.find(asked["portrait"], _visitor(request))
         sitting = await self._aside(self._portraits.sitting, portrait)
-        from vasa_jax.serve import webrtc
+        from vasa_jax.serve import webrtc  # aiortc takes a second to import
 
         description = {"sdp": asked["sdp"], "type": asked["type"]}
-        return JSONResponse(await webrtc.answer(self._engine, sitting, description, **asked.get("controls", {})))
+        answer, peer = await webrtc.answer(
+            self._engine, sitting, description, control=control, wishes=asked.get("controls")
+        )
+        telling = asyncio.create_task(tell(peer))
+        self._peers[telling] = peer
+        telling.add_done_callback(self._peers.pop)
+        about = {"width": sitting.width, "height": sitting.height, "remarks": list(sitting.remarks)}
+        return JSONResponse(answer | about)
 
     async def live(self, socket: WebSocket) -> None:
         limits = self._settings.limits
