@@ -36,7 +36,7 @@ def _do(session: Any, message: Any) -> list[dict[str, Any]]:
     if isinstance(message, Start):
         raise UserError("the session has started; send another offer for another")
     if isinstance(message, Change):
-        session.change(ease=float(message.ease), **message.controls)
+        session.change(ease=message.ease, **message.controls)
     elif isinstance(message, Interrupt):
         session.interrupt()
     elif isinstance(message, End):

@@ -10,7 +10,7 @@ which it begins (unsigned, big-endian), and then a JPEG picture or 16-bit little
 
 import io
 import struct
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float, UInt8
@@ -41,6 +41,7 @@ class Hop(NamedTuple):
     sound: Float[np.ndarray, " n"]
 
 
+@runtime_checkable
 class Container(Protocol):
     """Turns hops into bytes; not for several threads at once."""
 

@@ -55,7 +55,7 @@ class Bucket:
         self._rate, self._most, self._clock = rate, 2 * rate if burst is None else burst, clock
         self._left, self._then = self._most, clock()
 
-    def take(self, amount: float = 1.0) -> bool:
+    def take(self, amount: int | float = 1) -> bool:
         """Whether so much more may pass."""
         now = self._clock()
         self._left, self._then = min(self._most, self._left + self._rate * (now - self._then)), now

@@ -32,11 +32,11 @@ FILES |= {b"\x1a\x45\xdf\xa3": "a WebM file"}
 """How things begin that are sent for samples by mistake."""
 
 
-def _number(low: float, high: float, about: str) -> dict[str, Any]:
+def _number(low: int | float, high: int | float, about: str) -> dict[str, Any]:
     return {"type": "number", "minimum": low, "maximum": high, "description": about}
 
 
-def _pair(limit: float, about: str) -> dict[str, Any]:
+def _pair(limit: int, about: str) -> dict[str, Any]:
     items = {"type": "number", "minimum": -limit, "maximum": limit}
     return {"type": "array", "items": items, "minItems": 2, "maxItems": 2, "description": about}
 
@@ -170,7 +170,7 @@ def read(value: Any, schema: Mapping[str, Any], name: str) -> Any:
             raise UserError(f"{name} is {_shown(value)}; give {_wanted(schema)}")
     elif value is not None and not schema["minimum"] <= value <= schema["maximum"]:
         raise UserError(f"{name} is {_shown(value)}; give {_wanted(schema)}")
-    return value
+    return float(value) if schema["type"] == "number" else value
 
 
 def _opened(text: str) -> tuple[str, dict[str, Any]]:

@@ -124,7 +124,7 @@ class Visit:
         elif (playing := self._playing) is None:
             raise UserError("no session has started; send a start first")
         elif isinstance(message, Change):
-            playing.session.change(ease=float(message.ease), **message.controls)
+            playing.session.change(ease=message.ease, **message.controls)
         elif isinstance(message, Interrupt):
             playing.microphone.clear()
             playing.session.interrupt()
