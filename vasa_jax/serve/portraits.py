@@ -12,6 +12,7 @@ import secrets
 import tempfile
 import threading
 import time
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -153,16 +154,23 @@ def _decoded(data: bytes) -> UInt8[np.ndarray, "h w 3"]:
         path = Path(folder) / "picture"
         path.write_bytes(data)
         try:
-            register_heif_opener()
-            with contextlib.suppress(OSError, ValueError, SyntaxError, Image.DecompressionBombError):
-                with Image.open(path) as picture:
-                    if picture.width * picture.height > LARGEST:
-                        raise UserError(
-                            f"the picture has {picture.width}x{picture.height} pixels; "
-                            f"send one of at most {LARGEST // 1_000_000} million"
-                        )
+            if _pixels(path) > LARGEST:
+                raise UserError(f"the picture has more than {LARGEST // 1_000_000} million pixels; send a smaller one")
             photo = over_grey(open_photo(path))
         except UserError as error:
             raise UserError(str(error).replace(str(path), "the picture")) from None
     small = ImageOps.contain(Image.fromarray(photo), (KEPT, KEPT)) if max(photo.shape) > KEPT else photo
     return np.asarray(small)
+
+
+def _pixels(path: Path) -> int:
+    """How many a picture says that it has, 0 where it does not say."""
+    register_heif_opener()
+    with warnings.catch_warnings(), contextlib.suppress(OSError, ValueError, SyntaxError):
+        warnings.simplefilter("ignore")  # Pillow's own limit is higher
+        try:
+            with Image.open(path) as picture:
+                return picture.width * picture.height
+        except Image.DecompressionBombError:
+            return LARGEST + 1
+    return 0
