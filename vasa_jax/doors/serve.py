@@ -126,7 +126,7 @@ def _serve(options: Options, listener: socket.socket) -> Iterator[str]:
         ) from error
     import vasa_jax
     from vasa_jax.serve.engine import Engine
-    from vasa_jax.serve.portraits import Portraits
+    from vasa_jax.serve.portraits import Portraits, people
 
     check_devices("" if options.platform == "auto" else f"--platform {options.platform}")
     yield f"preparing {options.model}, up to a minute the first time ..."
@@ -135,7 +135,7 @@ def _serve(options: Options, listener: socket.socket) -> Iterator[str]:
         model, hop=options.hop, look_ahead=options.look_ahead, most=options.sessions, idle=options.idle
     )
     with engine:
-        portraits = Portraits(engine.sit)
+        portraits = Portraits(engine.sit, people())
         first = portraits.sitting(portraits.seen_by("")[0])
         engine.open(first, lambda delivery: None).close()  # compiles what the first visitor would wait for
         names = (*options.names, options.host)

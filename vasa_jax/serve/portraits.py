@@ -13,7 +13,7 @@ import tempfile
 import threading
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -68,20 +68,26 @@ class Portrait:
 class Portraits:
     """All that a server has; for any threads."""
 
-    def __init__(self, sit: Callable[..., Any], seeds: tuple[int, ...] = SEEDS, clock: Callable[[], float] = time.monotonic):
-        """Draws its own.
+    def __init__(
+        self,
+        sit: Callable[..., Any],
+        own: Mapping[str, UInt8[np.ndarray, "h w 3"]],
+        clock: Callable[[], float] = time.monotonic,
+    ):
+        """Keeps its own.
 
         Args:
             sit: the engine's: a picture and wishes to a sitting; raises UserError.
-            seeds: of the synthetic people.
+            own: square pictures by id, in which the face lies as a model sees it.
             clock: seconds.
         """
         self._sit, self._clock = sit, clock
         self._lock, self._decoding = threading.Lock(), threading.Semaphore(1)
         self._all: dict[str, Portrait] = {}
-        for seed in seeds:
-            frames, _ = next(shoot(identity_from_seed(seed), neutral_state((1,)), SIDE))
-            self._keep(f"person-{seed}", None, frames[0], {"box": Box(SIDE / 2, SIDE / 2, SIDE)})
+        for id, picture in own.items():
+            side = float(len(picture))
+            wishes = {"box": Box(side / 2, side / 2, side), "square": True}
+            self._all[id] = Portrait(id, None, picture, wishes, clock())
 
     def seen_by(self, visitor: str) -> list[Portrait]:
         """The server's own, and a visitor's."""
@@ -117,7 +123,7 @@ class Portraits:
         """
         with self._decoding:
             picture = _decoded(data)
-        side = min(picture.shape[:2])
+        side = float(min(picture.shape[:2]))
         wishes = {"box": Box(picture.shape[1] / 2, picture.shape[0] / 2, side)} if whole else {}
         portrait = Portrait(secrets.token_urlsafe(16), visitor, picture, wishes | {"square": True}, self._clock())
         self.sitting(portrait)
@@ -134,9 +140,6 @@ class Portraits:
         with self._lock:
             self._all.pop(id, None)
 
-    def _keep(self, id: str, owner: str | None, picture: np.ndarray, wishes: dict[str, Any]) -> None:
-        self._all[id] = Portrait(id, owner, np.ascontiguousarray(picture), wishes | {"square": True}, self._clock())
-
     def _forget(self) -> None:
         """Drops uploads that are old, or too many."""
         now = self._clock()
@@ -146,6 +149,12 @@ class Portraits:
             seen[one.owner] = seen.get(one.owner, 0) + 1
             if now - one.used > IDLE or i >= ALL or seen[one.owner] > EACH:
                 del self._all[one.id]
+
+
+def people(seeds: tuple[int, ...] = SEEDS) -> dict[str, UInt8[np.ndarray, "h w 3"]]:
+    """Portraits of synthetic people, drawn now, by id."""
+    drawn = (next(shoot(identity_from_seed(seed), neutral_state((1,)), SIDE))[0][0] for seed in seeds)
+    return {f"person-{seed}": np.array(picture) for seed, picture in zip(seeds, drawn, strict=True)}
 
 
 def _decoded(data: bytes) -> UInt8[np.ndarray, "h w 3"]:
