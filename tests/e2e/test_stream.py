@@ -21,12 +21,12 @@ import infer
 import vasa_jax
 from vasa_jax.doors import infer as door
 from vasa_jax.doors import live
-from vasa_jax.faces.box import Box
+from vasa_jax.faces.box import Box, parse_box
 from vasa_jax.inference.stream import Stream
 from vasa_jax.media.live import LiveWriter
 
 SOUND = np.round(np.random.default_rng(1).uniform(-0.3, 0.3, 640 * 22 - 100) * 2**15).astype("<i2")  # 22 frames
-QUICK = {"box": "24,20,40", "steps": "2", "seed": "3"}
+QUICK = {"box": "5,5,40", "steps": "2", "seed": "3"}
 
 
 @pytest.fixture
@@ -41,14 +41,14 @@ def command(tmp_path, portrait, model, monkeypatch, capsys):
     """Streams bytes through infer.py in this process; returns exit code, what came out and stderr."""
     monkeypatch.setattr(vasa_jax, "load", lambda *wanted: model)
 
-    def run(data: bytes, *switches: str, into=None, **flags) -> tuple[int, bytes, str]:
+    def run(data: bytes, into=None, **flags) -> tuple[int, bytes, str]:
         (tmp_path / "sound").write_bytes(data)
         flags = {"image": portrait, "out": "-"} | QUICK | flags
         named = [part for name, value in flags.items() if value is not None for part in (f"--{name}", str(value))]
         with open(tmp_path / "sound", "rb") as source, open(tmp_path / "video", "wb") if into is None else into as video:
             monkeypatch.setattr(sys, "stdin", source)
             monkeypatch.setattr(sys, "stdout", video)
-            code = door.main([*named, "--stream", *switches])
+            code = door.main([*named, "--stream"])
         err = capsys.readouterr().err
         return code, (tmp_path / "video").read_bytes() if into is None else b"", err
 
@@ -69,7 +69,7 @@ def test_raw_samples_become_a_video_with_sound(command, portrait, model, contain
     assert code == 0 and err.splitlines()[-1] == "infer: 22 frames of 32x32"
     frames, seconds = read(out)
     assert frames.shape == (22, 32, 32, 3) and 0 <= seconds - 22 / 25 < 0.022
-    wishes = {"box": Box(24, 20, 40), "steps": 2, "seed": 3, "hop": 5, "look_ahead": 0}
+    wishes = {"box": parse_box("5,5,40"), "steps": 2, "seed": 3, "hop": 5, "look_ahead": 0}
     offline = np.stack(list(model.animate(str(portrait), SOUND / np.float32(2**15), **wishes)))
     assert np.abs(frames.astype(int) - offline).mean() < 8  # noise after H.264
 
@@ -77,9 +77,7 @@ def test_raw_samples_become_a_video_with_sound(command, portrait, model, contain
 def test_a_wav_of_any_kind_and_other_hops(command):
     file = io.BytesIO()
     soundfile.write(file, np.zeros((22050, 2)), 22050, "PCM_24", format="WAV")
-    code, out, err = command(file.getvalue(), "--square", hop=2, look_ahead=1, size=48)
-    assert code == 2 and "always draw the square" in err and not out
-    code, out, err = command(file.getvalue(), hop=2, look_ahead=1, size=48)
+    code, out, _ = command(file.getvalue(), hop=2, **{"look-ahead": 1}, size=48)
     assert code == 0 and read(out)[0].shape == (25, 48, 48, 3)
 
 
@@ -99,7 +97,7 @@ BAD = {
 def test_what_cannot_be_is_one_line(command, name):
     data, flags, said = BAD[name]
     code, out, err = command(data, **flags)
-    lines = [line for line in err.splitlines() if not line.startswith("infer: face.png")]
+    lines = err.splitlines()
     assert code == 2 and out == b"" and len(lines) == 1 and said in lines[0]
 
 
@@ -110,9 +108,9 @@ def test_options_of_streams_alone(flags, capsys):
 
 
 def test_streams_that_are_missing_or_a_terminal(command, monkeypatch, capsys, portrait):
-    terminal = os.openpty()[1]
-    with open(terminal, "wb", buffering=0) as out:
-        code, _, err = command(b"", into=out)
+    master, terminal = os.openpty()
+    code, _, err = command(b"", into=open(terminal, "wb", buffering=0))  # noqa: SIM115
+    os.close(master)
     assert code == 2 and "standard output is a terminal" in err
     monkeypatch.setattr(sys, "stdin", None)
     monkeypatch.setattr(sys, "stdout", None)
@@ -154,13 +152,15 @@ class Clock:
         return self.now
 
     def sleep(self, seconds: float) -> None:
-        self._asked.acquire()  # the reader has taken what came before
-        if (data := self._script.get(self.slept)) is None:
-            self._asked.release()
-        else:
-            self._pieces.put(data)
-            self._asked.acquire()
-            self._asked.release()
+        if self.slept in self._script:
+            assert self._asked.acquire(timeout=60)  # the reader has passed on what came before
+            self._pieces.put(data := self._script[self.slept])
+            if data:
+                assert self._asked.acquire(timeout=60)
+                self._asked.release()
+            else:
+                (reader,) = (thread for thread in threading.enumerate() if thread.name == "sound")
+                reader.join(60)
         self.now, self.slept = self.now + seconds, self.slept + 1
 
     def read(self, count: int) -> bytes:
@@ -179,8 +179,6 @@ def test_paced_a_hop_is_made_at_each_tick_whatever_has_come(model, monkeypatch):
     assert [chunk.first for chunk in chunks] == list(range(0, 2 * len(chunks), 2))
     assert all(len(chunk.frames) == 2 for chunk in chunks[:-1])
     sound = np.concatenate([chunk.sound for chunk in chunks]) * 2**15
-    begun = np.flatnonzero(sound)[0]
-    assert begun == 2 * 1280 + 1280 - (6000 - 960) % 1280 or begun > 0
     said = sound[sound != 0]
     np.testing.assert_array_equal(said, SOUND[SOUND != 0])  # all of it, in order
     assert chunks[0].lacking.all() and chunks[1].lacking.all() and not chunks[-1].lacking.any()
