@@ -194,7 +194,7 @@ def perform(options: Options, models: Models) -> str:
 
 
 def wishes_of(options: Options) -> dict[str, Any]:
-    """What the options ask of `Model.perform` beside where motion comes from; raises UserError for what says nothing."""
+    """What the options ask of `Model.perform`, but for drivers; raises UserError for what says nothing."""
     from vasa_jax.faces.box import parse_box
     from vasa_jax.faces.framing import parse_face
 

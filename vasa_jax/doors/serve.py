@@ -27,6 +27,8 @@ UNSENT = 1 << 17
 """Bytes that the system keeps for a reader: little, so that a slow one is noticed soon."""
 SILENT = 30_000
 """Milliseconds after which a reader who takes nothing is cut off by the system."""
+LONGEST = 2 << 20
+"""Bytes of a WebSocket's message that are read at all."""
 GRACE = 3
 """Seconds that open connections have at the end."""
 
@@ -117,8 +119,6 @@ def _serve(options: Options, listener: socket.socket) -> Iterator[str]:
 
     _prepare_jax(options.platform)
     try:
-        import uvicorn
-
         from vasa_jax.serve.app import Settings, make_app
     except ImportError as error:
         raise UserError(
@@ -126,7 +126,7 @@ def _serve(options: Options, listener: socket.socket) -> Iterator[str]:
         ) from error
     import vasa_jax
     from vasa_jax.serve.engine import Engine
-    from vasa_jax.serve.portraits import Portraits
+    from vasa_jax.serve.portraits import Portraits, people
 
     check_devices("" if options.platform == "auto" else f"--platform {options.platform}")
     yield f"preparing {options.model}, up to a minute the first time ..."
@@ -135,29 +135,28 @@ def _serve(options: Options, listener: socket.socket) -> Iterator[str]:
         model, hop=options.hop, look_ahead=options.look_ahead, most=options.sessions, idle=options.idle
     )
     with engine:
-        portraits = Portraits(engine.sit)
+        portraits = Portraits(engine.sit, people())
         first = portraits.sitting(portraits.seen_by("")[0])
         engine.open(first, lambda delivery: None).close()  # compiles what the first visitor would wait for
         names = (*options.names, options.host)
         app = make_app(engine, portraits, Settings(token=options.token, names=names))
-        config = uvicorn.Config(
-            app,
-            lifespan="on",
-            log_level="warning",
-            access_log=False,  # addresses may hold the token
-            server_header=False,
-            proxy_headers=False,
-            ws_max_size=2 * 1024 * 1024,
-            ws_per_message_deflate=False,  # pictures and sound are compressed already
-            timeout_graceful_shutdown=GRACE,
-        )
         address = url(options, listener.getsockname()[1])
         yield f"open {address} (Ctrl-C ends it)"
         if options.token is not None and options.host in ("0.0.0.0", "::"):
             yield "other machines take this machine's address instead, and the same token"
         if options.open:
             threading.Timer(1.0, webbrowser.open, [address]).start()
-        uvicorn.Server(config).run([listener])
+        web_server(app).run([listener])
+
+
+def web_server(app: Any) -> Any:
+    """What runs the application: a `uvicorn.Server`."""
+    import uvicorn
+
+    settings: dict[str, Any] = {"lifespan": "on", "log_level": "warning", "server_header": False, "proxy_headers": False}
+    settings |= {"access_log": False}  # addresses may hold the token
+    settings |= {"ws_max_size": LONGEST, "ws_per_message_deflate": False}  # pictures and sound are compressed already
+    return uvicorn.Server(uvicorn.Config(app, **settings, timeout_graceful_shutdown=GRACE))
 
 
 def url(options: Options, port: int) -> str:

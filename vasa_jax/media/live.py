@@ -2,9 +2,9 @@
 
 Neither end is sought in. A video has one clock, which counts frames: frame i begins at i / 25 s and brings the samples
 640 i to 640 (i + 1) at 16 kHz, so that sound and picture cannot drift apart. AAC takes blocks of 1024 samples and gives
-each out when the next one is full, so sound leaves later than its picture; at 48 kHz, into which it is brought, by up
-to 43 ms (at 16 kHz by 128 ms). Its encoder also begins with a block of silence before the first sample, which is left
-out: so both tracks begin at 0, and players need no edit list, which some ignore.
+each out when two more are full, so sound leaves later than its picture; at 48 kHz, into which it is brought, by 43 to
+65 ms (at 16 kHz by three times that). Its encoder also begins with a block of silence before the first sample, which
+is left out: so both tracks begin at 0, and players need no edit list, which some ignore.
 """
 
 import io
@@ -214,8 +214,8 @@ class LiveWriter:
             self._write_fragment(packets)
         else:
             self._container.mux(packets)
-        if last:
-            self._container.close()
+            if last:
+                self._container.close()
         data = self._buffer.getvalue()
         self._buffer.seek(0), self._buffer.truncate()
         if data:

@@ -12,7 +12,8 @@ import secrets
 import tempfile
 import threading
 import time
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -67,20 +68,26 @@ class Portrait:
 class Portraits:
     """All that a server has; for any threads."""
 
-    def __init__(self, sit: Callable[..., Any], seeds: tuple[int, ...] = SEEDS, clock: Callable[[], float] = time.monotonic):
-        """Draws its own.
+    def __init__(
+        self,
+        sit: Callable[..., Any],
+        own: Mapping[str, UInt8[np.ndarray, "h w 3"]],
+        clock: Callable[[], float] = time.monotonic,
+    ):
+        """Keeps its own.
 
         Args:
             sit: the engine's: a picture and wishes to a sitting; raises UserError.
-            seeds: of the synthetic people.
+            own: square pictures by id, in which the face lies as a model sees it.
             clock: seconds.
         """
         self._sit, self._clock = sit, clock
         self._lock, self._decoding = threading.Lock(), threading.Semaphore(1)
         self._all: dict[str, Portrait] = {}
-        for seed in seeds:
-            frames, _ = next(shoot(identity_from_seed(seed), neutral_state((1,)), SIDE))
-            self._keep(f"person-{seed}", None, frames[0], {"box": Box(SIDE / 2, SIDE / 2, SIDE)})
+        for id, picture in own.items():
+            side = float(len(picture))
+            wishes = {"box": Box(side / 2, side / 2, side), "square": True}
+            self._all[id] = Portrait(id, None, picture, wishes, clock())
 
     def seen_by(self, visitor: str) -> list[Portrait]:
         """The server's own, and a visitor's."""
@@ -116,7 +123,7 @@ class Portraits:
         """
         with self._decoding:
             picture = _decoded(data)
-        side = min(picture.shape[:2])
+        side = float(min(picture.shape[:2]))
         wishes = {"box": Box(picture.shape[1] / 2, picture.shape[0] / 2, side)} if whole else {}
         portrait = Portrait(secrets.token_urlsafe(16), visitor, picture, wishes | {"square": True}, self._clock())
         self.sitting(portrait)
@@ -133,9 +140,6 @@ class Portraits:
         with self._lock:
             self._all.pop(id, None)
 
-    def _keep(self, id: str, owner: str | None, picture: np.ndarray, wishes: dict[str, Any]) -> None:
-        self._all[id] = Portrait(id, owner, np.ascontiguousarray(picture), wishes | {"square": True}, self._clock())
-
     def _forget(self) -> None:
         """Drops uploads that are old, or too many."""
         now = self._clock()
@@ -147,22 +151,35 @@ class Portraits:
                 del self._all[one.id]
 
 
+def people(seeds: tuple[int, ...] = SEEDS) -> dict[str, UInt8[np.ndarray, "h w 3"]]:
+    """Portraits of synthetic people, drawn now, by id."""
+    drawn = (next(shoot(identity_from_seed(seed), neutral_state((1,)), SIDE))[0][0] for seed in seeds)
+    return {f"person-{seed}": np.array(picture) for seed, picture in zip(seeds, drawn, strict=True)}
+
+
 def _decoded(data: bytes) -> UInt8[np.ndarray, "h w 3"]:
     """An upload's pixels, made small."""
     with tempfile.TemporaryDirectory(prefix="vasa-") as folder:
         path = Path(folder) / "picture"
         path.write_bytes(data)
         try:
-            register_heif_opener()
-            with contextlib.suppress(OSError, ValueError, SyntaxError, Image.DecompressionBombError):
-                with Image.open(path) as picture:
-                    if picture.width * picture.height > LARGEST:
-                        raise UserError(
-                            f"the picture has {picture.width}x{picture.height} pixels; "
-                            f"send one of at most {LARGEST // 1_000_000} million"
-                        )
+            if _pixels(path) > LARGEST:
+                raise UserError(f"the picture has more than {LARGEST // 1_000_000} million pixels; send a smaller one")
             photo = over_grey(open_photo(path))
         except UserError as error:
             raise UserError(str(error).replace(str(path), "the picture")) from None
     small = ImageOps.contain(Image.fromarray(photo), (KEPT, KEPT)) if max(photo.shape) > KEPT else photo
     return np.asarray(small)
+
+
+def _pixels(path: Path) -> int:
+    """How many a picture says that it has, 0 where it does not say."""
+    register_heif_opener()
+    with warnings.catch_warnings(), contextlib.suppress(OSError, ValueError, SyntaxError):
+        warnings.simplefilter("ignore")  # Pillow's own limit is higher
+        try:
+            with Image.open(path) as picture:
+                return picture.width * picture.height
+        except Image.DecompressionBombError:
+            return LARGEST + 1
+    return 0

@@ -61,32 +61,36 @@ class Visit:
 
     async def run(self) -> None:
         """Serves until one side ends it."""
-        tasks: list[asyncio.Task] = []
-        ended = Ended(BROKEN, "the server stumbled over this session; start another")
+        ended: Ended | None = Ended(BROKEN, "the server stumbled over this session; start another")
         try:
-            async with asyncio.timeout(self._limits.idle_start):
-                while self._playing is None:
-                    await self._next()
-            tasks = [asyncio.create_task(work()) for work in (self._listen, self._show, self._watch)]
-            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-            for task in done:
-                task.result()
-        except Ended as end:
-            ended = end
-        except TimeoutError:
-            ended = Ended(POLICY, f"no session was started in {self._limits.idle_start:g} s")
-        except (WebSocketDisconnect, WebSocketDisconnected):
-            ended = Ended(DONE, "closed")
-        except asyncio.CancelledError:
-            ended = Ended(LATER, "the server is shutting down")
-            raise
+            try:
+                async with asyncio.timeout(self._limits.idle_start):
+                    while self._playing is None:
+                        await self._next()
+                await self._play()
+            except Ended as end:
+                ended = end
+            except TimeoutError:
+                ended = Ended(POLICY, f"no session was started in {self._limits.idle_start:g} s")
+            except (WebSocketDisconnect, WebSocketDisconnected):
+                ended = Ended(DONE, "closed")
+            except asyncio.CancelledError:
+                ended = None  # there is no time for words
+                raise
         finally:
-            for task in tasks:
-                task.cancel()
             if self._playing:
                 self._playing.session.close()
-            await asyncio.gather(*tasks, return_exceptions=True)
-            await self._close(ended)
+            if ended:
+                await self._close(ended)
+
+    async def _play(self) -> None:
+        """Does all at once until one of them ends."""
+        try:
+            async with asyncio.TaskGroup() as group:
+                for work in (self._listen, self._show, self._watch):
+                    group.create_task(work())
+        except ExceptionGroup as several:
+            raise several.exceptions[0] from None
 
     async def _listen(self) -> None:
         while True:
