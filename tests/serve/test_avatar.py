@@ -7,7 +7,7 @@ from tests.serve.fake import HOP, SIDE, FakeEngine
 from vasa_jax.errors import UserError
 from vasa_jax.serve.avatar import Avatar
 from vasa_jax.serve.clock import Clock
-from vasa_jax.serve.engine import Busy
+from vasa_jax.serve.engine import Busy, Engine
 
 SPEECH = np.random.default_rng(0).uniform(-0.5, 0.5, 640 * 12 + 100).astype(np.float32)
 PATIENCE = 30.0
@@ -227,3 +227,49 @@ def test_frames_end_when_the_avatar_closes():
         assert len(await stage.take(100)) == 5
 
     perform(work)
+
+
+def test_a_real_engine_gives_back_what_was_said(model, sitting):
+    """Two utterances with nothing between, the second of which is cut off while a hop of it is under way."""
+    engine = Engine(model, hop=2, most=1)
+    other = -SPEECH[: 640 * 6]
+
+    async def run():
+        time, shown = [0.0], []
+
+        async def sleep(seconds):
+            time[0] += seconds
+            await asyncio.sleep(0)
+
+        async def tick(count):
+            for _ in range(count):
+                await asyncio.to_thread(engine._tick, engine_time[0])
+                engine_time[0] += 0.08
+            await asyncio.sleep(0)
+            async for frame in avatar.frames():
+                shown.append(frame)
+                if not avatar._frames:
+                    break
+
+        engine_time = [0.0]
+        async with Avatar(engine, sitting, clock=Clock(lambda: time[0], sleep), steps=2) as avatar:
+            assert (avatar.height, avatar.width) == (sitting.height, sitting.width)
+            await avatar.push_audio(SPEECH[:3000])
+            avatar.end()
+            await avatar.push_audio(other)
+            await tick(3)
+            await avatar.push_audio(other)
+            assert avatar.clear() == pytest.approx(1 / 25)
+            await tick(2)
+            await avatar.push_audio(other)
+            avatar.end()
+            await tick(5)
+        spoken = np.concatenate([frame.sound for frame in shown])
+        said = np.concatenate([np.pad(SPEECH[:3000], (0, 200)), other[:640], np.zeros(640 * 4), other])
+        np.testing.assert_array_equal(spoken[: len(said)], said.astype(np.float32))
+        assert {i: frame.finished for i, frame in enumerate(shown) if frame.finished} == {4: 3000 / 16_000, 15: 0.24}
+        assert [i for i, frame in enumerate(shown) if frame.speaking] == [*range(6), *range(10, 16)]
+        assert not spoken[len(said) :].any() and avatar.skipped == 0
+
+    asyncio.run(run())
+    assert engine.sessions == 0
