@@ -35,3 +35,29 @@ def test_the_mouth_closes_within_200_ms_and_the_head_goes_on(assets, monkeypatch
     chunk = stream.pull()
     assert np.abs(chunk.motion.pose[0] - np.asarray(drawn[-2].pose)[-1]).max() < 0.1
     assert stream._mouth == 1.0
+
+
+@pytest.mark.long
+def test_a_face_without_sound_stays_alive_and_goes_on_seamlessly(assets, monkeypatch):
+    """Three seconds of speech, twenty without sound, and speech again."""
+    drawn, sound = [], load_audio(assets / "speech" / "english_20s.wav")
+    render = FaceModel.render
+
+    def watched(self, portrait, motion):
+        drawn.append(motion)
+        return render(self, portrait, motion)
+
+    model = vasa_jax.load("demo")
+    stream = Stream(model, np.full((64, 64, 3), 128, np.uint8), box=None)
+    monkeypatch.setattr(FaceModel, "render", watched)
+    stream.push(sound[: 75 * 640])
+    while stream.pull(now=stream.frame < 575) is not None:
+        pass
+    stream.push(sound[75 * 640 :][: 100 * 640])
+    while stream.pull() is not None:
+        pass
+    pose = np.concatenate([np.asarray(motion.pose) for motion in drawn])
+    dynamics = np.concatenate([np.asarray(motion.dynamics) for motion in drawn])
+    mouth, lids = LABEL_MEAN[:3, None] + LABEL_UNIT[:3, None] * dynamics[:, :3].T, None
+    print(pose.shape, mouth.shape)
+    np.savez("/tmp/pipe/starve.npz", pose=pose, dynamics=dynamics, labels=mouth)

@@ -71,6 +71,7 @@ class Options:
     square: bool = False  # write only what the model draws, where it would be put back into the whole picture
     size: int | None = None  # longest side of the output in pixels, 16 to 4096; default: the model's or the picture's
     stream: bool = False  # sound from standard input (WAV, or raw s16le at 16 kHz mono), video to standard output
+    paced: bool = False  # with --stream: in real time by the clock, with silence where no sound has come
     container: Literal["mp4", "mpegts"] = "mp4"  # of the video of --stream
     platform: Literal["auto", "cpu", "gpu", "tpu"] = "auto"  # where to compute
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"  # auto is bfloat16 on accelerators, float32 on a CPU
@@ -116,6 +117,10 @@ def work(arguments: Sequence[str]) -> Iterator[str]:
         return
     if options.container != "mp4":
         raise UserError("--container is of --stream; leave it out, or name the file accordingly")
+    if options.paced:
+        raise UserError("--paced is of --stream; leave it out")
+    if options.out == "-":
+        raise UserError("--out - is of --stream; name a file, or stream")
     if options.jobs is None:
         yield perform(options, models)
         return
@@ -152,23 +157,12 @@ class Models:
 def perform(options: Options, models: Models) -> str:
     """Does one job and says so. Raises UserError; then nothing is left behind."""
     _prepare_jax(options.platform)
-    from vasa_jax.faces.box import parse_box
-    from vasa_jax.faces.framing import parse_face
     from vasa_jax.inference.motion_file import save_motion
     from vasa_jax.media.audio import AudioReader
     from vasa_jax.media.video import VIDEO_SUFFIXES, WEBM
 
-    wishes = {name: value for name in WISHES if (value := getattr(options, name)) is not None}
+    wishes = wishes_of(options)
     _check(options, wishes)
-    if options.position is not None:
-        wishes["position"] = _pair("--position", options.position)
-    if options.face:
-        wishes["face"] = parse_face(options.face)
-    if options.box:
-        wishes["box"] = parse_box(options.box)
-    for name in ("square", "parity"):
-        if getattr(options, name):
-            wishes[name] = True
     suffix = Path(str(options.out)).suffix.lower()
     wishes["alpha"] = suffix == WEBM or suffix not in VIDEO_SUFFIXES
     reader = AudioReader(options.audio) if options.audio else None
@@ -199,18 +193,44 @@ def perform(options: Options, models: Models) -> str:
     return f"{options.out}: {count} frames of {size}, {length:.2f} s of video in {elapsed:.1f} s ({took})"
 
 
+def wishes_of(options: Options) -> dict[str, Any]:
+    """What the options ask of `Model.perform`, but for drivers; raises UserError for what says nothing."""
+    from vasa_jax.faces.box import parse_box
+    from vasa_jax.faces.framing import parse_face
+
+    wishes = {name: value for name in WISHES if (value := getattr(options, name)) is not None}
+    if options.position is not None:
+        wishes["position"] = _pair("--position", options.position)
+    if options.face:
+        wishes["face"] = parse_face(options.face)
+    if options.box:
+        wishes["box"] = parse_box(options.box)
+    for name in ("square", "parity"):
+        if getattr(options, name):
+            wishes[name] = True
+    return wishes
+
+
+def check_wishes(wishes: dict[str, Any]) -> None:
+    """Refuses before any work what no model can do."""
+    from vasa_jax.inference.controls import make_controls
+    from vasa_jax.media.video import LARGEST
+
+    make_controls(**{name: wishes[name] for name in ("gaze", "distance", "emotion") if name in wishes})
+    size = wishes.get("size", LARGEST)
+    if not SMALLEST <= size <= LARGEST:
+        raise UserError(f"--size {size} cannot be written; give {SMALLEST} to {LARGEST} pixels")
+
+
 def _check(options: Options, wishes: dict[str, Any]) -> None:
     """Refuses before any work what cannot be done with any model."""
-    from vasa_jax.inference.controls import make_controls
-
     for name in ("image", "out"):
         if getattr(options, name) is None:
             raise UserError(f"there is no --{name}; give it, or a list of jobs with --jobs")
     if not (options.audio or options.driving or options.dynamics_from):
         raise UserError("there is neither --audio nor --driving; give one of them")
-    make_controls(**{name: wishes[name] for name in ("gaze", "distance", "emotion") if name in wishes})
+    check_wishes(wishes)
     _check_paths(options)
-    _check_size(options)
 
 
 def _check_paths(options: Options) -> None:
@@ -237,13 +257,6 @@ def _check_paths(options: Options) -> None:
         check_motion_target(options.save_motion)
     if options.show_crop and check_target(options.show_crop).suffix.lower() != ".png":
         raise UserError(f"--show-crop {options.show_crop} must end in .png")
-
-
-def _check_size(options: Options) -> None:
-    from vasa_jax.media.video import LARGEST
-
-    if options.size is not None and not SMALLEST <= options.size <= LARGEST:
-        raise UserError(f"--size {options.size} cannot be written; give {SMALLEST} to {LARGEST} pixels")
 
 
 def _driver(path: str) -> Any:

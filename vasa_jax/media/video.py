@@ -14,11 +14,13 @@ from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 import av
 import numpy as np
 from av.container import InputContainer
 from av.error import FFmpegError
+from jaxtyping import UInt8
 from PIL import Image, PngImagePlugin
 
 from vasa_jax.arrays import FPS
@@ -119,10 +121,8 @@ class VideoWriter:
         video.width, video.height, video.pix_fmt = self.width, self.height, "yuva420p" if alpha else "yuv420p"
         if alpha:
             video.metadata["alpha_mode"] = "1"  # players look for a second picture by it
-        context = video.codec_context
-        context.time_base = 1 / self.fps
-        context.colorspace = context.color_primaries = context.color_trc = BT709
-        context.color_range = LIMITED
+        video.codec_context.time_base = 1 / self.fps
+        describe_colours(video.codec_context)
         self._video = video
         if self.sound is not None:
             codec, rates = ("libopus", OPUS_RATES) if self._webm else ("aac", AAC_RATES)
@@ -142,16 +142,7 @@ class VideoWriter:
             UserError: another shape or dtype, or a sound that turns out to be damaged.
         """
         _check_frame(frame, self._given)
-        even = np.ascontiguousarray(frame[: self.height, : self.width])
-        picture = av.VideoFrame.from_ndarray(even, format="rgb24" if even.shape[2] == 3 else "rgba")
-        picture = picture.reformat(
-            format=self._video.pix_fmt,
-            dst_colorspace="ITU709",
-            dst_color_range="MPEG",
-            dst_color_trc=BT709,
-            dst_color_primaries=BT709,
-            interpolation="BICUBIC",
-        )
+        picture = picture_of(frame[: self.height, : self.width], self._video.pix_fmt)
         picture.pts, picture.time_base = self.frames, 1 / self.fps
         with self._refusals():
             self._container.mux(self._video.encode(picture))
@@ -205,6 +196,25 @@ class VideoWriter:
         with contextlib.suppress(FFmpegError, OSError):  # a full disk fails once more; the first error is under way
             self._container.close()
         _abandon(self._whole)
+
+
+def describe_colours(context: Any) -> None:
+    """Tells an encoder in what colours it gets its pictures."""
+    context.colorspace = context.color_primaries = context.color_trc = BT709
+    context.color_range = LIMITED
+
+
+def picture_of(frame: UInt8[np.ndarray, "h w c"], kind: str) -> Any:
+    """A frame, with its opacity where it has four channels, as encoders want it: in FFmpeg's pixel format `kind`."""
+    whole = np.ascontiguousarray(frame)
+    return av.VideoFrame.from_ndarray(whole, format="rgb24" if whole.shape[2] == 3 else "rgba").reformat(
+        format=kind,
+        dst_colorspace="ITU709",
+        dst_color_range="MPEG",
+        dst_color_trc=BT709,
+        dst_color_primaries=BT709,
+        interpolation="BICUBIC",
+    )
 
 
 class FrameWriter:
