@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from vasa_jax import __version__
+import vasa_jax
 from vasa_jax.serve.guard import Limits
 from vasa_jax.serve.protocol import SCHEMAS
 
@@ -132,7 +132,7 @@ def openapi(limits: Limits) -> dict[str, Any]:
     scheme = {"token": {"type": "http", "scheme": "bearer", "description": "where the server was started with one"}}
     return {
         "openapi": "3.1.0",
-        "info": {"title": "vasa-jax live", "version": __version__, "license": LICENSE},
+        "info": {"title": "vasa-jax live", "version": vasa_jax.__version__, "license": LICENSE},
         "paths": paths,
         "components": {"securitySchemes": scheme},
         "security": [{}, {"token": []}],
@@ -167,7 +167,7 @@ def asyncapi() -> dict[str, Any]:
     here = {"$ref": "#/channels/live"}
     return {
         "asyncapi": "3.0.0",
-        "info": {"title": "vasa-jax live", "version": __version__, "license": LICENSE},
+        "info": {"title": "vasa-jax live", "version": vasa_jax.__version__, "license": LICENSE},
         "channels": {"live": channel},
         "operations": {
             "say": {"action": "receive", "channel": here, "messages": named([*asked, "sound"])},
