@@ -74,8 +74,8 @@ def test_a_header_that_was_written_before_the_sound_was_known(size):
 
 
 def test_a_wav_that_breaks_off_is_heard_up_to_there_and_what_follows_samples_is_not():
-    data = wav("PCM_24", channels=2)
-    np.testing.assert_array_equal(heard(data[:-1000]), heard(data)[: 5000 - 167])
+    data = wav("PCM_24")
+    np.testing.assert_array_equal(heard(data[:-1000]), heard(data)[: 5000 - 334])
     np.testing.assert_array_equal(heard(data + b"LIST" + bytes(100)), heard(data))
 
 
