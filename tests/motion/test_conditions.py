@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from vasa_jax.motion.conditions import GUIDED, empty, hide, without
+from vasa_jax.motion.conditions import empty, hide
 from vasa_jax.motion.config import DropConfig, MotionConfig, demo_model
 
 SAMPLES = 8000
@@ -71,18 +71,7 @@ def test_a_sample_is_hidden_by_its_own_key():
     jax.tree.map(lambda a, b: np.testing.assert_array_equal(a[4:7], b), whole, part)
 
 
-@pytest.mark.parametrize("name", GUIDED)
-def test_without_a_condition_only_its_mask_falls(name):
-    config = demo_model()
-    before, after = everything(config, 2), without(everything(config, 2), name)
-    changed = [field for field in before._fields if (getattr(before, field) != getattr(after, field)).any()]
-    assert changed == [f"{name}_mask"]
-    assert not getattr(after, f"{name}_mask").any()
-
-
 def test_nonsense_is_refused():
-    with pytest.raises(ValueError, match="'context'"):
-        without(empty(demo_model(), 1), "context")
     with pytest.raises(ValueError, match="drop.context is 1.5"):
         DropConfig(context=1.5)
     with pytest.raises(ValueError, match="num_heads"):

@@ -11,9 +11,9 @@ import pytest
 
 from tests.motion.tiny import STATISTICS, TINY, batch, params
 from vasa_jax.arrays import Motion
-from vasa_jax.motion.conditions import Conditions, empty
+from vasa_jax.motion.conditions import GUIDED, Conditions, empty
 from vasa_jax.motion.config import MotionConfig, demo_model
-from vasa_jax.motion.denoiser import Denoiser, initialise, predict
+from vasa_jax.motion.denoiser import Denoiser, denoise, embed, initialise, predict, without
 from vasa_jax.motion.objective import conditions_of_batch
 from vasa_jax.nn.cost import count_macs, count_parameters
 
@@ -77,6 +77,23 @@ def test_every_known_value_is_read(inputs):
             after = RUN(PARAMS, clean, level, conditions._replace(**{name: value + 1.0}))
             assert float(jnp.abs(after - before).max()) > 1e-5, name
     assert float(jnp.abs(RUN(PARAMS, clean, level + 50, conditions) - before).max()) > 1e-5
+
+
+@pytest.mark.parametrize("name", GUIDED)
+def test_without_a_condition_it_is_as_unknown_as_a_mask_makes_it(inputs, name):
+    clean, level, conditions = inputs
+    told = jax.jit(partial(embed, TINY))(PARAMS, conditions)
+    hidden = without(TINY, told, name)
+    masked = conditions._replace(**{f"{name}_mask": jnp.zeros_like(getattr(conditions, f"{name}_mask"))})
+    np.testing.assert_allclose(hidden.tokens, embed(TINY, PARAMS, masked).tokens, atol=1e-6)
+    np.testing.assert_array_equal(hidden.absent, told.absent)
+    drawn = jax.jit(partial(denoise, TINY))(PARAMS, clean, level, hidden)
+    np.testing.assert_allclose(drawn, RUN(PARAMS, clean, level, masked), atol=1e-6)
+
+
+def test_the_context_is_no_branch_of_guidance(inputs):
+    with pytest.raises(ValueError, match="'context'"):
+        without(TINY, embed(TINY, PARAMS, inputs[2]), "context")
 
 
 def test_samples_do_not_see_each_other(inputs):

@@ -10,10 +10,10 @@ import pytest
 from tests.motion.tiny import STATISTICS, TINY, batch, params
 from vasa_jax.diffusion.ddim import Ddim
 from vasa_jax.motion import sampling
-from vasa_jax.motion.conditions import without
 from vasa_jax.motion.denoiser import predict
 from vasa_jax.motion.objective import conditions_of_batch
 from vasa_jax.motion.sampling import sample_window
+from vasa_jax.nn.cost import count_jaxpr
 
 PARAMS, KEY = params(), jax.random.key(5)
 CONDITIONS = conditions_of_batch(TINY, STATISTICS, batch(3))[1]
@@ -41,7 +41,8 @@ def test_one_step_is_the_guided_prediction_at_the_top():
     run = jax.jit(partial(predict, TINY, PARAMS, noise, jnp.full(3, 1000.0)))
     expected = 2.75 * run(CONDITIONS)
     for name, scale in scales.items():
-        expected -= scale * run(without(CONDITIONS, name))
+        mask = f"{name}_mask"
+        expected -= scale * run(CONDITIONS._replace(**{mask: jnp.zeros_like(getattr(CONDITIONS, mask))}))
     np.testing.assert_allclose(result, expected, atol=1e-5)
 
 
@@ -58,14 +59,32 @@ def test_every_sampler_ends_with_its_last_prediction_and_they_differ_before_it()
 def test_branches_are_made_for_scales_that_are_not_zero(monkeypatch):
     seen = []
 
-    def spy(config, params, noisy, level, conditions):
+    def spy(config, params, noisy, level, embedded):
         seen.append(noisy.shape[0])
         return noisy
 
-    monkeypatch.setattr(sampling, "predict", spy)
+    monkeypatch.setattr(sampling, "denoise", spy)
     for scales in ({}, {"distance": 0.0}, sampling.GUIDANCE, dict.fromkeys(sampling.GUIDED, 1.0)):
         jax.eval_shape(partial(sample_window, TINY, PARAMS, guidance=scales), KEY, CONDITIONS)
     assert seen == [3, 3, 9, 15]
+
+
+def test_conditions_are_embedded_once_for_all_steps_and_branches():
+    """Products outside the steps are those of the embeddings, for each sample once, whatever the guidance."""
+    alone, guided = (
+        jax.make_jaxpr(partial(sample_window, TINY, steps=3, guidance=scales))(PARAMS, KEY, CONDITIONS).jaxpr
+        for scales in ({}, dict.fromkeys(sampling.GUIDED, 1.0))
+    )
+    frames, width, heard = TINY.context + TINY.window, TINY.width, TINY.audio.feature_dim
+    a_frame = 320 * heard + heard * heard + heard * width
+    vectors = sum((size + width) * width for size in (2, 1, 8))
+    embedding = 3 * (frames * a_frame + TINY.context * TINY.motion_dim * width + vectors)
+    inside = []
+    for jaxpr in (alone, guided):
+        (steps,) = (equation for equation in jaxpr.eqns if equation.primitive.name == "scan")
+        inside.append(3 * count_jaxpr(steps.params["jaxpr"].jaxpr))
+        assert count_jaxpr(jaxpr) == embedding + inside[-1]
+    assert inside[1] == 5 * inside[0]
 
 
 @pytest.mark.parametrize("options", [{"guidance": {"pose": 1.0}}, {"steps": 0}])

@@ -228,8 +228,8 @@ class Model:
         if "driving" in drivers and len(drivers) == 3:
             raise UserError("driving would do nothing beside pose_from and dynamics_from; leave it out")
         reader = audio if isinstance(audio, AudioReader) or audio is None else AudioReader(audio)
-        own = asked.listening.hop == self.motion.needs.hop
-        scene = self.scene(image, asked.options if generated and own else None, **wishes)
+        prepare = functools.partial(self.pair.prepare, asked.options if generated else None, asked.listening.hop)
+        scene = self.scene(image, prepare, **wishes)
         replayed = {part: self._driver(driver, part) for part, driver in drivers.items()}
         portrait, remarks = self.portrait(scene.shown, scene.view.face), scene.view.remarks
         if generated:
@@ -253,9 +253,9 @@ class Model:
         (height, width, channels), remarks = finish.shape, (*remarks, *finish.remarks)
         return Performance(frames, count, channels == 4, self.fps, height, width, scene.seen, scene.view, remarks)
 
-    def scene(self, image: ImageSource, options: Options | None, **wishes: Any) -> Scene:
-        """Opens a picture and finds what the model is to see of it, while programs are compiled: `options` are those of
-        generating, where that is wanted; wishes are face, box and square. Raises UserError."""
+    def scene(self, image: ImageSource, prepare: Callable[[], None], **wishes: Any) -> Scene:
+        """Opens a picture and finds what the model is to see of it, while programs are compiled: `prepare` begins that,
+        for a picture that can be opened; wishes are face, box and square. Raises UserError."""
         square = wishes.get("square", not self.pair.pastes)
         if not square and not self.pair.pastes:
             raise UserError(f"models of kind {self.pair.kind!r} always draw the square; leave square out")
@@ -263,7 +263,7 @@ class Model:
         seen = over_grey(photo)
         face, box = wishes.get("face"), wishes.get("box")
         looking = start_looking(seen, self.pair.frame, name_of(image), face, box, needed=self.pair.pastes)
-        self.pair.prepare(options)
+        prepare()
         view = looking.result()
         return Scene(photo, seen, view, crop(seen, view.box, self.face.sees), square)
 

@@ -254,8 +254,14 @@ class Pair(Protocol):
         """Where it wants to look at a face of a driving video, so that the head is seen to move."""
         ...
 
-    def prepare(self, options: Options | None) -> None:
-        """Start compiling in the background what rendering needs, and generating with such options."""
+    def prepare(self, options: Options | None, hop: int | None = None, batch: int | None = None) -> None:
+        """Start compiling in the background what a picture needs.
+
+        Args:
+            options: of generating motion; None where none is generated.
+            hop: frames of a step; None is `needs.hop`.
+            batch: frames that will be rendered together; None is `FaceModel.batch`.
+        """
         ...
 
     def retarget(

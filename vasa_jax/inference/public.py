@@ -68,7 +68,7 @@ class PublicFace:
 
     Attributes:
         size: side of a frame. sees: side of the picture that is read, a crop of `PublicPair.frame`.
-        batch: frames in one call of W and G.
+        batch: frames in one call of W and G, or fewer where `prepare` was told so.
     """
 
     size, sees = pictures.CROP, pictures.CROP
@@ -77,20 +77,29 @@ class PublicFace:
         """`tensors`: name of `NETWORKS` to Flax variables, float32. `dtype`: of the features of W and G."""
         features = self._features = None if dtype == "float32" else jnp.dtype(dtype)
         self.batch = 1 if jax.default_backend() == "cpu" else BATCH
+        self._sizes = {self.batch}
         self._variables = {name: jax.device_put(tensors[name]) for name in NETWORKS}
         sizes = {"stitching": STITCHING, "retarget_eye": RETARGET_EYE, "retarget_lip": RETARGET_LIP}
         self.programs = {"encode": Program(functools.partial(_encode, features), rare=True), "motion": Program(_motion)}
         self.programs |= {"render": Program(functools.partial(render, dtype=features))}
         self.programs |= {name: Program(functools.partial(_correct, size), rare=True) for name, size in sizes.items()}
 
-    def prepare(self) -> None:
-        """Starts compiling what encodes one picture and what renders a batch of frames of it, in the background."""
+    def prepare(self, batch: int | None = None) -> None:
+        """Starts compiling what encodes one picture and what renders a batch of frames of it, in the background; where
+        fewer than `self.batch` are rendered together, what renders so many."""
+        size = min(batch or self.batch, self.batch)
+        self._sizes.add(size)
+        read, picture, volume = self._encoding
+        self.programs["encode"].prepare(*read, picture)
+        driving = jax.ShapeDtypeStruct((size, 21, 3), "float32")
+        self.programs["render"].prepare(*self._of("warping", "generator"), volume, driving)
+
+    @functools.cached_property
+    def _encoding(self) -> tuple[Any, Any, Any]:
+        """What encodes: variables, and the shapes of a picture and of its volume."""
         read = self._of("appearance", "motion_extractor", "warping")
         picture = jax.ShapeDtypeStruct((1, self.sees, self.sees, 3), "float32")
-        self.programs["encode"].prepare(*read, picture)
-        volume = jax.eval_shape(functools.partial(_encode, self._features), *read, picture)[0]
-        driving = jax.ShapeDtypeStruct((self.batch, 21, 3), "float32")
-        self.programs["render"].prepare(*self._of("warping", "generator"), volume, driving)
+        return read, picture, jax.eval_shape(functools.partial(_encode, self._features), *read, picture)[0]
 
     def encode(self, picture: Float[Array, "1 n n 3"], face: Face | None = None) -> PublicPortrait:
         """What stays of a face.
@@ -137,11 +146,12 @@ class PublicFace:
         return tuple(self._variables[name] for name in names)
 
     def _batches(self, items: Any) -> Iterator[Array]:
-        """Batches of one size, so that one shape is compiled; the last one is filled up with its last item."""
+        """Batches of sizes that are compiled; the last one is filled up with its last item to the next of them."""
         items = jnp.asarray(items)
         for i in range(0, len(items), self.batch):
             batch = items[i : i + self.batch]
-            yield jnp.concatenate([batch, jnp.repeat(batch[-1:], self.batch - len(batch), 0)])
+            size = min(size for size in self._sizes if size >= len(batch))
+            yield jnp.concatenate([batch, jnp.repeat(batch[-1:], size - len(batch), 0)])
 
 
 class PublicCarry(NamedTuple):
@@ -179,11 +189,11 @@ class PublicMotion:
         self.template = {name: np.asarray(value) for name, value in tensors["template"].items()}
         self.programs = {"step": Program(functools.partial(_step, config), static=("hop",))}
 
-    def prepare(self, options: Options) -> None:
-        """Starts compiling the step of a session that emits whole windows, in the background."""
+    def prepare(self, options: Options, hop: int | None = None) -> None:
+        """Starts compiling the step of a session that emits so many frames, or whole windows, in the background."""
         carry = self.start(jax.random.key(0))
         sound = jax.ShapeDtypeStruct((SAMPLES_PER_FRAME * self.needs.window,), "float32")
-        self.programs["step"].prepare(self.variables, carry, sound, self._guidance(options), hop=self.needs.window)
+        self.programs["step"].prepare(self.variables, carry, sound, self._guidance(options), hop=hop or self.needs.hop)
 
     def make_controls(self, **wishes: Any) -> tuple[()]:
         """None: this model hears sound alone. Raises UserError for any wish."""
@@ -271,11 +281,11 @@ class PublicPair:
         """The crop of the originals for driving videos, upright."""
         return pictures.find_box(face.points, pictures.DRIVER_SCALE, pictures.DRIVER_UP, upright=False)
 
-    def prepare(self, options: Options | None) -> None:
-        """Starts compiling in the background what encodes and renders, and what generates with such options."""
+    def prepare(self, options: Options | None, hop: int | None = None, batch: int | None = None) -> None:
+        """Starts compiling in the background what encodes and renders, and what generates; see `pair.Pair`."""
         if options is not None:
-            self.motion.prepare(options)
-        self.face.prepare()
+            self.motion.prepare(options, hop)
+        self.face.prepare(batch)
 
     def retarget(
         self,

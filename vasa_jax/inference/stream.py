@@ -27,6 +27,7 @@ for samples in microphone:  # float32 at 16 kHz, or int16
 import itertools
 import math
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, NamedTuple, Unpack
 
 import jax
@@ -37,7 +38,7 @@ from jaxtyping import Bool, Float, UInt8
 from vasa_jax.arrays import FPS, SAMPLE_RATE, SAMPLES_PER_FRAME
 from vasa_jax.errors import UserError
 from vasa_jax.inference.controls import between, replaced, track
-from vasa_jax.inference.offline import Model, Wishes, check_finite, first, name_of
+from vasa_jax.inference.offline import Asked, Model, Wishes, check_finite, first, name_of
 from vasa_jax.inference.pair import ADJUSTMENTS, Adjustments, Listening, Motion, Options, check_known
 from vasa_jax.media.audio import LOUDEST
 from vasa_jax.media.image import ImageSource
@@ -113,12 +114,15 @@ class Sitting:
         Args:
             model: any pair.
             image: as of `Model.animate`.
-            wishes: face, box, square and size, as there; others are read by `Stream`.
+            wishes: as there; those of the streams to come say what is compiled meanwhile, beside face, box, square and
+                size.
 
         Raises:
             UserError: a picture or a wish that cannot be used.
         """
-        scene = model.scene(image, None, **wishes)
+        asked = _asked(model, wishes)
+        hop = asked.listening.hop
+        scene = model.scene(image, partial(model.pair.prepare, asked.options, hop, hop), **wishes)
         self.model, self.portrait = model, model.portrait(scene.shown, scene.view.face)
         finish = model.finish(scene, self.portrait, name_of(image), wishes.get("size"), False)
         self.finish, (self.height, self.width, _) = finish.apply, finish.shape
@@ -145,13 +149,7 @@ class Stream:
         Raises:
             UserError: a picture or a wish that cannot be used.
         """
-        for name in OFFLINE:
-            if wishes.get(name):
-                raise UserError(f"{name} cannot be done in a stream; leave it out, or make a video")
-        own: Any = {"hop": HOP, "look_ahead": LOOK_AHEAD}
-        if SAMPLER in model.motion.samplers and "sampler" not in wishes:
-            own |= {"sampler": SAMPLER, "steps": STEPS}
-        asked = model.asked(**own | wishes)
+        asked = _asked(model, wishes)
         self.model, self.listening, self.options = model, asked.listening, asked.options
         self.sitting = image if isinstance(image, Sitting) else Sitting(model, image, **wishes)
         self.height, self.width, self.remarks = self.sitting.height, self.sitting.width, self.sitting.remarks
@@ -367,10 +365,22 @@ class Stream:
     def _try(self) -> None:
         """Makes a hop of silence and forgets it: what has to be compiled is compiled, and paste-back has begun."""
         if (self.listening, self.options) not in self.sitting.tried:
-            before = self.state
+            hop, before = self.listening.hop, self.state
+            self.model.pair.prepare(self.options, hop, hop)
             self.pull(now=True)
             self.restore(before)
             self.sitting.tried.add((self.listening, self.options))
+
+
+def _asked(model: Model, wishes: Any) -> Asked:
+    """Wishes of a stream as the pair reads them; raises UserError."""
+    for name in OFFLINE:
+        if wishes.get(name):
+            raise UserError(f"{name} cannot be done in a stream; leave it out, or make a video")
+    own: dict[str, Any] = {"hop": HOP, "look_ahead": LOOK_AHEAD}
+    if SAMPLER in model.motion.samplers and "sampler" not in wishes:
+        own |= {"sampler": SAMPLER, "steps": STEPS}
+    return model.asked(**own | wishes)
 
 
 class _Hop(NamedTuple):

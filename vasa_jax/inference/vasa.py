@@ -95,13 +95,15 @@ class FaceModel:
             "render_together": Program(jax.vmap(picture, (None, 0, 0)), explain=explain),
         }
 
-    def prepare(self) -> None:
-        """Starts compiling what encodes one picture and what renders a batch of frames of it, in the background."""
+    def prepare(self, batch: int | None = None) -> None:
+        """Starts compiling what encodes one picture and what renders so many frames of it, in the background."""
         config = self.config
         floats = config.compute_dtype or jnp.dtype("float32")
         volume = jax.ShapeDtypeStruct((1, *config.volume_shape), floats)
         identity = jax.ShapeDtypeStruct((1, CODE_CELLS, CODE_CELLS, config.identity_channels), floats)
-        pose, dynamics = (jax.ShapeDtypeStruct((self.batch, n), "float32") for n in (POSE_DIM, config.dynamics_dim))
+        pose, dynamics = (
+            jax.ShapeDtypeStruct((batch or self.batch, n), "float32") for n in (POSE_DIM, config.dynamics_dim)
+        )
         picture = jax.ShapeDtypeStruct((1, config.image_size, config.image_size, 3), "float32")
         self.programs["encode"].prepare(self.params, picture)
         self.programs["render"].prepare(self.params, Portrait(volume, identity), Motion(pose, dynamics))
@@ -301,11 +303,11 @@ class VasaPair:
         """The same."""
         return self.frame(face)
 
-    def prepare(self, options: Options | None) -> None:
-        """Starts compiling in the background what encodes and renders, and what generates with such options."""
-        self.face.prepare()
+    def prepare(self, options: Options | None, hop: int | None = None, batch: int | None = None) -> None:
+        """Starts compiling in the background what encodes and renders, and what generates; see `pair.Pair`."""
+        self.face.prepare(batch)
         if options is not None:
-            self.motion.prepare(options)
+            self.motion.prepare(options, hop)
 
     def retarget(
         self, portrait: Any, state: None, motion: Motion, controls: Controls, adjustments: Adjustments

@@ -71,18 +71,6 @@ def empty(config: MotionConfig, batch: int) -> Conditions:
     )
 
 
-def without(conditions: Conditions, name: str) -> Conditions:
-    """The same conditions with one of `GUIDED` unknown. Without "audio" the context keeps its own sound.
-
-    Raises:
-        ValueError: another name.
-    """
-    if name not in GUIDED:
-        raise ValueError(f"guidance knows no condition {name!r}; choose among {', '.join(GUIDED)}")
-    mask = f"{name}_mask"
-    return conditions._replace(**{mask: jnp.zeros_like(getattr(conditions, mask))})
-
-
 def hide(config: MotionConfig, conditions: Conditions, keys: Key[Array, " b"]) -> Conditions:
     """Hide conditions at random for training, each sample by its own key; nothing unknown becomes known.
 

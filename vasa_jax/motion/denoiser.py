@@ -18,16 +18,16 @@ and where that frame is unknown, nothing is added. What the network misses there
 leaves from where the last one ended; no loss asks for y_{-1} itself.
 """
 
-from typing import Any
+from typing import Any, NamedTuple, cast
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Key
+from jaxtyping import Array, Bool, Float, Int, Key
 
 from vasa_jax.audio.log_mel import BANDS, MELS_PER_FRAME
-from vasa_jax.motion.conditions import Conditions, empty
+from vasa_jax.motion.conditions import GUIDED, Conditions, empty
 from vasa_jax.motion.config import MotionConfig
 from vasa_jax.motion.smoothing import smooth_head
 from vasa_jax.nn.attention import Encoder
@@ -51,12 +51,45 @@ HOLD_FRAMES = 15.0
 """Frames in which a fresh anchor fades to 1/e."""
 
 
+class Embedded(NamedTuple):
+    """Conditions as they enter the transformer. They hold for every noise, so that one computation serves all steps and
+    branches of a sampler.
+
+    tokens: (b, 2 K + W + 3, c), those of equation (1) that are no noise and no time, in its order. absent: the same if
+    nothing were known. last (b, 6 + z), last_known (b,): the last frame of context, which equation (2) leaves from.
+    """
+
+    tokens: Float[Array, "b n c"]
+    absent: Float[Array, "b n c"]
+    last: Float[Array, "b d"]
+    last_known: Bool[Array, " b"]
+
+
 class Denoiser(nn.Module):
     """H(x_t, t, C) -> x0, all sizes from a config. The result has the dtype of `noisy`."""
 
     config: MotionConfig
 
-    @nn.compact
+    def setup(self) -> None:
+        """Layers and tables, by the names of their parameters."""
+        config, dtype = self.config, self.config.compute_dtype
+        if config.audio.kind == "mel":
+            self.mel_encoder = MelEncoder(config.audio.feature_dim, dtype)
+        self.motion_embedding = Dense(config.width, dtype=dtype)
+        self.audio_embedding = Dense(config.width, dtype=dtype)
+        self.gaze_embedding = TwoLayer(config.width, config.width, dtype)
+        self.distance_embedding = TwoLayer(config.width, config.width, dtype)
+        self.emotion_embedding = TwoLayer(config.width, config.width, dtype)
+        self.time_embedding = TwoLayer(config.ffn, config.width, dtype)
+        frames, small = config.context + config.window, nn.initializers.normal(0.02)
+        self.positions = self.param("positions", nn.initializers.normal(POSITION_SCALE), (frames, config.width))
+        self.types = self.param("types", small, (len(TOKEN_TYPES), config.width))
+        self.nulls = self.param("nulls", small, (len(NULLABLE), config.width))
+        self.encoder = Encoder(config.num_layers, config.num_heads, config.ffn, dtype)
+        self.readout = Dense(config.motion_dim, dtype=dtype)
+        if config.anchor:
+            self.hold = self.param("hold", _fading, (config.window, config.motion_dim))
+
     def __call__(
         self, noisy: Float[Array, "b w d"], level: Float[Array, " b"], conditions: Conditions
     ) -> Float[Array, "b w d"]:
@@ -67,51 +100,58 @@ class Denoiser(nn.Module):
             level: in 0..T.
             conditions: see `Conditions`; values under a False mask may be anything, NaN too.
         """
-        config, c, dtype = self.config, conditions, self.config.compute_dtype
-        frames, always = config.context + config.window, jnp.ones(noisy.shape[:2], bool)
-        motion_mask = jnp.concatenate([c.previous_motion_mask, always], axis=1)
+        return self.denoise(noisy, level, self.embed(conditions))
+
+    def embed(self, conditions: Conditions) -> Embedded:
+        """The part of H that depends on nothing but conditions."""
+        c, config = conditions, self.config
         audio_mask = jnp.concatenate([c.previous_audio_mask, c.audio_mask], axis=1)
-        motion = known(jnp.concatenate([c.previous_motion, noisy], axis=1), motion_mask)
         audio = known(jnp.concatenate([c.previous_audio, c.audio], axis=1), audio_mask)
+        previous_motion = known(c.previous_motion, c.previous_motion_mask)
         if config.audio.kind == "mel":
-            audio = MelEncoder(config.audio.feature_dim, dtype, name="mel_encoder")(audio)
-
-        def vector(name: str, hidden: int, value: Array) -> Array:
-            return TwoLayer(hidden, config.width, dtype, name=f"{name}_embedding")(value)[:, None]
-
+            audio = self.mel_encoder(audio)
         content = [
-            Dense(config.width, dtype=dtype, name="motion_embedding")(motion),
-            Dense(config.width, dtype=dtype, name="audio_embedding")(audio),
-            vector("gaze", config.width, known(c.gaze, c.gaze_mask) / GAZE_UNIT),
-            vector("distance", config.width, known(c.distance, c.distance_mask) / DISTANCE_UNIT),
-            vector("emotion", config.width, known(c.emotion, c.emotion_mask)),
-            vector("time", config.ffn, sinusoids(level, config.width).astype(noisy.dtype)),
+            self.motion_embedding(previous_motion),
+            self.audio_embedding(audio),
+            self.gaze_embedding(known(c.gaze, c.gaze_mask) / GAZE_UNIT)[:, None],
+            self.distance_embedding(known(c.distance, c.distance_mask) / DISTANCE_UNIT)[:, None],
+            self.emotion_embedding(known(c.emotion, c.emotion_mask))[:, None],
         ]
         single = [mask[:, None] for mask in (c.gaze_mask, c.distance_mask, c.emotion_mask)]
-        mask = jnp.concatenate([motion_mask, audio_mask, *single, always[:, :1]], axis=1)
+        mask = jnp.concatenate([c.previous_motion_mask, audio_mask, *single], axis=1)
+        tokens, rows = jnp.concatenate(content, axis=1), _rows(config)
+        place = jnp.concatenate([self.positions[: config.context], self.positions, jnp.zeros_like(self.positions[:3])])
+        place = (place + self.types[np.array([TOKEN_TYPES.index(NULLABLE[row]) for row in rows])]).astype(tokens.dtype)
+        nulls = self.nulls[rows].astype(tokens.dtype)[None]
+        return Embedded(
+            jnp.where(mask[..., None], tokens, nulls) + place[None],
+            jnp.broadcast_to(nulls + place[None], tokens.shape),
+            previous_motion[:, -1],
+            c.previous_motion_mask[:, -1],
+        )
 
-        small = nn.initializers.normal(0.02)
-        positions = self.param("positions", nn.initializers.normal(POSITION_SCALE), (frames, config.width))
-        types = self.param("types", small, (len(TOKEN_TYPES), config.width))
-        nulls = self.param("nulls", small, (len(NULLABLE), config.width))
-        kind = np.repeat(range(len(TOKEN_TYPES)), [config.context, config.window] * 2 + [1] * 4)
-        row = np.array([NULLABLE.index(name) if name in NULLABLE else 0 for name in TOKEN_TYPES])  # 0 is then unused
-        place = jnp.concatenate([positions, positions, jnp.zeros_like(positions[:4])]) + types[kind]
-        tokens = jnp.concatenate(content, axis=1)
-        tokens = jnp.where(mask[..., None], tokens, nulls[row[kind]].astype(tokens.dtype)[None])
-        tokens = tokens + place.astype(tokens.dtype)[None]
-        tokens = Encoder(config.num_layers, config.num_heads, config.ffn, dtype, name="encoder")(tokens)
-        readout = Dense(config.motion_dim, dtype=dtype, name="readout")
+    def denoise(
+        self, noisy: Float[Array, "b w d"], level: Float[Array, " b"], embedded: Embedded
+    ) -> Float[Array, "b w d"]:
+        """H from conditions that were embedded; other arguments as of `__call__`."""
+        config, told = self.config, embedded.tokens
+        frames = config.context + config.window
+        motion = self.motion_embedding(noisy)
+        time = self.time_embedding(sinusoids(level, config.width).astype(noisy.dtype))[:, None]
+        here = self.positions[config.context :] + self.types[TOKEN_TYPES.index("motion")][None]
+        motion = motion + here.astype(motion.dtype)[None]
+        time = time + self.types[TOKEN_TYPES.index("time")].astype(time.dtype)[None, None]
+        tokens = jnp.concatenate([told[:, : config.context], motion, told[:, config.context :], time], axis=1)
+        tokens = self.encoder(tokens)
         if not config.anchor and not config.head_cutoff:
-            return readout(tokens[:, config.context : frames]).astype(noisy.dtype)
-        out = readout(tokens[:, :frames]).astype(noisy.dtype)
+            return self.readout(tokens[:, config.context : frames]).astype(noisy.dtype)
+        out = self.readout(tokens[:, :frames]).astype(noisy.dtype)
         if config.head_cutoff:
             out = smooth_head(config.head_cutoff, out)
         last, out = out[:, config.context - 1], out[:, config.context :]
         if config.anchor:
-            hold = self.param("hold", _fading, (config.window, config.motion_dim)).astype(out.dtype)
-            missed = known(c.previous_motion[:, -1] - last, c.previous_motion_mask[:, -1])
-            out = out + hold[None] * missed[:, None]  # equation (2)
+            missed = known(embedded.last - last, embedded.last_known)
+            out = out + self.hold.astype(out.dtype)[None] * missed[:, None]  # equation (2)
         return out
 
 
@@ -155,3 +195,36 @@ def predict(
 ) -> Float[Array, "b w d"]:
     """H as a plain function of its parameters; arguments as in `Denoiser`."""
     return jnp.asarray(Denoiser(config).apply({"params": params}, noisy, level, conditions))
+
+
+def embed(config: MotionConfig, params: dict[str, Any], conditions: Conditions) -> Embedded:
+    """What H needs of conditions, as a plain function of its parameters."""
+    return cast(Embedded, Denoiser(config).apply({"params": params}, conditions, method="embed"))
+
+
+def without(config: MotionConfig, embedded: Embedded, name: str) -> Embedded:
+    """The same conditions with one of `GUIDED` unknown. Without "audio" the context keeps its own sound.
+
+    Raises:
+        ValueError: another name.
+    """
+    if name not in GUIDED:
+        raise ValueError(f"guidance knows no condition {name!r}; choose among {', '.join(GUIDED)}")
+    hidden = (_rows(config) == NULLABLE.index(name))[None, :, None]
+    return embedded._replace(tokens=jnp.where(hidden, embedded.absent, embedded.tokens))
+
+
+def denoise(
+    config: MotionConfig,
+    params: dict[str, Any],
+    noisy: Float[Array, "b w d"],
+    level: Float[Array, " b"],
+    embedded: Embedded,
+) -> Float[Array, "b w d"]:
+    """H from conditions that were embedded, as a plain function; arguments as in `Denoiser`."""
+    return jnp.asarray(Denoiser(config).apply({"params": params}, noisy, level, embedded, method="denoise"))
+
+
+def _rows(config: MotionConfig) -> Int[np.ndarray, " n"]:
+    """The kind of each token of `Embedded`, as a row of the table of null embeddings."""
+    return np.repeat(range(len(NULLABLE)), [config.context, config.context, config.window, 1, 1, 1])

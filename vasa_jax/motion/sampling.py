@@ -14,9 +14,9 @@ from vasa_jax.diffusion.dpm_solver import DpmSolver
 from vasa_jax.diffusion.guidance import Scale, guided
 from vasa_jax.diffusion.schedule import cosine
 from vasa_jax.diffusion.stepper import Stepper, sample
-from vasa_jax.motion.conditions import GUIDED, Conditions, without
+from vasa_jax.motion.conditions import GUIDED, Conditions
 from vasa_jax.motion.config import MotionConfig
-from vasa_jax.motion.denoiser import predict
+from vasa_jax.motion.denoiser import denoise, embed, without
 
 GUIDANCE: Mapping[str, float] = MappingProxyType({"audio": 0.5, "gaze": 1.0, "distance": 0.0, "emotion": 0.0})
 """VASA-1's guidance scales: three branches a step."""
@@ -34,6 +34,8 @@ def sample_window(
     guidance: Mapping[str, Scale] = GUIDANCE,
 ) -> Float[Array, "b w d"]:
     """Draw W frames of normalised motion; `statistics.denormalise` makes them raw.
+
+    Conditions are embedded once, before the steps; the branches of guidance differ in tokens alone.
 
     Jit it with config, steps and stepper closed over: they decide the program, as do the names in `guidance`.
 
@@ -62,5 +64,6 @@ def sample_window(
         return jax.random.normal(start, shape), steps_key
 
     noise, keys = jax.vmap(draw)(jnp.arange(batch))
-    denoise = guided(partial(predict, config, params), conditions, without, guidance)
-    return sample(denoise, noise, cosine(config.timesteps), steps, stepper, keys)
+    embedded = embed(config, params, conditions)
+    draw_clean = guided(partial(denoise, config, params), embedded, partial(without, config), guidance)
+    return sample(draw_clean, noise, cosine(config.timesteps), steps, stepper, keys)

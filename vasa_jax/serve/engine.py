@@ -187,6 +187,7 @@ class Engine:
             raise UserError(f"sessions {most} is out of range; give 1 or more")
         model.asked(hop=hop, look_ahead=look_ahead)
         self.model, self.hop, self.look_ahead, self.most, self.idle = model, hop, look_ahead, most, idle
+        self._rhythm: Any = {"hop": hop, "look_ahead": look_ahead}
         self._sessions: list[Session] = []
         self._reserved = 0
         self._lock, self._computing = threading.Lock(), threading.Lock()
@@ -228,7 +229,7 @@ class Engine:
 
     def sit(self, image: ImageSource, **wishes: Unpack[Wishes]) -> Sitting:
         """Opens and encodes a picture, which takes a moment; raises UserError for one that cannot be used."""
-        return Sitting(self.model, image, **wishes)
+        return Sitting(self.model, image, **wishes | self._rhythm)
 
     def open(
         self,
@@ -267,8 +268,7 @@ class Engine:
         return session
 
     def _stream(self, sitting: Sitting, **wishes: Any) -> Stream:
-        rhythm: Any = {"hop": self.hop, "look_ahead": self.look_ahead}
-        return Stream(self.model, sitting, **wishes | rhythm)
+        return Stream(self.model, sitting, **wishes | self._rhythm)
 
     def _taken(self) -> list[Session]:
         with self._lock:
@@ -321,7 +321,7 @@ class Engine:
         side = self.model.face.sees
         try:
             grey, whole = np.full((side, side, 3), 128, np.uint8), Box(side / 2, side / 2, side)
-            sitting = Sitting(self.model, grey, box=whole, square=True)
+            sitting = Sitting(self.model, grey, box=whole, square=True, **self._rhythm)
             streams = [self._stream(sitting) for _ in range(1 << (self.most - 1).bit_length())]
             count = 2
             while count <= len(streams) and not self._stopping.is_set():
