@@ -51,7 +51,9 @@ def same(one, other):
 
 
 @pytest.mark.users_compiler
-@pytest.mark.parametrize("hop, look_ahead", [(1, 0), (2, 3), (5, 0)])
+@pytest.mark.parametrize(
+    "hop, look_ahead", [(2, 3), *(pytest.param(*numbers, marks=pytest.mark.long) for numbers in ((1, 0), (5, 0)))]
+)
 def test_motion_is_that_of_the_offline_driver_however_sound_comes(model, hop, look_ahead):
     wishes = QUICK | GAZES | {"sampler": "dpm++", "hop": hop, "look_ahead": look_ahead, "seed": 3}
     kept = []

@@ -294,7 +294,15 @@ def test_a_slow_viewer_loses_its_oldest_pictures_and_no_sound():
 
 def test_a_name_of_elsewhere_is_not_answered():
     server = Server(names=("faces.example",))
-    for host in ("localhost", "localhost:8000", "127.0.0.1:80", "[::1]", "192.168.1.7", "faces.example", "FACES.example:9"):
+    for host in (
+        "localhost",
+        "localhost:8000",
+        "127.0.0.1:80",
+        "[::1]",
+        "192.168.1.7",
+        "faces.example",
+        "FACES.example:9",
+    ):
         assert server.client().get("/state", headers={"Host": host}).status_code == 200, host
     for host in ("evil.example", "localhost.evil.example", "", "127.0.0.1.evil.example", "[::1", "faces.example.evil"):
         assert server.client().get("/state", headers={"Host": host}).status_code == 421, host
@@ -348,7 +356,9 @@ def test_a_bucket_fills_again():
     assert [bucket.take() for _ in range(2)] == [True, False]
 
 
-@pytest.mark.parametrize("path", ["/", "/page/live.js", "/portraits", "/nothing", "/page/../app.py", "/page/%2e%2e/app.py"])
+@pytest.mark.parametrize(
+    "path", ["/", "/page/live.js", "/portraits", "/nothing", "/page/../app.py", "/page/%2e%2e/app.py"]
+)
 def test_every_answer_is_secured(path):
     answer = Server().client().get(path)
     policy = answer.headers["content-security-policy"]
@@ -371,7 +381,18 @@ def test_the_protocol_is_described():
     with Server().client() as client:
         spoken, http = client.get("/asyncapi.json").json(), client.get("/openapi.json").json()
     messages = spoken["channels"]["live"]["messages"]
-    assert {"start", "change", "interrupt", "end", "ping", "sound", "ready", "state", "error", "closed"} <= messages.keys()
+    assert {
+        "start",
+        "change",
+        "interrupt",
+        "end",
+        "ping",
+        "sound",
+        "ready",
+        "state",
+        "error",
+        "closed",
+    } <= messages.keys()
     assert messages["change"]["payload"]["properties"]["controls"]["properties"]["gaze"]["minItems"] == 2
     for operation in spoken["operations"].values():
         assert all(one["$ref"].rpartition("/")[2] in messages for one in operation["messages"])
