@@ -28,7 +28,6 @@ class Server:
     def client(self):
         return TestClient(self.app, base_url="http://localhost")
 
-
     def __enter__(self):
         """On a port of this machine; gives itself."""
         listener = listen("127.0.0.1", 0)

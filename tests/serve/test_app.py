@@ -2,10 +2,11 @@ import asyncio
 import gc
 import io
 import json
+import socket as socket_module
 import struct
 import threading
 import time
-from socket import SO_LINGER, SOL_SOCKET
+from socket import SO_LINGER, SO_RCVBUF, SOL_SOCKET
 from urllib.parse import quote
 
 import numpy as np
@@ -17,9 +18,11 @@ for name in ("starlette", "uvicorn", "websockets", "aiortc"):
 from aiortc import RTCConfiguration, RTCPeerConnection  # noqa: E402
 from PIL import Image  # noqa: E402
 from websockets.exceptions import ConnectionClosed, InvalidStatus  # noqa: E402
+from websockets.sync.client import connect  # noqa: E402
 
 from tests.serve.server import OWN, Server  # noqa: E402
 from tests.serve.talker import HOP, Talker  # noqa: E402
+from vasa_jax.serve.containers import SOUND  # noqa: E402
 from vasa_jax.serve.guard import Bucket, Limits  # noqa: E402
 from vasa_jax.serve.portraits import EACH, IDLE  # noqa: E402
 from vasa_jax.serve.viewer import WAITING, Viewer  # noqa: E402
@@ -289,12 +292,38 @@ def test_a_slow_viewer_loses_its_oldest_pictures_and_no_sound():
     asyncio.run(check())
 
 
+def test_who_reads_nothing_is_given_up_and_others_do_not_notice():
+    server = Server()
+    with server, server.socket() as other:
+        begin(other, container="jpeg")
+        small = socket_module.create_connection(server.address.split(":"))
+        small.setsockopt(SOL_SOCKET, SO_RCVBUF, 4096)
+        with connect(f"ws://{server.address}/live", sock=small, proxy=None, max_queue=1, close_timeout=0.1) as stalled:
+            begin(stalled, container="jpeg")
+            for _ in range(3000):
+                server.engine.tick()
+                while media(other)[0] != SOUND:
+                    pass
+                if server.engine.sessions == 1:
+                    break
+            assert server.engine.all[1].closed and not server.engine.all[0].closed
+        wait_for(lambda: server.state()["sockets"] == 1)
+
+
 # Who may speak to it
 
 
 def test_a_name_of_elsewhere_is_not_answered():
     server = Server(names=("faces.example",))
-    for host in ("localhost", "localhost:8000", "127.0.0.1:80", "[::1]", "192.168.1.7", "faces.example", "FACES.example:9"):
+    for host in (
+        "localhost",
+        "localhost:8000",
+        "127.0.0.1:80",
+        "[::1]",
+        "192.168.1.7",
+        "faces.example",
+        "FACES.example:9",
+    ):
         assert server.client().get("/state", headers={"Host": host}).status_code == 200, host
     for host in ("evil.example", "localhost.evil.example", "", "127.0.0.1.evil.example", "[::1", "faces.example.evil"):
         assert server.client().get("/state", headers={"Host": host}).status_code == 421, host
@@ -348,7 +377,9 @@ def test_a_bucket_fills_again():
     assert [bucket.take() for _ in range(2)] == [True, False]
 
 
-@pytest.mark.parametrize("path", ["/", "/page/live.js", "/portraits", "/nothing", "/page/../app.py", "/page/%2e%2e/app.py"])
+@pytest.mark.parametrize(
+    "path", ["/", "/page/live.js", "/portraits", "/nothing", "/page/../app.py", "/page/%2e%2e/app.py"]
+)
 def test_every_answer_is_secured(path):
     answer = Server().client().get(path)
     policy = answer.headers["content-security-policy"]
@@ -371,7 +402,18 @@ def test_the_protocol_is_described():
     with Server().client() as client:
         spoken, http = client.get("/asyncapi.json").json(), client.get("/openapi.json").json()
     messages = spoken["channels"]["live"]["messages"]
-    assert {"start", "change", "interrupt", "end", "ping", "sound", "ready", "state", "error", "closed"} <= messages.keys()
+    assert {
+        "start",
+        "change",
+        "interrupt",
+        "end",
+        "ping",
+        "sound",
+        "ready",
+        "state",
+        "error",
+        "closed",
+    } <= messages.keys()
     assert messages["change"]["payload"]["properties"]["controls"]["properties"]["gaze"]["minItems"] == 2
     for operation in spoken["operations"].values():
         assert all(one["$ref"].rpartition("/")[2] in messages for one in operation["messages"])

@@ -31,8 +31,8 @@ LARGE = 1280 * 720
 class Hop(NamedTuple):
     """Frames that go out together.
 
-    first: number of the first one. count: how many. frames: uint8 (count, h, w, 3), None where they were dropped. sound:
-    float32 (640 count,) at 16 kHz.
+    first: number of the first one. count: how many. frames: uint8 (count, h, w, 3), None where they were dropped.
+    sound: float32 (640 count,) at 16 kHz.
     """
 
     first: int

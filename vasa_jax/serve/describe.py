@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from vasa_jax import __version__
+import vasa_jax
 from vasa_jax.serve.guard import Limits
 from vasa_jax.serve.protocol import SCHEMAS
 
@@ -132,7 +132,7 @@ def openapi(limits: Limits) -> dict[str, Any]:
     scheme = {"token": {"type": "http", "scheme": "bearer", "description": "where the server was started with one"}}
     return {
         "openapi": "3.1.0",
-        "info": {"title": "vasa-jax live", "version": __version__, "license": LICENSE},
+        "info": {"title": "vasa-jax live", "version": vasa_jax.__version__, "license": LICENSE},
         "paths": paths,
         "components": {"securitySchemes": scheme},
         "security": [{}, {"token": []}],
@@ -148,11 +148,14 @@ def asyncapi() -> dict[str, Any]:
     }
     media = {
         "contentType": "application/octet-stream",
-        "summary": "Pieces of one fragmented MP4; or, for the container jpeg, one byte (1 picture, 2 sound), eight bytes "
-        "(unsigned, big-endian: microseconds of the stream's clock), then a JPEG picture or s16le samples at 16 kHz.",
+        "summary": "Pieces of one fragmented MP4; or, with the container jpeg, a byte (1 picture, 2 sound), eight bytes "
+        "(microseconds of the stream's clock, big-endian), then a JPEG picture or s16le samples at 16 kHz.",
         "payload": {"type": "string", "format": "binary"},
     }
-    asked = {name: _message(name, build.__doc__, *rest) for name, (build, *rest) in SCHEMAS.items()}
+    asked = {
+        name: _message(name, build.__doc__, properties, required)
+        for name, (build, properties, required) in SCHEMAS.items()
+    }
     answered = {name: _message(name, *rest) for name, rest in ANSWERS.items()}
 
     def named(names: Any) -> list[dict[str, str]]:
@@ -167,7 +170,7 @@ def asyncapi() -> dict[str, Any]:
     here = {"$ref": "#/channels/live"}
     return {
         "asyncapi": "3.0.0",
-        "info": {"title": "vasa-jax live", "version": __version__, "license": LICENSE},
+        "info": {"title": "vasa-jax live", "version": vasa_jax.__version__, "license": LICENSE},
         "channels": {"live": channel},
         "operations": {
             "say": {"action": "receive", "channel": here, "messages": named([*asked, "sound"])},
