@@ -148,8 +148,8 @@ def asyncapi() -> dict[str, Any]:
     }
     media = {
         "contentType": "application/octet-stream",
-        "summary": "Pieces of one fragmented MP4; or, with the container jpeg, a byte (1 picture, 2 sound), eight bytes "
-        "(microseconds of the stream's clock, big-endian), then a JPEG picture or s16le samples at 16 kHz.",
+        "summary": "Pieces of one fragmented MP4; or, with the container jpeg, a byte (1 picture, 2 sound), eight "
+        "bytes (microseconds of the stream's clock, big-endian), then a JPEG picture or s16le samples at 16 kHz.",
         "payload": {"type": "string", "format": "binary"},
     }
     asked = {
