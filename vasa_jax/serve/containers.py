@@ -85,7 +85,7 @@ class Jpeg:
 
     def encode(self, hop: Hop) -> list[bytes]:
         """A binary frame for the sound, and one for each picture."""
-        samples = np.clip(np.round(hop.sound * 32767), -32768, 32767).astype("<i2")
+        samples = np.clip(np.round(hop.sound * 32768), -32768, 32767).astype("<i2")
         pieces = [_head(SOUND, hop.first) + samples.tobytes()]
         for i, frame in enumerate(() if hop.frames is None else hop.frames):
             file = io.BytesIO()
