@@ -376,7 +376,7 @@ class Stream:
     def _try_stretches(self, motion: Motion) -> None:
         """Fits stretches of all lengths that adjustments may cut a hop into."""
         pair, (controls, _) = self.model.pair, self._asked(self.listening.hop)
-        changed = Adjustments(**{name: 0.5 for name in ("mouth",) if name in pair.adjustments})
+        changed = Adjustments(mouth=0.5) if "mouth" in pair.adjustments else Adjustments()
         with self.model.timed("motion"):
             for count in range(1, self.listening.hop + 1):
                 asked = track(controls, 0, count)
