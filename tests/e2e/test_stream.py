@@ -53,7 +53,7 @@ def command(tmp_path, portrait, model, monkeypatch, capsys):
             monkeypatch.setattr(sys, "stdout", video)
             code = door.main([*named, "--stream"])
         err = capsys.readouterr().err
-        return code, (tmp_path / "video").read_bytes() if into_file else b"", err
+        return code, (tmp_path / "video").read_bytes() if into is None else b"", err
 
     return run
 

@@ -69,7 +69,7 @@ def test_motion_is_that_of_the_offline_driver_however_sound_comes(model, hop, lo
         np.testing.assert_array_equal(sound, np.pad(SOUND, (0, 639)))
 
 
-@pytest.mark.parametrize("pair", [public, liveportrait_vasa])
+@pytest.mark.parametrize("pair", [pytest.param(public, marks=pytest.mark.long), liveportrait_vasa])
 def test_the_other_pairs_stream_alike(pair, monkeypatch):
     """With the motion and the fitting of LivePortrait, but without its drawing, which takes seconds a frame here."""
     model, side = pair(), pair().face.sees
