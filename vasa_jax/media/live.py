@@ -219,7 +219,8 @@ class LiveWriter:
             if last:
                 self._container.close()
         data = self._buffer.getvalue()
-        self._buffer.seek(0), self._buffer.truncate()
+        self._buffer.seek(0)
+        self._buffer.truncate()
         if data:
             self._file.write(data)
 
