@@ -60,9 +60,9 @@ def command(tmp_path, portrait, model, monkeypatch, capsys):
 
 def read(data: bytes) -> tuple[np.ndarray, float]:
     """Frames, and seconds of sound."""
-    with av.open(io.BytesIO(data)) as container:
+    with av.open(io.BytesIO(data), "r") as container:
         frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
-    with av.open(io.BytesIO(data)) as container:
+    with av.open(io.BytesIO(data), "r") as container:
         return np.stack(frames), sum(frame.samples for frame in container.decode(audio=0)) / 48000
 
 
