@@ -125,6 +125,8 @@ class Visit:
         except Busy as error:
             raise Ended(LATER, reason(error), retry_after=error.retry_after) from None
         except UserError as error:
+            if self._playing and self._playing.session.closed:
+                raise _over(self._playing.session) from None
             self._mistakes += 1
             if self._mistakes >= self._limits.mistakes:
                 raise Ended(REFUSED, f"{reason(error)}; that was mistake {self._mistakes}, and the last") from None
@@ -204,7 +206,7 @@ class Visit:
             await asyncio.sleep(REPORTS)
         if viewer.stalled:
             raise Ended(POLICY, f"nothing was read for {PATIENCE:g} s")
-        raise Ended(DONE if session.reason in ("closed", "idle") else BROKEN, session.reason)
+        raise _over(session)
 
     async def _say(self, kind: str, **fields: Any) -> None:
         async with self._sending:
@@ -223,6 +225,10 @@ class Visit:
                     await self._say("error", message=ended.message, fatal=True, **ended.more)
                 await self._say("closed", reason=ended.message)
                 await self._socket.close(ended.code, ended.message[:100])
+
+
+def _over(session: Any) -> Ended:
+    return Ended(DONE if session.reason in ("closed", "idle") else BROKEN, session.reason)
 
 
 def _close_late(opening: asyncio.Future) -> None:
