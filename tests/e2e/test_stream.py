@@ -45,7 +45,10 @@ def command(tmp_path, portrait, model, monkeypatch, capsys):
         (tmp_path / "sound").write_bytes(data)
         flags = {"image": portrait, "out": "-"} | QUICK | flags
         named = [part for name, value in flags.items() if value is not None for part in (f"--{name}", str(value))]
-        with open(tmp_path / "sound", "rb") as source, open(tmp_path / "video", "wb") if into is None else into as video:
+        with (
+            open(tmp_path / "sound", "rb") as source,
+            open(tmp_path / "video", "wb") if into is None else into as video,
+        ):
             monkeypatch.setattr(sys, "stdin", source)
             monkeypatch.setattr(sys, "stdout", video)
             code = door.main([*named, "--stream"])

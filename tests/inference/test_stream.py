@@ -51,7 +51,9 @@ def same(one, other):
 
 
 @pytest.mark.users_compiler
-@pytest.mark.parametrize("hop, look_ahead", [(1, 0), (2, 3), (5, 0)])
+@pytest.mark.parametrize(
+    "hop, look_ahead", [(2, 3), *(pytest.param(*numbers, marks=pytest.mark.long) for numbers in ((1, 0), (5, 0)))]
+)
 def test_motion_is_that_of_the_offline_driver_however_sound_comes(model, hop, look_ahead):
     wishes = QUICK | GAZES | {"sampler": "dpm++", "hop": hop, "look_ahead": look_ahead, "seed": 3}
     kept = []
@@ -67,7 +69,7 @@ def test_motion_is_that_of_the_offline_driver_however_sound_comes(model, hop, lo
         np.testing.assert_array_equal(sound, np.pad(SOUND, (0, 639)))
 
 
-@pytest.mark.parametrize("pair", [public, liveportrait_vasa])
+@pytest.mark.parametrize("pair", [pytest.param(public, marks=pytest.mark.long), liveportrait_vasa])
 def test_the_other_pairs_stream_alike(pair, monkeypatch):
     """With the motion and the fitting of LivePortrait, but without its drawing, which takes seconds a frame here."""
     model, side = pair(), pair().face.sees

@@ -54,8 +54,10 @@ def test_a_wav_is_heard_as_from_a_file(tmp_path, subtype, form):
     assert len(expected) == round(5000 * 16000 / 22050)
 
 
-def test_channels_are_averaged():
-    np.testing.assert_allclose(heard(wav("FLOAT", channels=2)), SOUND.mean(1), atol=1e-6)
+def test_channels_are_mixed_as_from_a_file(tmp_path):
+    data = wav(rate=8000, channels=2)
+    (tmp_path / "a.wav").write_bytes(data)
+    np.testing.assert_array_equal(heard(data), load_audio(tmp_path / "a.wav"))
 
 
 def test_raw_samples_come_in_any_pieces():
@@ -72,8 +74,8 @@ def test_a_header_that_was_written_before_the_sound_was_known(size):
 
 
 def test_a_wav_that_breaks_off_is_heard_up_to_there_and_what_follows_samples_is_not():
-    data = wav("PCM_24", channels=2)
-    np.testing.assert_array_equal(heard(data[:-1000]), heard(data)[: 5000 - 167])
+    data = wav("PCM_24")
+    np.testing.assert_array_equal(heard(data[:-1000]), heard(data)[: 5000 - 334])
     np.testing.assert_array_equal(heard(data + b"LIST" + bytes(100)), heard(data))
 
 

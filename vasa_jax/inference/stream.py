@@ -367,9 +367,20 @@ class Stream:
         if (self.listening, self.options) not in self.sitting.tried:
             hop, before = self.listening.hop, self.state
             self.model.pair.prepare(self.options, hop, hop)
-            self.pull(now=True)
+            chunk = self.pull(now=True)
             self.restore(before)
+            assert chunk is not None
+            self._try_stretches(chunk.motion)
             self.sitting.tried.add((self.listening, self.options))
+
+    def _try_stretches(self, motion: Motion) -> None:
+        """Fits stretches of all lengths that adjustments may cut a hop into."""
+        pair, (controls, _) = self.model.pair, self._asked(self.listening.hop)
+        changed = Adjustments(mouth=0.5) if "mouth" in pair.adjustments else Adjustments()
+        with self.model.timed("motion"):
+            for count in range(1, self.listening.hop + 1):
+                asked = track(controls, 0, count)
+                pair.retarget(self.sitting.portrait, None, first(motion, count), asked, changed)
 
 
 def _asked(model: Model, wishes: Any) -> Asked:

@@ -20,7 +20,7 @@ from jaxtyping import Float, UInt8
 from vasa_jax.arrays import FPS, SAMPLE_RATE, SAMPLES_PER_FRAME
 from vasa_jax.errors import UserError
 from vasa_jax.media.audio import FASTEST, SLOWEST
-from vasa_jax.media.mixing import resampled
+from vasa_jax.media.mixing import LAYOUTS, mono, resampled
 from vasa_jax.media.reader import MAX_CHANNELS
 from vasa_jax.media.video import COMMENT, TITLE, describe_colours, picture_of
 
@@ -58,8 +58,9 @@ def read_sound(file: Any) -> Iterator[Float[np.ndarray, " n"]]:
     """Blocks of 16 kHz mono from a pipe, as soon as they are there.
 
     Args:
-        file: whose `read(n)` gives up to n bytes and none at the end: a WAV of any rate, its channels averaged, or
-            raw samples, 16 bits, little-endian, 16 kHz, mono. What was cut off is heard up to there.
+        file: whose `read(n)` gives up to n bytes and none at the end: a WAV of any rate, or raw samples, 16 bits,
+            little-endian, 16 kHz, mono. What was cut off is heard up to there. Several channels are mixed by half
+            seconds, as for videos, and come as late.
 
     Raises:
         UserError: no sound at all, a WAV with samples of a kind that is not read here, or something that is no sound.
@@ -71,7 +72,8 @@ def read_sound(file: Any) -> Iterator[Float[np.ndarray, " n"]]:
         blocks: Iterator[Any] = (block[:, 0] for block in _samples(file, head, (PCM, 16), 1, None))
     else:
         form, rate, channels, size = _header(file, head)
-        blocks = (block.mean(1, dtype=np.float32) for block in _samples(file, b"", form, channels, size))
+        blocks = _samples(file, b"", form, channels, size)
+        blocks = mono(blocks, rate, LAYOUTS[channels]) if channels > 1 else (block[:, 0] for block in blocks)
         blocks = resampled(blocks, rate, SAMPLE_RATE, 1)
     for block in blocks:
         some = True
@@ -217,7 +219,8 @@ class LiveWriter:
             if last:
                 self._container.close()
         data = self._buffer.getvalue()
-        self._buffer.seek(0), self._buffer.truncate()
+        self._buffer.seek(0)
+        self._buffer.truncate()
         if data:
             self._file.write(data)
 

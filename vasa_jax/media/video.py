@@ -142,7 +142,7 @@ class VideoWriter:
             UserError: another shape or dtype, or a sound that turns out to be damaged.
         """
         _check_frame(frame, self._given)
-        picture = picture_of(frame[: self.height, : self.width], self._video.pix_fmt)
+        picture = picture_of(frame[: self.height, : self.width], str(self._video.pix_fmt))
         picture.pts, picture.time_base = self.frames, 1 / self.fps
         with self._refusals():
             self._container.mux(self._video.encode(picture))
