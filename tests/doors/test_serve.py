@@ -53,6 +53,15 @@ def test_a_port_that_is_taken_ends_in_one_line(capsys):
         listen("192.0.2.1", 0)
 
 
+def test_an_extra_that_is_missing_is_named(monkeypatch, capsys):
+    monkeypatch.delitem(sys.modules, "vasa_jax.serve.app", raising=False)
+    monkeypatch.setitem(sys.modules, "starlette", None)
+    monkeypatch.setattr("vasa_jax.doors.infer._prepare_jax", lambda platform: None)
+    assert main(["--port", "0"]) == 2
+    err = capsys.readouterr().err
+    assert err.count("\n") == 1 and err.endswith("install the extra: pip install 'vasa-jax[serve]'\n")
+
+
 def test_the_address_that_is_printed_opens_the_page():
     assert url(Options(), 8000) == "http://127.0.0.1:8000/"
     assert url(Options(host="::1", token="t"), 80) == "http://[::1]:80/?token=t"

@@ -102,6 +102,11 @@ def test_preparation_opens_without_its_extra(command) -> None:
     assert done.returncode == 2 and done.stderr.count("\n") == 1 and "there is no missing" in done.stderr
 
 
+def test_the_server_names_its_extra(command) -> None:
+    done = command("python", "-m", "vasa_jax.serve", "--port", "0")
+    assert done.returncode == 2 and done.stderr.count("\n") == 1 and "pip install 'vasa-jax[serve]'" in done.stderr
+
+
 def test_bad_input_ends_in_one_line(command) -> None:
     done = command("vasa-convert", "liveportrait.spade_generator", "missing.pth", "out.safetensors")
     assert done.returncode == 2 and done.stderr.count("\n") == 1 and "missing.pth" in done.stderr

@@ -36,6 +36,8 @@ class TalkerSession:
         return len(self.sound)
 
     def push(self, samples):
+        if self.closed:
+            raise UserError(f"the session has ended: {self.reason}")
         with self.lock:
             self.sound = np.concatenate([self.sound, samples])
             self.arrived = time.monotonic()

@@ -37,6 +37,8 @@ from vasa_jax.serve.visit import Visit
 PAGE = Path(__file__).parent / "page"
 VISITOR = "vasa_visitor"
 """The cookie by which uploads are known to be one's own."""
+SLOWEST = 60.0
+"""Seconds in which the body of a request must have come."""
 OFFER = {
     "type": "object",
     "properties": {
@@ -91,7 +93,9 @@ class _Server:
 
     def __init__(self, engine: Any, portraits: Portraits, settings: Settings):
         self._engine, self._portraits, self._settings = engine, portraits, settings
-        self._threads = ThreadPoolExecutor(max_workers=max(2, os.cpu_count() or 2), thread_name_prefix="vasa-serve")
+        self._encoders = ThreadPoolExecutor(max(2, os.cpu_count() or 2), "serve-encoder")
+        self._openers = ThreadPoolExecutor(2, "serve-opener")  # apart, so that pictures that come delay no frames
+        self._uploads = 0
         self._sockets = 0
         self._peers: dict[asyncio.Task, Any] = {}
 
@@ -101,7 +105,8 @@ class _Server:
         yield
         for peer in list(self._peers.values()):
             await peer.close("the server stops")
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        for threads in (self._encoders, self._openers):
+            threads.shutdown(wait=False, cancel_futures=True)
 
     async def page(self, request: Request) -> Response:
         return _known(request, FileResponse(PAGE / "index.html"))
@@ -111,10 +116,16 @@ class _Server:
         return JSONResponse({"portraits": [_described(one) for one in seen]})
 
     async def upload(self, request: Request) -> Response:
-        data = await _body(request, self._settings.limits.upload, "a picture")
-        visitor = _visitor(request) or secrets.token_urlsafe(16)
-        whole = request.query_params.get("whole") == "1"
-        portrait = await self._aside(self._portraits.add, data, visitor, whole)
+        limits, visitor = self._settings.limits, _visitor(request) or secrets.token_urlsafe(16)
+        if self._uploads >= limits.uploads:
+            raise HTTPException(503, "others upload pictures; wait a moment", {"Retry-After": "5"})
+        self._uploads += 1
+        try:
+            data = await _body(request, limits.upload, "a picture")
+            whole = request.query_params.get("whole") == "1"
+            portrait = await self._aside(self._portraits.add, data, visitor, whole)
+        finally:
+            self._uploads -= 1
         return _known(request, JSONResponse(_described(portrait), 201), visitor)
 
     async def thumbnail(self, request: Request) -> Response:
@@ -159,7 +170,9 @@ class _Server:
         self._sockets += 1
         try:
             await socket.accept()
-            await Visit(socket, self._engine, self._portraits, _visitor(socket), limits, self._threads).run()
+            await Visit(
+                socket, self._engine, self._portraits, _visitor(socket), limits, self._encoders, self._openers
+            ).run()
         finally:
             self._sockets -= 1
 
@@ -170,17 +183,21 @@ class _Server:
             raise HTTPException(404, reason(error)) from None
 
     async def _aside(self, work: Any, *given: Any) -> Any:
-        return await asyncio.get_running_loop().run_in_executor(self._threads, work, *given)
+        return await asyncio.get_running_loop().run_in_executor(self._openers, work, *given)
 
 
 async def _body(request: Request, most: int, what: str) -> bytes:
     """What was sent, read no further than it may be."""
     parts, size = [], 0
-    async for part in request.stream():
-        size += len(part)
-        if size > most:
-            raise HTTPException(413, f"{what} has more than {most} bytes; send a smaller one")
-        parts.append(part)
+    try:
+        async with asyncio.timeout(SLOWEST):
+            async for part in request.stream():
+                size += len(part)
+                if size > most:
+                    raise HTTPException(413, f"{what} has more than {most} bytes; send a smaller one")
+                parts.append(part)
+    except TimeoutError:
+        raise HTTPException(408, f"{what} did not come within {SLOWEST:g} s; send it faster") from None
     return b"".join(parts)
 
 

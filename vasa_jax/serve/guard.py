@@ -41,6 +41,7 @@ class Limits:
     bytes: float = 2_000_000.0  # of sound and messages a second, of one WebSocket
     sound: float = 120.0  # seconds that may wait in a session
     upload: int = 10_000_000  # bytes of a picture
+    uploads: int = 4  # at once, of all
     offer: int = 65_536  # bytes of a WebRTC offer
     mistakes: int = 20  # messages of a session that cannot be used, before it ends
     idle_start: float = 60.0  # seconds that a WebSocket may wait before its session starts

@@ -49,11 +49,18 @@ class Visit:
     """A connection."""
 
     def __init__(
-        self, socket: WebSocket, engine: Any, portraits: Portraits, visitor: str, limits: Limits, threads: Executor
+        self,
+        socket: WebSocket,
+        engine: Any,
+        portraits: Portraits,
+        visitor: str,
+        limits: Limits,
+        encoders: Executor,
+        openers: Executor,
     ):
-        """`socket`: accepted. `threads`: where pictures are encoded and portraits are opened."""
+        """`socket`: accepted. `encoders`, `openers`: threads in which frames are encoded and portraits are opened."""
         self._socket, self._engine, self._portraits, self._visitor = socket, engine, portraits, visitor
-        self._limits, self._threads = limits, threads
+        self._limits, self._encoders, self._openers = limits, encoders, openers
         self._playing: Playing | None = None
         self._sending = asyncio.Lock()
         self._mistakes = 0
@@ -64,9 +71,10 @@ class Visit:
         ended: Ended | None = Ended(BROKEN, "the server stumbled over this session; start another")
         try:
             try:
-                async with asyncio.timeout(self._limits.idle_start):
-                    while self._playing is None:
-                        await self._next()
+                while self._playing is None:
+                    async with asyncio.timeout(self._limits.idle_start):
+                        message = await self._socket.receive()
+                    await self._hearken(message)
                 await self._play()
             except Ended as end:
                 ended = end
@@ -94,11 +102,10 @@ class Visit:
 
     async def _listen(self) -> None:
         while True:
-            await self._next()
+            await self._hearken(await self._socket.receive())
 
-    async def _next(self) -> None:
-        """Does what the next message or piece of sound asks for."""
-        message = await self._socket.receive()
+    async def _hearken(self, message: Any) -> None:
+        """Does what a message or a piece of sound asks for."""
         if message["type"] == "websocket.disconnect":
             raise WebSocketDisconnect(message.get("code", DONE))
         text, data = message.get("text"), message.get("bytes")
@@ -118,6 +125,8 @@ class Visit:
         except Busy as error:
             raise Ended(LATER, reason(error), retry_after=error.retry_after) from None
         except UserError as error:
+            if self._playing and self._playing.session.closed:
+                raise _over(self._playing.session) from None
             self._mistakes += 1
             if self._mistakes >= self._limits.mistakes:
                 raise Ended(REFUSED, f"{reason(error)}; that was mistake {self._mistakes}, and the last") from None
@@ -143,19 +152,18 @@ class Visit:
         if self._playing is not None:
             raise UserError("the session has started; open another WebSocket for another")
         portrait = self._portraits.find(start.portrait, self._visitor)
-        sitting = await self._aside(self._portraits.sitting, portrait)
+        sitting = await self._aside(self._openers, self._portraits.sitting, portrait)
+        made = await self._aside(self._encoders, container, start.container, sitting.height, sitting.width)
         viewer, wishes = Viewer(), {"seed": start.seed} | dict(start.controls)
+        spoken = start.source == "microphone"
         opening = asyncio.ensure_future(
-            self._aside(
-                lambda: self._engine.open(sitting, viewer.put, microphone=start.source == "microphone", **wishes)
-            )
+            self._aside(self._openers, lambda: self._engine.open(sitting, viewer.put, microphone=spoken, **wishes))
         )
         try:
             session = await asyncio.shield(opening)
-        except asyncio.CancelledError:  # who has left, or waited too long, leaves no session behind
+        except asyncio.CancelledError:  # a server that ends leaves no session behind
             opening.add_done_callback(_close_late)
             raise
-        made = await self._aside(container, start.container, sitting.height, sitting.width)
         self._playing = Playing(session, viewer, made, Microphone(start.rate))
         await self._say(
             "ready",
@@ -184,7 +192,7 @@ class Visit:
         viewer, made = self._playing.viewer, self._playing.container
         while True:
             hop, delivery = await viewer.take()
-            for piece in await self._aside(made.encode, hop):
+            for piece in await self._aside(self._encoders, made.encode, hop):
                 async with self._sending:
                     await self._socket.send_bytes(piece)
             viewer.sent(delivery)
@@ -198,14 +206,14 @@ class Visit:
             await asyncio.sleep(REPORTS)
         if viewer.stalled:
             raise Ended(POLICY, f"nothing was read for {PATIENCE:g} s")
-        raise Ended(DONE if session.reason in ("closed", "idle") else BROKEN, session.reason)
+        raise _over(session)
 
     async def _say(self, kind: str, **fields: Any) -> None:
         async with self._sending:
             await self._socket.send_json(say(kind, **fields))
 
-    async def _aside(self, work: Callable[..., Any], *given: Any) -> Any:
-        return await asyncio.get_running_loop().run_in_executor(self._threads, work, *given)
+    async def _aside(self, threads: Executor, work: Callable[..., Any], *given: Any) -> Any:
+        return await asyncio.get_running_loop().run_in_executor(threads, work, *given)
 
     async def _close(self, ended: Ended) -> None:
         """Says why, where anyone listens, and closes; a reader who takes nothing is left."""
@@ -217,6 +225,10 @@ class Visit:
                     await self._say("error", message=ended.message, fatal=True, **ended.more)
                 await self._say("closed", reason=ended.message)
                 await self._socket.close(ended.code, ended.message[:100])
+
+
+def _over(session: Any) -> Ended:
+    return Ended(DONE if session.reason in ("closed", "idle") else BROKEN, session.reason)
 
 
 def _close_late(opening: asyncio.Future) -> None:

@@ -62,7 +62,7 @@ export class Player {
     this.seen = this.seen.filter(([when]) => now - when < WATCHED);
     this.seen.push([now, behind]);
     const lowest = Math.min(...this.seen.map(([, value]) => value));
-    video.playbackRate = lowest > HIGH ? 1.05 : lowest < LOW && this.seen.length > 10 ? 0.97 : 1;
+    video.playbackRate = lowest > 2 * HIGH ? 1.1 : lowest > HIGH ? 1.05 : lowest < LOW && this.seen.length > 10 ? 0.97 : 1;
     if (video.paused) video.play().catch(() => {});
   }
 
