@@ -2,6 +2,7 @@
 # $(VENV) from a hashed lock once, with the package in place, and every other target reuses it.
 #
 #   make demo        a talking face: talk.mp4        make test        lint, types and tests: the gate to merge
+#   make live        a face that answers, in a browser
 #   make setup       install all tools               make lint        ruff and basedpyright alone
 #   make parity      compare with torch itself       make format      let ruff rewrite the files
 #   make train-demo  train both demo models again    make lock        resolve requirements/ again
@@ -9,19 +10,20 @@
 #   make long        tests of whole ways
 #   make clean       remove what the targets made, $(VENV) included
 #
-# Variables: PYTHON (an interpreter to use), VENV (default .venv), RUNS (where train-demo writes), UPGRADE=--upgrade (for lock).
+# Variables: PYTHON (an interpreter to use), VENV (default .venv), PORT (of the live face, default 8000), RUNS (where train-demo writes), UPGRADE=--upgrade (for lock).
 
 VENV ?= .venv
 RUNS ?= runs
 PYTHON ?=
 UPGRADE ?=
+PORT ?= 8000
 BIN := $(VENV)/bin
 PIP_INSTALL := -m pip install --quiet --quiet --disable-pip-version-check --no-compile
 WORKERS := --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 TORCH := torch==2.13.0
 PACKAGING := pyproject.toml setup.py
 
-.PHONY: demo test setup lint types tests long compiled installed parity format train-demo lock clean
+.PHONY: demo live test setup lint types tests long compiled installed parity format train-demo lock clean
 
 demo: $(VENV)/.core
 	@mkdir -p build; began=$$(date +%s); \
@@ -31,6 +33,10 @@ demo: $(VENV)/.core
 	ended=$$(date +%s); \
 	echo "talk.mp4 is ready: portrait and speech $$((made - began)) s, video $$((ended - made)) s" \
 		"(installation, once: $$(cat $(VENV)/.core) s)"
+
+# Ctrl-C ends it; it listens on this machine alone.
+live: $(VENV)/.serve
+	@exec $(BIN)/python -m vasa_jax.serve --port $(PORT)
 
 test: lint types tests
 
@@ -94,8 +100,11 @@ endef
 $(VENV)/.core: requirements/core.txt $(PACKAGING) | $(VENV)/.made
 	$(call install,core,.core)
 
+$(VENV)/.serve: requirements/serve.txt | $(VENV)/.core
+	$(call install,serve,.serve)
+
 $(VENV)/.dev: requirements/dev.txt $(PACKAGING) | $(VENV)/.made
-	$(call install,dev,.core .dev)
+	$(call install,dev,.core .serve .dev)
 
 $(VENV)/.parity: requirements/parity.txt | $(VENV)/.dev
 	@echo "installing $(TORCH)"; $(BIN)/python $(PIP_INSTALL) $(TORCH)

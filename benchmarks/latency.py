@@ -187,7 +187,7 @@ def play(stream: Stream, sound: Float[np.ndarray, " n"], packet: int) -> list[Ho
 @contextlib.contextmanager
 def timed(model: Model) -> Iterator[dict[str, float]]:
     """Seconds that a model's step, retarget and render (with the way to the host) take meanwhile."""
-    spent = dict.fromkeys(WORKED, 0.0)
+    spent: dict[str, float] = dict.fromkeys(WORKED, 0.0)
 
     def watched(function: Callable, part: str) -> Callable:
         def call(*arguments: Any, **named: Any) -> Any:
@@ -286,9 +286,10 @@ def histogram(title: str, values: Float[np.ndarray, " t"]) -> Image.Image:
     for mark in np.arange(0.0, most + 1, step):
         pen.text((across(mark) - 8, height - margin + 6), f"{mark:.0f}", ink, font)
     for row, (name, share) in enumerate((("p50", 0.5), ("p95", 0.95), ("p99", 0.99))):
-        x = across(float(np.quantile(values, share)))
-        pen.line((x, margin + 14 * row, x, height - margin), (200, 60, 40))
-        pen.text((x + 3, margin + 14 * row - 6), f"{name} {np.quantile(values, share):.0f}", (200, 60, 40), font)
+        value = float(np.quantile(values, share))
+        x, y = across(value), margin + 14 * row
+        pen.line((x, y, x, height - margin), (200, 60, 40))
+        pen.text((x - 3, y), f"{name} {value:.0f}", (200, 60, 40), font, anchor="rm")
     return sheet
 
 
@@ -323,10 +324,10 @@ def planned(name: str, hop: int, steps: int) -> str:
     return "\n\n".join(texts) + "\n"
 
 
-def parts_at_paper_size(hop: int, steps: int, dtype: str) -> Iterator[tuple[str, int, tuple[Callable, Any]]]:
+def parts_at_paper_size(hop: int, steps: int, dtype: Any) -> Iterator[tuple[str, int, tuple[Callable, Any]]]:
     """Of each part its title, whether its time counts (1) or is inside another's (0), and a function with the shapes
     of its arguments."""
-    array = partial(jax.ShapeDtypeStruct, dtype=jnp.float32)
+    array: Any = partial(jax.ShapeDtypeStruct, dtype=jnp.float32)
     config = MotionConfig(audio=AudioEncoderConfig(kind="mel"), anchor=True, head_cutoff=4.0, dtype=dtype)
     front, z = front_end(config.audio), config.dynamics_dim
     key = jax.eval_shape(lambda: jax.random.key(0))
@@ -335,7 +336,8 @@ def parts_at_paper_size(hop: int, steps: int, dtype: str) -> Iterator[tuple[str,
     hear = partial(front.hear, {}, hop=hop)
     yield "log-mel, inside the step", 0, (hear, (carry.loudness, array((1, *sound.shape))))
     statistics = Statistics(*(array(shape) for shape in ((6,), (6,), (z,), (z, z), (z,))))
-    controls = Controls(array((2,)), array((1,)), array((8,)), jax.ShapeDtypeStruct((), bool))
+    known: Any = jax.ShapeDtypeStruct((), bool)
+    controls = Controls(array((2,)), array((1,)), array((8,)), known)
     scales = {"audio": array(()), "gaze": array(())}
     params = jax.eval_shape(partial(initialise, config), key)
     step = partial(session_step, config, hop=hop, steps=steps, stepper=DpmSolver())
@@ -343,7 +345,7 @@ def parts_at_paper_size(hop: int, steps: int, dtype: str) -> Iterator[tuple[str,
     yield f"step, {steps} of DPM-Solver++, 3 branches, window of {config.window}", 1, (step, arguments)
     face = dataclasses.replace(paper_model(), dtype=dtype)
     model = Autoencoder(face)
-    feature = partial(jax.ShapeDtypeStruct, dtype=dtype)
+    feature: Any = partial(jax.ShapeDtypeStruct, dtype=dtype)
     portrait = Portrait(feature((1, *face.volume_shape)), feature((1, 4, 4, face.identity_channels)))
     motion = Motion(array((hop, POSE_DIM)), array((hop, face.dynamics_dim)))
     weights = jax.eval_shape(partial(model.init, method="render"), key, portrait, motion)

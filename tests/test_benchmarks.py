@@ -4,15 +4,18 @@ import itertools
 import json
 import math
 import types
+from typing import Any
 
 import numpy as np
 import pytest
 import soundfile
+from PIL import Image
 
 from benchmarks import (
     demo_quality,
     fit,
     hearing,
+    latency,
     paste,
     pipeline,
     render,
@@ -26,6 +29,7 @@ from benchmarks import input as benchmark_input
 from tests.inference.tiny import FACE, MOTION, write_release
 from tests.training.tiny import STAGE_1
 from vasa_jax.autoencoder.objective import TERMS
+from vasa_jax.inference.pair import Listening, Options, Sound
 from vasa_jax.metrics.judges.protocol import Row
 from vasa_jax.synthetic.splits import SPLITS
 
@@ -83,6 +87,38 @@ def test_rendering_is_timed(capsys, monkeypatch):
     printed = capsys.readouterr().out
     assert "GFLOP a frame" in printed and "jax" in printed
     assert sum(line.startswith("float32") for line in printed.splitlines()) == 1
+
+
+def test_latency_is_split_into_what_it_is_made_of():
+    """Two hops of two frames with a frame of look-ahead, in packets of 10 ms: the first in time, the second late."""
+    motion = types.SimpleNamespace(needs=Sound(256, 96, 6))
+    stream: Any = types.SimpleNamespace(
+        listening=Listening(2, 3), model=types.SimpleNamespace(motion=motion), options=Options()
+    )
+    parts = {"step": 0.03, "retarget": 0.001, "render": 0.02, "encode": 0.004}
+    hops = [latency.Hop(0, 0.13, 0.2, parts), latency.Hop(2, 0.23, 0.35, parts)]
+    found = latency.latency(hops, stream, 160, 0.002)
+    rows: dict[str, Any] = dict(zip(latency.PARTS, found.parts, strict=True))
+    expected = {"look-ahead": [50] * 4, "hop wait": [40, 0, 40, 0], "queue": [0, 0, 20, 20], "features": [2] * 4}
+    expected |= {"sampler": [28] * 4, "render": [20] * 4, "other": [15, 15, 65, 65]}
+    for name, values in expected.items():
+        np.testing.assert_allclose(rows[name], values, atol=1e-9, err_msg=name)
+    np.testing.assert_allclose(found.preceding, [160, 120, 230, 190])
+    np.testing.assert_allclose(found.chunk, [70, 70, 140, 140])
+    np.testing.assert_array_equal(found.late, [0, 0, 1, 1])
+    assert "late: 2 of 4 frames, 500.0 in 1,000" in latency.report(found, hops, stream, True)
+
+
+def test_a_stream_is_played_and_its_latency_printed(capsys, tmp_path):
+    release, figure = write_release(tmp_path / "tiny"), tmp_path / "latency.png"
+    flags = ["--seconds", "0.4", "--hop", "2", "--look-ahead", "1", "--figure", str(figure)]
+    latency.main(["--model", str(release), *flags])
+    printed = capsys.readouterr().out
+    for name in ("look-ahead", "features (apart)", "sampler", "encode", "preceding latency", "chunk latency"):
+        assert f"\n{name} " in printed
+    assert "of 8 frames" in printed
+    with Image.open(figure) as picture:
+        assert picture.size == (720, 300)
 
 
 def test_sampling_is_timed(capsys, monkeypatch):

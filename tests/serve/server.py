@@ -17,12 +17,13 @@ FACE = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
 
 
 class Server:
-    """The application around an engine that a test ticks."""
+    """The application, around an engine that a test ticks unless there is another."""
 
-    def __init__(self, most: int = 4, **settings):
-        self.engine = Talker(most)
+    def __init__(self, most: int = 4, engine=None, face=FACE, **settings):
+        self.engine = engine or Talker(most)
         self.clock = 0.0
-        self.portraits = Portraits(self.engine.sit, {OWN: FACE}, clock=lambda: self.clock)
+        self.portraits = Portraits(self.engine.sit, {OWN: face}, clock=lambda: self.clock)
+        self.box = self.portraits.find(OWN, "").wishes["box"]
         self.app = make_app(self.engine, self.portraits, Settings(**settings))
 
     def client(self):

@@ -2,10 +2,11 @@ import asyncio
 import gc
 import io
 import json
+import socket as socket_module
 import struct
 import threading
 import time
-from socket import SO_LINGER, SOL_SOCKET
+from socket import SO_LINGER, SO_RCVBUF, SOL_SOCKET
 from urllib.parse import quote
 
 import numpy as np
@@ -17,9 +18,11 @@ for name in ("starlette", "uvicorn", "websockets", "aiortc"):
 from aiortc import RTCConfiguration, RTCPeerConnection  # noqa: E402
 from PIL import Image  # noqa: E402
 from websockets.exceptions import ConnectionClosed, InvalidStatus  # noqa: E402
+from websockets.sync.client import connect  # noqa: E402
 
 from tests.serve.server import OWN, Server  # noqa: E402
 from tests.serve.talker import HOP, Talker  # noqa: E402
+from vasa_jax.serve.containers import SOUND  # noqa: E402
 from vasa_jax.serve.guard import Bucket, Limits  # noqa: E402
 from vasa_jax.serve.portraits import EACH, IDLE  # noqa: E402
 from vasa_jax.serve.viewer import WAITING, Viewer  # noqa: E402
@@ -287,6 +290,24 @@ def test_a_slow_viewer_loses_its_oldest_pictures_and_no_sound():
         assert viewer.stalled
 
     asyncio.run(check())
+
+
+def test_who_reads_nothing_is_given_up_and_others_do_not_notice():
+    server = Server()
+    with server, server.socket() as other:
+        begin(other, container="jpeg")
+        small = socket_module.create_connection(server.address.split(":"))
+        small.setsockopt(SOL_SOCKET, SO_RCVBUF, 4096)
+        with connect(f"ws://{server.address}/live", sock=small, proxy=None, max_queue=1, close_timeout=0.1) as stalled:
+            begin(stalled, container="jpeg")
+            for _ in range(3000):
+                server.engine.tick()
+                while media(other)[0] != SOUND:
+                    pass
+                if server.engine.sessions == 1:
+                    break
+            assert server.engine.all[1].closed and not server.engine.all[0].closed
+        wait_for(lambda: server.state()["sockets"] == 1)
 
 
 # Who may speak to it

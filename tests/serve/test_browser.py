@@ -1,7 +1,7 @@
 """The page in Chromium: it plays over both ways, the picture follows the sound, and both stay together.
 
-The engine has no model here (`tests.serve.talker`): the middle of its picture is as bright as its sound is loud, which a
-browser can measure. What is measured of the sound is what the video element plays, in the clock of the frames' display.
+The engine has no model here (`tests.serve.talker`): the middle of its picture is as bright as its sound is loud, which
+a browser can measure. What is measured of the sound is what the video element plays, in the clock of the display.
 """
 
 import shutil
@@ -35,7 +35,8 @@ STEP = 0.01
 WATCH = """
 async (seconds) => {
   const video = document.getElementById("face"), context = new AudioContext(), frames = [], sounds = [];
-  const node = video.srcObject ? context.createMediaStreamSource(video.srcObject) : context.createMediaElementSource(video);
+  const stream = video.srcObject;
+  const node = stream ? context.createMediaStreamSource(stream) : context.createMediaElementSource(video);
   const ear = context.createAnalyser(), block = new Float32Array(512);
   video.muted = false;
   ear.fftSize = 512;
@@ -153,8 +154,9 @@ def test_the_microphone_moves_the_picture(page, server, way):
     assert alike > 0.7 and abs(late) <= SKEW
     assert page.inner_text("#status").endswith("Live") and "ms" in page.inner_text("#latency")
     page.click("#start")
-    page.wait_for_function("document.body.dataset.running === 'false'")
-    assert server.engine.all[-1].closed or page.wait_for_timeout(2000) or server.engine.all[-1].closed
+    page.wait_for_selector("body[data-running=false]")
+    page.wait_for_timeout(2000)
+    assert server.engine.all[-1].closed
 
 
 @pytest.mark.parametrize("way", ["socket", "rtc"])
@@ -164,8 +166,7 @@ def test_sound_and_picture_stay_together_for_a_minute(page, tmp_path, way):
     half = len(watched["frames"]) // 2
     for part in (slice(None, half), slice(half, None)):
         late, alike = skew(watched | {"frames": watched["frames"][part]})
-        print(f"{way}: the picture is {1000 * late:.0f} ms behind the sound, alike {alike:.2f}")
-        assert alike > 0.6 and abs(late) <= SKEW
+        assert alike > 0.6 and abs(late) <= SKEW, f"{1000 * late:.0f} ms behind the sound, alike {alike:.2f}"
 
 
 def test_a_file_is_spoken_as_it_is(page, server, sound):
@@ -207,7 +208,7 @@ def test_a_picture_of_ones_own(page, server, tmp_path):
 
     Image.fromarray(np.random.default_rng(5).integers(0, 256, (80, 60, 3), np.uint8)).save(tmp_path / "me.png")
     page.set_input_files("#picture", tmp_path / "me.png")
-    page.wait_for_function("document.querySelectorAll('.portraits input').length === 2")
+    page.locator(".portraits input").nth(1).wait_for(state="attached")
     assert page.locator(".portraits input:checked").get_attribute("value") != OWN
     (tmp_path / "not.png").write_bytes(b"hello")
     page.set_input_files("#picture", tmp_path / "not.png")

@@ -77,7 +77,9 @@ def check(options: Options) -> Options:
     if options.idle <= 0:
         raise UserError(f"--idle {options.idle:g} must be above 0 seconds")
     if options.token is not None and len(options.token) < SHORTEST:
-        raise UserError(f"--token has {len(options.token)} letters and could be guessed; give {SHORTEST} or more, or none")
+        raise UserError(
+            f"--token has {len(options.token)} letters and could be guessed; give {SHORTEST} or more, or none"
+        )
     if options.token is None and not is_local(options.host):
         return dataclasses.replace(options, token=secrets.token_urlsafe(24))
     return options
@@ -131,9 +133,7 @@ def _serve(options: Options, listener: socket.socket) -> Iterator[str]:
     check_devices("" if options.platform == "auto" else f"--platform {options.platform}")
     yield f"preparing {options.model}, up to a minute the first time ..."
     model = vasa_jax.load(options.model, None if options.dtype == "auto" else options.dtype)
-    engine = Engine(
-        model, hop=options.hop, look_ahead=options.look_ahead, most=options.sessions, idle=options.idle
-    )
+    engine = Engine(model, hop=options.hop, look_ahead=options.look_ahead, most=options.sessions, idle=options.idle)
     with engine:
         portraits = Portraits(engine.sit, people())
         first = portraits.sitting(portraits.seen_by("")[0])
@@ -153,7 +153,12 @@ def web_server(app: Any) -> Any:
     """What runs the application: a `uvicorn.Server`."""
     import uvicorn
 
-    settings: dict[str, Any] = {"lifespan": "on", "log_level": "warning", "server_header": False, "proxy_headers": False}
+    settings: dict[str, Any] = {
+        "lifespan": "on",
+        "log_level": "warning",
+        "server_header": False,
+        "proxy_headers": False,
+    }
     settings |= {"access_log": False}  # addresses may hold the token
     settings |= {"ws_max_size": LONGEST, "ws_per_message_deflate": False}  # pictures and sound are compressed already
     return uvicorn.Server(uvicorn.Config(app, **settings, timeout_graceful_shutdown=GRACE))

@@ -28,6 +28,7 @@ import itertools
 import math
 from collections.abc import Sequence
 from functools import partial
+from numbers import Real
 from typing import Any, NamedTuple, Unpack
 
 import jax
@@ -212,7 +213,7 @@ class Stream:
 
         Args:
             ease: milliseconds in which the change takes effect, 0 to 60000; 0 is at once.
-            wishes: controls and adjustments, as of `Model.animate`; tracks count from the next hop.
+            wishes: controls and adjustments, as of `Model.animate`; tracks (of controls alone) count from the next hop.
 
         Raises:
             UserError: a wish that the model lacks or cannot do.
@@ -237,6 +238,9 @@ class Stream:
         check_known(self.model.pair, wishes)
         steered = {name: value for name, value in wishes.items() if name in motion.controls}
         changed = {name: value for name, value in wishes.items() if name not in motion.controls}
+        for name, value in changed.items():
+            if not all(isinstance(part, Real) for part in (value if name == "position" else (value,))):
+                raise UserError(f"{name} {value!r} is no track; give one value, and change it again when it is due")
         Adjustments(**changed)
         return steered, motion.make_controls(**steered), changed
 
@@ -367,9 +371,20 @@ class Stream:
         if (self.listening, self.options) not in self.sitting.tried:
             hop, before = self.listening.hop, self.state
             self.model.pair.prepare(self.options, hop, hop)
-            self.pull(now=True)
+            chunk = self.pull(now=True)
             self.restore(before)
+            assert chunk is not None
+            self._try_stretches(chunk.motion)
             self.sitting.tried.add((self.listening, self.options))
+
+    def _try_stretches(self, motion: Motion) -> None:
+        """Fits stretches of all lengths that adjustments may cut a hop into."""
+        pair, (controls, _) = self.model.pair, self._asked(self.listening.hop)
+        changed = Adjustments(mouth=0.5) if "mouth" in pair.adjustments else Adjustments()
+        with self.model.timed("motion"):
+            for count in range(1, self.listening.hop + 1):
+                asked = track(controls, 0, count)
+                pair.retarget(self.sitting.portrait, None, first(motion, count), asked, changed)
 
 
 def _asked(model: Model, wishes: Any) -> Asked:

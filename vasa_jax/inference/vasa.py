@@ -356,7 +356,7 @@ class VasaPair:
 
     def join(self, pose: Motion, dynamics: Motion) -> Motion:
         """The head pose of one motion and the facial dynamics of another; the eyes look where the second one looked."""
-        return _looking(Motion(pose.pose, dynamics.dynamics), gaze_of(dynamics))
+        return _looking_as(dynamics, Motion(pose.pose, dynamics.dynamics))
 
 
 def adjust(statistics: Statistics, motion: Motion, controls: Controls, adjustments: Adjustments) -> Motion:
@@ -380,12 +380,21 @@ def adjust(statistics: Statistics, motion: Motion, controls: Controls, adjustmen
     others = statistics.dynamics_mean[first:]
     others = others + adjustments.amplitude * (dynamics[:, first:] - others)
     changed = Motion(moved, np.concatenate([(labels - centre) / unit, others], 1))
-    return _looking(changed, gaze_of(motion))
+    return _looking_as(motion, changed)
 
 
-def _looking(motion: Motion, gaze: Float[Array, "t 2"]) -> Motion:
-    """The motion whose eyes look that way, NumPy."""
-    return Motion(*(np.asarray(part, np.float32) for part in look(motion, gaze)))
+def _looking_as(seen: Motion, motion: Motion) -> Motion:
+    """The second motion, whose eyes look where those of the first one do, NumPy. Stretches are filled up to 8, 16, ...
+    frames, so that short ones of any length are one program."""
+    count = len(seen.pose)
+    fill = max(8, 1 << (count - 1).bit_length()) - count
+    filled = jax.tree.map(lambda part: np.pad(part, ((0, fill), (0, 0)), mode="edge"), (seen, motion))
+    return Motion(*(np.asarray(part, np.float32)[:count] for part in _turn_eyes(*filled)))
+
+
+@jax.jit
+def _turn_eyes(seen: Motion, motion: Motion) -> Motion:
+    return look(motion, gaze_of(seen))
 
 
 def stacked(trees: Sequence[Any]) -> Any:

@@ -78,12 +78,12 @@ def make_app(engine: Any, portraits: Portraits, settings: Settings = Settings())
     guard = Middleware(Guard, token=settings.token, names=settings.names, limits=settings.limits)
     complaints: dict[Any, Any] = {
         HTTPException: lambda request, error: refused(error.status_code, error.detail, error.headers),
-        Busy: lambda request, error: refused(503, reason(error), {"Retry-After": str(max(1, round(error.retry_after)))}),
+        Busy: lambda request, error: refused(
+            503, reason(error), {"Retry-After": str(max(1, round(error.retry_after)))}
+        ),
         UserError: lambda request, error: refused(422, reason(error)),
     }
-    return Starlette(
-        routes=routes, middleware=[guard], exception_handlers=complaints, lifespan=server.lifespan
-    )
+    return Starlette(routes=routes, middleware=[guard], exception_handlers=complaints, lifespan=server.lifespan)
 
 
 class _Server:

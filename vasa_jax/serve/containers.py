@@ -31,8 +31,8 @@ LARGE = 1280 * 720
 class Hop(NamedTuple):
     """Frames that go out together.
 
-    first: number of the first one. count: how many. frames: uint8 (count, h, w, 3), None where they were dropped. sound:
-    float32 (640 count,) at 16 kHz.
+    first: number of the first one. count: how many. frames: uint8 (count, h, w, 3), None where they were dropped.
+    sound: float32 (640 count,) at 16 kHz.
     """
 
     first: int
@@ -85,7 +85,7 @@ class Jpeg:
 
     def encode(self, hop: Hop) -> list[bytes]:
         """A binary frame for the sound, and one for each picture."""
-        samples = np.clip(np.round(hop.sound * 32767), -32768, 32767).astype("<i2")
+        samples = np.clip(np.round(hop.sound * 32768), -32768, 32767).astype("<i2")
         pieces = [_head(SOUND, hop.first) + samples.tobytes()]
         for i, frame in enumerate(() if hop.frames is None else hop.frames):
             file = io.BytesIO()

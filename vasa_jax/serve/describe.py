@@ -148,11 +148,14 @@ def asyncapi() -> dict[str, Any]:
     }
     media = {
         "contentType": "application/octet-stream",
-        "summary": "Pieces of one fragmented MP4; or, for the container jpeg, one byte (1 picture, 2 sound), eight bytes "
-        "(unsigned, big-endian: microseconds of the stream's clock), then a JPEG picture or s16le samples at 16 kHz.",
+        "summary": "Pieces of one fragmented MP4; or, with the container jpeg, a byte (1 picture, 2 sound), eight "
+        "bytes (microseconds of the stream's clock, big-endian), then a JPEG picture or s16le samples at 16 kHz.",
         "payload": {"type": "string", "format": "binary"},
     }
-    asked = {name: _message(name, build.__doc__, *rest) for name, (build, *rest) in SCHEMAS.items()}
+    asked = {
+        name: _message(name, build.__doc__, properties, required)
+        for name, (build, properties, required) in SCHEMAS.items()
+    }
     answered = {name: _message(name, *rest) for name, rest in ANSWERS.items()}
 
     def named(names: Any) -> list[dict[str, str]]:

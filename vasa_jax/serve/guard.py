@@ -129,7 +129,9 @@ class Guard:
         kind, _, value = headers.get("authorization", "").partition(" ")
         if (kind.lower() == "bearer" and self._right(value)) or self._right(cookie(headers, COOKIE)):
             return None
-        return refused(401, "a token is needed; open the address that the server printed", {"WWW-Authenticate": "Bearer"})
+        return refused(
+            401, "a token is needed; open the address that the server printed", {"WWW-Authenticate": "Bearer"}
+        )
 
     def _right(self, token: str) -> bool:
         return self._token is not None and hmac.compare_digest(token.encode(), self._token.encode())

@@ -168,9 +168,11 @@ def read(value: Any, schema: Mapping[str, Any], name: str) -> Any:
     if isinstance(value, str):
         if value not in schema.get("enum", [value]) or len(value) > schema.get("maxLength", len(value)):
             raise UserError(f"{name} is {_shown(value)}; give {_wanted(schema)}")
-    elif value is not None and not schema["minimum"] <= value <= schema["maximum"]:
-        raise UserError(f"{name} is {_shown(value)}; give {_wanted(schema)}")
-    return float(value) if schema["type"] == "number" else value
+    elif isinstance(value, int | float):
+        if not schema["minimum"] <= value <= schema["maximum"]:
+            raise UserError(f"{name} is {_shown(value)}; give {_wanted(schema)}")
+        return float(value) if schema["type"] == "number" else value
+    return value
 
 
 def _opened(text: str) -> tuple[str, dict[str, Any]]:
@@ -179,7 +181,9 @@ def _opened(text: str) -> tuple[str, dict[str, Any]]:
     except (ValueError, RecursionError) as error:
         if isinstance(error, UserError):
             raise
-        raise UserError("a text frame is not JSON; messages are JSON objects, and sound goes in binary frames") from None
+        raise UserError(
+            "a text frame is not JSON; messages are JSON objects, and sound goes in binary frames"
+        ) from None
     if not isinstance(value, dict) or not isinstance(value.get("type"), str):
         raise UserError(f"a message is {_shown(value)}; give an object with a type: {', '.join(SCHEMAS)}")
     kind = value.pop("type")

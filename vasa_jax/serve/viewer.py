@@ -1,8 +1,8 @@
 """The way from the engine to one viewer: a short queue that drops its own oldest pictures, and what it measures.
 
-The engine hands over a hop from its own thread and never waits. Whoever sends takes the hops out in order, one at a time;
-where a viewer takes them slower than they come, the pictures of the oldest hops that wait are dropped and their sound is
-kept, and a viewer who takes nothing for `PATIENCE` seconds is given up. Nobody else notices either.
+The engine hands over a hop from its own thread and never waits. Whoever sends takes the hops out in order, one at a
+time; where a viewer takes them slower than they come, the pictures of the oldest hops that wait are dropped and their
+sound is kept, and a viewer who takes nothing for `PATIENCE` seconds is given up. Nobody else notices either.
 """
 
 import asyncio

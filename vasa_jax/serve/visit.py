@@ -7,7 +7,7 @@ sends to it.
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from concurrent.futures import Executor
 from typing import Any, NamedTuple
 
@@ -103,8 +103,11 @@ class Visit:
             raise WebSocketDisconnect(message.get("code", DONE))
         text, data = message.get("text"), message.get("bytes")
         if not self._messages.take() or not self._bytes.take(len(text or data or b"")):
-            raise Ended(POLICY, f"too much at once; send at most {self._limits.bytes / 1e6:g} MB a second in all, "
-                                f"in at most {self._limits.messages:g} pieces")
+            raise Ended(
+                POLICY,
+                f"too much at once; send at most {self._limits.bytes / 1e6:g} MB a second in all, "
+                f"in at most {self._limits.messages:g} pieces",
+            )
         try:
             if text is not None:
                 if len(text) > TEXT:
@@ -143,7 +146,9 @@ class Visit:
         sitting = await self._aside(self._portraits.sitting, portrait)
         viewer, wishes = Viewer(), {"seed": start.seed} | dict(start.controls)
         opening = asyncio.ensure_future(
-            self._aside(lambda: self._engine.open(sitting, viewer.put, microphone=start.source == "microphone", **wishes))
+            self._aside(
+                lambda: self._engine.open(sitting, viewer.put, microphone=start.source == "microphone", **wishes)
+            )
         )
         try:
             session = await asyncio.shield(opening)
