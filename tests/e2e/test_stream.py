@@ -203,4 +203,4 @@ def test_the_command_of_the_manual(portrait, release):
     )
     assert done.returncode == 0, done.stderr
     assert "frames of 32x32" in done.stderr and "Audio: aac" in done.stderr and "Video: h264" in done.stderr
-    assert vasa_jax.__name__ in done.stderr  # who made it
+    assert "AI-generated talking face (vasa-jax)" in done.stderr
