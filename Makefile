@@ -10,7 +10,8 @@
 #   make long        tests of whole ways
 #   make clean       remove what the targets made, $(VENV) included
 #
-# Variables: PYTHON (an interpreter to use), VENV (default .venv), PORT (of the live face, default 8000), RUNS (where train-demo writes), UPGRADE=--upgrade (for lock).
+# Variables: PYTHON (an interpreter to use), VENV (default .venv), PORT (of the live face, default 8000), RUNS (where train-demo
+# writes), UPGRADE=--upgrade (for lock).
 
 VENV ?= .venv
 RUNS ?= runs

@@ -1,8 +1,8 @@
 """Portraits of a server: a few of its own, and visitors' uploads, which only their owner sees and which expire.
 
 An upload is decoded in bounded memory: bytes are counted as they come, pixels before they are decoded, one picture is
-decoded at a time, and what is kept is small. Nothing of it but its pixels is kept, no name and no tags, and it lies
-on no disk but for the moment of decoding.
+decoded and opened at a time, and what is kept is small. Nothing of it but its pixels is kept, no name and no tags, and
+it lies on no disk but for the moment of decoding.
 """
 
 import contextlib
@@ -55,7 +55,6 @@ class Portrait:
     wishes: dict[str, Any]
     used: float
     sitting: Any = None
-    lock: threading.Lock = dataclasses.field(default_factory=threading.Lock)
 
     def thumbnail(self) -> bytes:
         """A small JPEG picture."""
@@ -82,7 +81,7 @@ class Portraits:
             clock: seconds.
         """
         self._sit, self._clock = sit, clock
-        self._lock, self._decoding = threading.Lock(), threading.Semaphore(1)
+        self._lock, self._opening = threading.Lock(), threading.Lock()
         self._all: dict[str, Portrait] = {}
         for id, picture in own.items():
             side = float(len(picture))
@@ -105,7 +104,7 @@ class Portraits:
 
     def sitting(self, portrait: Portrait) -> Any:
         """A portrait's sitting, made once; it blocks. Raises UserError for a picture that cannot be animated."""
-        with portrait.lock:
+        with self._opening:
             if portrait.sitting is None:
                 portrait.sitting = self._sit(portrait.picture, **portrait.wishes)
             return portrait.sitting
@@ -121,7 +120,7 @@ class Portraits:
         Raises:
             UserError: what is no picture, is too large, or shows no face.
         """
-        with self._decoding:
+        with self._opening:
             picture = _decoded(data)
         side = float(min(picture.shape[:2]))
         wishes = {"box": Box(picture.shape[1] / 2, picture.shape[0] / 2, side)} if whole else {}
