@@ -11,7 +11,10 @@ from vasa_jax.errors import UserError
 if TYPE_CHECKING:
     from vasa_jax.doors.infer import Models, Options
 
-ELSEWHERE = ("audio", "driving", "pose_from", "dynamics_from", "save_motion", "show_crop", "fit", "parity", "jobs")
+ELSEWHERE = (
+    *("audio", "driving", "pose_from", "dynamics_from", "save_motion", "show_crop", "fit", "parity", "jobs"),
+    *("sign_with", "tsa"),
+)
 """Options that a stream has no use for."""
 
 
