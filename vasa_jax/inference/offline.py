@@ -266,9 +266,13 @@ class Model:
     def declare(
         self, image: ImageSource, audio: AudioSource | AudioReader | None, square: bool, seed: int, wishes: Any
     ) -> Provenance:
-        """What frames say about themselves: arguments as of `perform`, whether they show the square alone, and the seed.
+        """What frames say about themselves; raises UserError for an input that cannot be read a second time.
 
-        Raises UserError for an input that cannot be read a second time."""
+        Args:
+            image, audio, wishes: as of `perform`.
+            square: whether frames show the square alone.
+            seed: of the motion.
+        """
         sound = audio.source if isinstance(audio, AudioReader) else audio
         drivers = {name: wishes[name] for name in DRIVERS if wishes.get(name)}
         options = {name: value for name, value in wishes.items() if name not in (*DRIVERS, "seed", "alpha")}

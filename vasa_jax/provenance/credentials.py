@@ -28,9 +28,9 @@ import numpy as np
 from PIL import Image
 
 import vasa_jax
-from vasa_jax.checkpoint import digest
 from vasa_jax.errors import UserError, reason, refusals
 from vasa_jax.files import PREFIX, file_digest, whole_file
+from vasa_jax.media.image import ImageSource, open_photo
 from vasa_jax.provenance.keys import Signing, make_context, own_signing
 
 Intent = Literal["created", "composite", "drawn"]
@@ -124,7 +124,7 @@ class Provenance:
 def declare(
     model: str,
     model_sha256: str,
-    photo: Any,
+    photo: ImageSource,
     intent: Intent,
     sound: Any = None,
     drivers: Mapping[str, Any] | None = None,
@@ -135,7 +135,7 @@ def declare(
 
     Args:
         model, model_sha256: of the release.
-        photo: a path, or pixels: an array or a PIL image.
+        photo: as of `media.image.open_photo`.
         intent: what the frames show.
         sound, drivers: paths, or arrays and trees of them; None is none.
         seed, options: of `Model.perform`; options become JSON values.
@@ -222,6 +222,8 @@ def check_sidecar(path: str | os.PathLike) -> None:
 def _seal_beside(source: Path, final: Path, provenance: Provenance, signing: Signing) -> None:
     """Write the sidecar of a file that is going to be `final`."""
     import c2pa
+
+    check_sidecar(final)
 
     with whole_file(sidecar_of(final), c2pa.C2paError) as hidden:
         hidden.write_bytes(_sign(source, None, final.name, provenance, signing))
@@ -335,18 +337,20 @@ def _check_kind(path: Path) -> None:
         raise UserError(f"{path} cannot be sealed; only {', '.join(KINDS)} can")
 
 
-def _file_of(photo: Any) -> bytes:
+def _file_of(photo: ImageSource) -> bytes:
     if isinstance(photo, str | os.PathLike):
         with refusals("read", photo):
             return Path(photo).read_bytes()
     drawn = io.BytesIO()
-    Image.fromarray(np.asarray(photo)).save(drawn, format="PNG", compress_level=1)
+    Image.fromarray(open_photo(photo)).save(drawn, format="PNG", compress_level=1)
     return drawn.getvalue()
 
 
 def _digest_of(source: Any) -> str:
     if isinstance(source, str | os.PathLike):
         return file_digest(source)
+    from vasa_jax.checkpoint import digest  # it brings JAX, which the detector does without
+
     return digest(source)
 
 
