@@ -35,7 +35,7 @@ class Report:
     Attributes:
         file: its path.
         verdict: "marked": a manifest that is intact says that it is generated; "altered": there was a manifest, and the
-            file or the manifest was changed since; else "not marked".
+            file or the manifest was changed since, or another one was put in its place; else "not marked".
         manifest: whether there is one.
         intact: whether it and the file are as they were signed; None without one.
         trusted: whether the certificate leads to a trusted one; None without a manifest that is intact.
@@ -84,11 +84,14 @@ def examine(path: str | os.PathLike, trust: str = "") -> Report:
         read = _read(path, trust)
     except _DamagedError as damage:
         return Report(str(path), "altered", True, False, tags=tags, problems=(str(damage),))
+    found = find_watermark(path)
     if read is None:
-        return Report(str(path), "not marked", tags=tags, watermark_found=find_watermark(path))
+        if found is None:
+            return Report(str(path), "not marked", tags=tags)
+        return Report(str(path), "altered", watermark_found=found, tags=tags, problems=("its credentials are gone",))
     manifest, state, problems = read
     if state == "Invalid":  # then nothing in it counts
-        return Report(str(path), "altered", True, False, tags=tags, problems=problems)
+        return Report(str(path), "altered", True, False, watermark_found=found, tags=tags, problems=problems)
     signature, makers = _object(manifest.get("signature_info")), _objects(manifest.get("claim_generator_info"))
     said = {str(entry.get("label")): _object(entry.get("data")) for entry in _objects(manifest.get("assertions"))}
     actions = [
@@ -96,9 +99,13 @@ def examine(path: str | os.PathLike, trust: str = "") -> Report:
     ]
     types = [kind for action in actions if isinstance(kind := action.get("digitalSourceType"), str)]
     maker = makers[0] if makers else {}
+    named = _named(said)
+    verdict: Verdict = "marked" if any(GENERATED.search(kind) for kind in types) else "not marked"
+    if found is not None and found != named:
+        verdict, problems = "altered", ("its pixels come from another file than its credentials",)
     return Report(
         str(path),
-        "marked" if any(GENERATED.search(kind) for kind in types) else "not marked",
+        verdict,
         True,
         True,
         state == "Trusted",
@@ -107,8 +114,8 @@ def examine(path: str | os.PathLike, trust: str = "") -> Report:
         types[0] if types else None,
         " ".join(str(maker[name]) for name in ("name", "version") if maker.get(name)) or None,
         said.get(LABEL, {}),
-        _named(said),
-        find_watermark(path),
+        named,
+        found,
         tags,
         problems,
     )
