@@ -164,5 +164,3 @@ def test_pixels_of_any_kind_are_portraits():
     made = declare("demo", "", halves, "created")
     with Image.open(io.BytesIO(made.photo)) as picture:
         assert picture.size == (4, 4) and picture.format == "PNG"
-    with pytest.raises(ValueError, match="intent 'real' is unknown"):
-        declare("demo", "", halves, "real")

@@ -22,6 +22,8 @@ NAME = "signing.pem"
 ORGANISATION = "vasa-jax on somebody's machine, certified by nobody"
 BEGIN, END = datetime.datetime(2020, 1, 1), datetime.datetime(2060, 1, 1)
 """When certificates of this machine are valid: whatever its clock says."""
+CURVES = {"secp256r1": "es256", "secp384r1": "es384", "secp521r1": "es512"}
+"""Elliptic curves, and what C2PA calls signatures with each."""
 TRIAL = bytes.fromhex(  # a PNG picture of one black pixel
     "89504e470d0a1a0a0000000d49484452000000010000000108000000003a7e9b55"
     "0000000a49444154789c6360000000020001e527defc0000000049454e44ae426082"
@@ -144,8 +146,8 @@ def _signing(certificates: bytes, key: bytes, name: str, stamp: str | None) -> S
         raise UserError(
             f"there is no certificate with its key (PEM, no password) in {name}: {reason(error)}"
         ) from error
-    if isinstance(private, ec.EllipticCurvePrivateKey) and private.curve.key_size in (256, 384, 521):
-        algorithm = {256: "es256", 384: "es384", 521: "es512"}[private.curve.key_size]
+    if isinstance(private, ec.EllipticCurvePrivateKey) and private.curve.name in CURVES:
+        algorithm = CURVES[private.curve.name]
     elif isinstance(private, rsa.RSAPrivateKey):
         algorithm = "ps256"
     elif isinstance(private, ed25519.Ed25519PrivateKey):
