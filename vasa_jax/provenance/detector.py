@@ -143,7 +143,7 @@ def read_tags(path: Path) -> dict[str, str]:
     import av
     from PIL import Image
 
-    found: dict[str, Any] = {}
+    found: dict[Any, Any] = {}
     with contextlib.suppress(Exception):  # whatever a damaged file makes of a library
         if path.suffix.lower() in (".mp4", ".m4v", ".mov", ".mkv", ".webm"):
             with av.open(f"file:{path}") as container:
@@ -225,7 +225,7 @@ def _read(path: Path, trust: str) -> tuple[dict[str, Any], str, tuple[str, ...]]
     except c2pa.C2paError as error:
         if beside is not None or _has_remains(path):
             raise _DamagedError(reason(error)[:200]) from error
-        if isinstance(error, c2pa.C2paError.ManifestNotFound):
+        if isinstance(error, c2pa.C2paError.ManifestNotFound):  # pyright: ignore[reportAttributeAccessIssue]
             return None
         raise UserError(
             f"{path} cannot be read ({reason(error)[:200]}); it is damaged, or not what it is called"

@@ -86,11 +86,12 @@ def given_signing(certificates: str | os.PathLike, key: str | os.PathLike, stamp
     Raises:
         UserError: files that cannot be read or used.
     """
-    parts = []
-    for path in (certificates, key):
+
+    def read(path: str | os.PathLike) -> bytes:
         with refusals("read", path, advice="name a certificate and its key (PEM)"):
-            parts.append(Path(path).read_bytes())
-    return _signing(*parts, f"{os.fspath(certificates)} and {os.fspath(key)}", stamp)
+            return Path(path).read_bytes()
+
+    return _signing(read(certificates), read(key), f"{os.fspath(certificates)} and {os.fspath(key)}", stamp)
 
 
 def try_signing(signing: Signing) -> None:
@@ -141,7 +142,7 @@ def _signing(certificates: bytes, key: bytes, name: str, stamp: str | None) -> S
         raise UserError(f"--tsa {stamp} is no URL of a time stamp authority; give one that begins with http")
     try:
         x509.load_pem_x509_certificates(certificates)
-        private = load_pem_private_key(key, None)
+        private: Any = load_pem_private_key(key, None)
     except (ValueError, TypeError) as error:  # TypeError: it has a password
         raise UserError(
             f"there is no certificate with its key (PEM, no password) in {name}: {reason(error)}"
