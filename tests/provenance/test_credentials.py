@@ -1,6 +1,9 @@
 import dataclasses
 import io
 import json
+import resource
+import signal
+import time
 from pathlib import Path
 
 import c2pa
@@ -11,7 +14,7 @@ from PIL import Image
 from tests.provenance.conftest import PHOTO, SIDE, film, pasted
 from vasa_jax.errors import UserError
 from vasa_jax.media.video import FrameWriter, VideoWriter, read_video
-from vasa_jax.provenance import seal
+from vasa_jax.provenance import credentials, seal
 from vasa_jax.provenance.credentials import KINDS, check_sidecar, declare, sealer
 
 SOURCE = "http://cv.iptc.org/newscodes/digitalsourcetype/"
@@ -164,3 +167,40 @@ def test_pixels_of_any_kind_are_portraits():
     made = declare("demo", "", halves, "created")
     with Image.open(io.BytesIO(made.photo)) as picture:
         assert picture.size == (4, 4) and picture.format == "PNG"
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "a.webm"])
+def test_an_interrupt_while_signing_ends_it_and_leaves_nothing(tmp_path, provenance, signing, monkeypatch, name):
+    """The signal strikes in the middle of a file that c2pa reads."""
+    film(tmp_path / name, provenance, signing)  # c2pa is loaded, and the key
+
+    class Interrupted(io.BufferedReader):
+        def readinto(self, buffer):
+            signal.raise_signal(signal.SIGINT)
+            time.sleep(0.01)
+            return super().readinto(buffer)
+
+    def opened(path, mode):
+        return Interrupted(io.FileIO(path)) if mode == "rb" else open(path, mode)
+
+    monkeypatch.setattr(credentials, "open", opened, raising=False)
+    before = sorted(tmp_path.iterdir())
+    with pytest.raises(KeyboardInterrupt):
+        film(tmp_path / f"b{name}", provenance, signing)
+    assert sorted(tmp_path.iterdir()) == before
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "a.png", "a.webm"])
+def test_a_full_disk_leaves_the_file_as_it_was(tmp_path, provenance, signing, name):
+    film(tmp_path / name, provenance, signing)
+    seal(tmp_path / name, provenance)  # a file can be sealed again
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    size = 1000 if name == "a.webm" else len(before[tmp_path / name]) - 500
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))  # writes stop as on a full disk
+    try:
+        with pytest.raises(UserError, match="^cannot write .*a"):
+            seal(tmp_path / name, provenance)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before

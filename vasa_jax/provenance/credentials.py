@@ -21,6 +21,7 @@ import os
 import secrets
 import uuid
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Literal
 
@@ -228,7 +229,17 @@ def _seal_beside(source: Path, final: Path, provenance: Provenance, signing: Sig
 
 
 def _sign(source: Path, target: Path | None, title: str, provenance: Provenance, signing: Signing) -> bytes:
-    """Write a signed copy, or where there is no target only give the manifest. Raises C2paError, OSError."""
+    """Write a signed copy, or where there is no target only give the manifest. Raises C2paError, OSError.
+
+    It is done in a thread: signals strike the main one, and an exception in a function that c2pa calls to read a file
+    would be lost and leave half a file that is signed as if it were whole.
+    """
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(_sign_patiently, source, target, title, provenance, signing).result()
+
+
+def _sign_patiently(source: Path, target: Path | None, title: str, provenance: Provenance, signing: Signing) -> bytes:
+    """Sign with a time stamp or, where the authority fails, without one."""
     import c2pa
 
     kind = KINDS[Path(title).suffix.lower()]
