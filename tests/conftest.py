@@ -2,6 +2,7 @@
 
 import gc
 import os
+import tempfile
 from pathlib import Path
 
 import jax
@@ -21,6 +22,9 @@ os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path(__file__).parents[1]
 jax.config.update("jax_compilation_cache_dir", os.environ["JAX_COMPILATION_CACHE_DIR"])
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_rank_promotion", "raise")
+# What tests seal is signed by a key of their own, not by that of whoever runs them.
+SETTINGS = tempfile.TemporaryDirectory(prefix="vasa-jax-settings-")
+os.environ["XDG_CONFIG_HOME"] = SETTINGS.name
 gc.set_threshold(100_000, 50, 50)  # a trace makes many small objects that live on
 
 

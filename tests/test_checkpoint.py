@@ -4,8 +4,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from vasa_jax.checkpoint import flatten, load_release, save_release, unflatten
+from vasa_jax.checkpoint import bundled_releases, flatten, load_release, save_release, unflatten, write_manifest
 from vasa_jax.errors import UserError
+from vasa_jax.files import file_digest
 
 TREE = {"block": {"kernel": jnp.linspace(-1, 1, 12).reshape(3, 4), "bias": jnp.zeros(4)}, "step": jnp.int32(7)}
 
@@ -24,10 +25,16 @@ def test_a_release_comes_back(tmp_path, dtype, error):
     tensors = {"autoencoder": TREE, "statistics": {"rotation": jnp.full((2, 2), 0.1)}}
     save_release(tmp_path / "a" / "release", "vasa", config, tensors, dtype, "# Card\n")
     names = sorted(path.name for path in (tmp_path / "a" / "release").iterdir())
-    assert names == ["autoencoder.safetensors", "config.json", "model_card.md", "statistics.safetensors"]
+    assert names == [
+        "autoencoder.safetensors",
+        "config.json",
+        "manifest.json",
+        "model_card.md",
+        "statistics.safetensors",
+    ]
     release = load_release(tmp_path / "a" / "release")
     assert release.config.items() >= config.items() and release.card == "# Card\n"
-    assert (release.config["kind"], release.config["format"]) == ("vasa", 3)
+    assert (release.config["kind"], release.config["format"]) == ("vasa", 4)
     kernel = release.tensors["autoencoder"]["block"]["kernel"]
     assert kernel.dtype == np.float32
     np.testing.assert_allclose(kernel, TREE["block"]["kernel"], rtol=error)
@@ -83,11 +90,14 @@ def test_a_full_disk_is_told_by_the_names_that_the_user_knows(tmp_path):
         ("a.safetensors", b"", "a.safetensors holds no weights; it is empty"),
         ("a.safetensors", b"<!DOCTYPE html><p>Sign in", "a.safetensors holds no weights; it is a web page"),
         ("config.json", b"{", "config.json is no JSON"),
-        ("config.json", b"[]", "not of a release of format 2 or 3"),
-        ("config.json", b'{"format": 1}', "not of a release of format 2 or 3"),
+        ("config.json", b"[]", "not of a release of format 2 or 3 or 4"),
+        ("config.json", b'{"format": 1}', "not of a release of format 2 or 3 or 4"),
         ("config.json", b'{"format": 2, "tensors": {}}', "says no kind of model"),
-        ("config.json", b'{"kind": "vasa", "format": 2, "tensors": {"b": {}}}', "has no b.safetensors"),
-        ("config.json", b'{"kind": "vasa", "format": 2, "tensors": {"a": {"step": [3]}}}', "has step"),
+        ("config.json", b'{"kind": "vasa", "format": 2, "tensors": {"b": {}}}', "config.json in .*changed"),
+        ("config.json", b'{"kind": "vasa", "format": 2, "tensors": {"a": {"step": [3]}}}', "config.json in .*changed"),
+        ("model_card.md", b"# Another licence", "^model_card.md in .* is not what its manifest.json says"),
+        ("manifest.json", b"{}", "no manifest of a release"),
+        ("manifest.json", b'{"sha256": {"../r/a": ""}, "tensors": {}}', "config.json in .* is not what"),
     ],
 )
 def test_a_damaged_release_is_refused_by_the_name_of_its_file(tmp_path, name, content, message):
@@ -96,3 +106,43 @@ def test_a_damaged_release_is_refused_by_the_name_of_its_file(tmp_path, name, co
     path.write_bytes(path.read_bytes()[:-40] if content is None else content)
     with pytest.raises(UserError, match=message):
         load_release(tmp_path / "r")
+
+
+def test_a_changed_tensor_is_refused_by_its_name(tmp_path):
+    save_release(tmp_path / "r", "vasa", {}, {"a": TREE}, "float32", "")
+    path = tmp_path / "r" / "a.safetensors"
+    data = bytearray(path.read_bytes())
+    at = data.index(np.float32(-1).tobytes())  # the first number of the kernel
+    data[at] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(UserError, match=r"^tensor block/kernel of a.safetensors in .*: it was changed or damaged"):
+        load_release(tmp_path / "r")
+
+
+def test_a_release_without_a_manifest_is_an_older_one_or_refused(tmp_path):
+    save_release(tmp_path / "r", "vasa", {}, {"a": TREE}, "float32", "")
+    whole = load_release(tmp_path / "r").sha256
+    assert whole == file_digest(tmp_path / "r" / "manifest.json")
+    (tmp_path / "r" / "manifest.json").unlink()
+    with pytest.raises(UserError, match="has no manifest.json, which its format demands"):
+        load_release(tmp_path / "r")
+    config = tmp_path / "r" / "config.json"
+    config.write_text(config.read_text().replace('"format": 4', '"format": 3'))
+    first = load_release(tmp_path / "r").sha256
+    (tmp_path / "r" / "model_card.md").write_text("another")
+    assert len(first) == 64 and first not in (whole, load_release(tmp_path / "r").sha256)
+    write_manifest(tmp_path / "r")
+    assert load_release(tmp_path / "r").card == "another"
+
+
+def test_older_releases_may_list_other_tensors_than_they_hold_and_are_refused(tmp_path):
+    save_release(tmp_path / "r", "vasa", {}, {"a": TREE}, "float32", "")
+    (tmp_path / "r" / "manifest.json").unlink()
+    (tmp_path / "r" / "config.json").write_text('{"kind": "vasa", "format": 2, "tensors": {"a": {"step": [3]}}}')
+    with pytest.raises(UserError, match="has step"):
+        load_release(tmp_path / "r")
+
+
+def test_the_bundled_releases_have_manifests():
+    for folder in bundled_releases().values():
+        assert load_release(folder).sha256 == file_digest(folder / "manifest.json")

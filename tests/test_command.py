@@ -35,6 +35,7 @@ def test_the_commands_are_those_of_the_documents():
         "vasa_jax.faces",
         "vasa_jax.metrics",
         "vasa_jax.preparation",
+        "vasa_jax.provenance",
         "vasa_jax.serve",
         "vasa_jax.synthetic",
         "vasa_jax.training.encode",

@@ -35,7 +35,7 @@ LOCKED_EXTRAS = {
 }
 UNLOCKED = {"torch", "wandb"}
 """Extras that are never locked; pyproject.toml says why."""
-DISTRIBUTION = {"cv2": "opencv-contrib-python", "PIL": "pillow", "orbax": "orbax-checkpoint"}
+DISTRIBUTION = {"c2pa": "c2pa-python", "cv2": "opencv-contrib-python", "PIL": "pillow", "orbax": "orbax-checkpoint"}
 """Where the name to import is not the name to install."""
 
 
@@ -175,8 +175,9 @@ def test_make_takes_the_newest_python_that_works(tmp_path: Path) -> None:
     assert refused.returncode == 2 and "python3.14 is not a Python 3.11 to 3.14 with venv" in refused.stderr
 
 
-def test_commands_are_installed_for_the_doors_and_two_rooms() -> None:
-    assert PROJECT["scripts"].keys() == {"vasa-infer", "vasa-train", "vasa-prepare", "vasa-convert", "vasa-synthetic"}
+def test_commands_are_installed_for_the_doors_and_three_rooms() -> None:
+    names = ("infer", "train", "prepare", "convert", "synthetic", "provenance")
+    assert PROJECT["scripts"].keys() == {f"vasa-{name}" for name in names}
     for name, target in PROJECT["scripts"].items():
         module, _, function = target.partition(":")
         path = ROOT / (module.replace(".", "/") + ".py")

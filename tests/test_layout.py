@@ -31,6 +31,7 @@ LEVEL = {
     "motion": 3,
     "liveportrait": 3,
     "joyvasa": 3,
+    "provenance": 3,
     "inference": 4,
     "convert": 5,
     "training": 6,
@@ -42,7 +43,7 @@ LEVEL = {
 GROUND = {("command", "errors"), ("config", "errors"), ("files", "errors")}
 """Below all rooms lie a few files, of which `errors` is the lowest."""
 DOORS = {"vasa_jax/doors/train.py", "vasa_jax/doors/infer.py", "vasa_jax/doors/prepare.py"}
-SLOW_OR_OPTIONAL = {"huggingface_hub", "librosa", "mediapipe", "orbax", "ray", "torch"}
+SLOW_OR_OPTIONAL = {"c2pa", "cryptography", "huggingface_hub", "librosa", "mediapipe", "orbax", "ray", "torch"}
 """Never imported when a module is: torch comes with an extra, the others are slow to start."""
 ONLY_TRAINING = {"grain", "librosa", "optax", "orbax", "tensorboardX", "tensorstore", "tyro", "wandb"}
 """What making a video must not wait for."""

@@ -2,8 +2,9 @@
 
 It is a folder that needs no Orbax: `config.json`, one `NAME.safetensors` per named tree of tensors (keys of the tree
 joined by "/"), and `model_card.md`. `config.json` says the `kind` of model, the `format`, and name and shape of every
-tensor, so that loading traces no network. Nothing in it is executed. It is the format of the weights that come with the
-package. What a run resumes from is another format, see `vasa_jax.training.bundles`.
+tensor, so that loading traces no network. `manifest.json` has the SHA-256 of all these files, which loading compares,
+and of each tensor, which tells what changed. Nothing in it is executed. It is the format of the weights that come with
+the package. What a run resumes from is another format, see `vasa_jax.training.bundles`.
 """
 
 import hashlib
@@ -20,17 +21,29 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from vasa_jax.errors import UserError, reason, refusals
-from vasa_jax.files import check_folder, check_local, disguise, whole_file, whole_folder, write_text
+from vasa_jax.files import (
+    check_folder,
+    check_local,
+    disguise,
+    file_digest,
+    read_json,
+    whole_file,
+    whole_folder,
+    write_text,
+)
 from vasa_jax.renames import renewed
 
 DTYPES = {"bfloat16": jnp.bfloat16, "float32": jnp.float32}
 """What floating-point tensors of a release may be stored as."""
 BUNDLED = Path(__file__).parent / "models"
 """Where the releases that come with the package are."""
-FORMAT = 3
+FORMAT = 4
 """Of the releases that this version writes."""
-READ = (2, FORMAT)
-"""Those that it reads; parameters of format 2 are renamed by `renames`."""
+READ = (2, 3, FORMAT)
+"""Those that it reads; parameters of format 2 are renamed by `renames`, a manifest is expected from format 4 on."""
+MANIFEST = "manifest.json"
+"""The file of a release that has the SHA-256 of all others."""
+CARD = "model_card.md"
 
 
 class Release(NamedTuple):
@@ -40,11 +53,13 @@ class Release(NamedTuple):
     tensors: name of the file (without suffix) to a nested dictionary of arrays by their present names (`renames`);
         floating-point ones are float32, whatever was stored.
     card: the text of `model_card.md`.
+    sha256: of `manifest.json`, and so of the whole release; of what the manifest would be where there is none.
     """
 
     config: dict[str, Any]
     tensors: dict[str, Any]
     card: str
+    sha256: str
 
 
 def flatten(tree: Any) -> dict[str, Any]:
@@ -110,7 +125,7 @@ def is_release(folder: str | Path) -> bool:
         names = {path.name for path in folder.iterdir() if path.suffix != ".safetensors"}
     except (OSError, ValueError):
         return False
-    return isinstance(config, dict) and "format" in config and names <= {"config.json", "model_card.md"}
+    return isinstance(config, dict) and "format" in config and names <= {"config.json", CARD, MANIFEST}
 
 
 def is_run(folder: str | Path) -> bool:
@@ -175,7 +190,13 @@ def save_release(
         for name, stored in leaves.items():
             write_tensors(fresh / f"{name}.safetensors", stored)
         write_text(fresh / "config.json", json.dumps(content, indent=2) + "\n")
-        write_text(fresh / "model_card.md", card)
+        write_text(fresh / CARD, card)
+        write_manifest(fresh)
+
+
+def write_manifest(folder: Path) -> None:
+    """Write `manifest.json` of the release in a folder, for what its files hold now. Raises UserError."""
+    write_text(folder / MANIFEST, _manifest(folder))
 
 
 def bundled_releases(kind: str = "") -> dict[str, Path]:
@@ -218,11 +239,12 @@ def load_release(folder: str | os.PathLike) -> Release:
     """Read a release folder, or one that comes with the package, by its name ("demo").
 
     Raises:
-        UserError: where it is none, of another format, damaged, or where its files hold other tensors than its
-            config.json lists.
+        UserError: where it is none, of another format, damaged, where its files hold other tensors than its config.json
+            lists, or where a file is not the one of which its manifest.json has the SHA-256.
     """
     folder = bundled_releases().get(str(folder), check_local("the release", folder))
     config = read_config(folder)
+    sha256 = _check_manifest(folder, config)
     tensors = {}
     for name, shapes in config["tensors"].items():
         path = folder / f"{name}.safetensors"
@@ -235,9 +257,58 @@ def load_release(folder: str | os.PathLike) -> Release:
                 "release again"
             )
         tensors[name] = unflatten(renewed({key: _loaded(leaf) for key, leaf in leaves.items()}))
-    card = folder / "model_card.md"
+    card = folder / CARD
     text = card.read_text(encoding="utf-8") if card.is_file() else ""
-    return Release(config, tensors, text)
+    return Release(config, tensors, text, sha256)
+
+
+def _files(folder: Path, config: Mapping[str, Any]) -> list[str]:
+    """The names of a release's files, but for its manifest."""
+    names = ["config.json", *(f"{name}.safetensors" for name in config["tensors"])]
+    return [*names, *(CARD for _ in range((folder / CARD).is_file()))]
+
+
+def _manifest(folder: Path) -> str:
+    config = read_config(folder)
+    files = {name: file_digest(folder / name) for name in _files(folder, config)}
+    tensors = {name: _digests(folder / f"{name}.safetensors") for name in config["tensors"]}
+    return json.dumps({"sha256": files, "tensors": tensors}, indent=1) + "\n"
+
+
+def _digests(path: Path) -> dict[str, str]:
+    """What tells the tensors of a file apart from others of their names: 16 digits, as the file's own digest guards."""
+    return {key: digest({"": leaf})[:16] for key, leaf in read_tensor_file(path).items()}
+
+
+def _check_manifest(folder: Path, config: Mapping[str, Any]) -> str:
+    """Compare a release with its manifest and give its SHA-256. Raises UserError naming what changed."""
+    path = folder / MANIFEST
+    if not path.is_file():
+        if config["format"] >= 4:
+            raise UserError(f"{str(folder)!r} has no {MANIFEST}, which its format demands; fetch the release again")
+        return hashlib.sha256(
+            json.dumps([file_digest(folder / name) for name in _files(folder, config)]).encode()
+        ).hexdigest()
+    manifest = read_json(path)
+    listed, tensors = manifest.get("sha256"), manifest.get("tensors")
+    if not isinstance(listed, dict) or not isinstance(tensors, dict):
+        raise UserError(f"{path} is no manifest of a release; fetch the release again")
+    for name in dict.fromkeys([*_files(folder, config), *listed]):
+        file = folder / name
+        if os.path.basename(name) != name or not file.is_file():
+            raise UserError(f"{str(folder)!r} has no {name}, which its {MANIFEST} lists; fetch the release again")
+        if file_digest(file) == listed.get(name):
+            continue
+        changed = file.name
+        if file.suffix == ".safetensors":
+            there, then = _digests(file), tensors.get(file.stem) or {}
+            if odd := [key for key in [*then, *there] if there.get(key) != then.get(key)]:
+                changed = f"tensor {odd[0]} of {file.name}"
+        raise UserError(
+            f"{changed} in {str(folder)!r} is not what its {MANIFEST} says: it was changed or damaged; "
+            "fetch the release again"
+        )
+    return file_digest(path)
 
 
 def _storable(leaf: Any, dtype: Any) -> np.ndarray:

@@ -7,6 +7,7 @@ the target's is, since a file system bounds the name of each file.
 
 import contextlib
 import errno
+import hashlib
 import json
 import os
 import re
@@ -172,6 +173,12 @@ def read_json(path: str | os.PathLike) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise UserError(f"{path} holds no JSON object; remove it, or write it again")
     return value
+
+
+def file_digest(path: str | os.PathLike) -> str:
+    """The SHA-256 of a file in hexadecimal; raises UserError where it cannot be read."""
+    with refusals("read", path), open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def check_local(name: str, path: str | os.PathLike) -> Path:

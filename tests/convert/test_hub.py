@@ -80,8 +80,8 @@ def test_a_release_comes_from_the_hub_once(hub, model):
     release = load_release(folder)
     np.testing.assert_array_equal(release.tensors["net"]["dense"]["kernel"], TREE["dense"]["kernel"])
     assert release.card == "# Card\n"
-    assert sorted(hub.fetched()) == ["config.json", "model_card.md", "net.safetensors"]
-    assert find_release(model) == folder and len(hub.fetched()) == 3
+    assert sorted(hub.fetched()) == ["config.json", "manifest.json", "model_card.md", "net.safetensors"]
+    assert find_release(model) == folder and len(hub.fetched()) == 4
 
 
 def test_a_renamed_repository_is_found(hub):

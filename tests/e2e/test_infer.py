@@ -1,4 +1,6 @@
+import hashlib
 import itertools
+import json
 import os
 import signal
 import subprocess
@@ -7,6 +9,7 @@ import time
 from pathlib import Path
 
 import av
+import c2pa
 import numpy as np
 import pytest
 import soundfile
@@ -14,8 +17,14 @@ from PIL import Image
 
 import infer
 import vasa_jax
+from vasa_jax.checkpoint import load_release
 from vasa_jax.doors import infer as door
+from vasa_jax.errors import UserError
 from vasa_jax.media.video import read_video
+from vasa_jax.provenance import credentials
+from vasa_jax.provenance.credentials import KINDS, LABEL
+from vasa_jax.provenance.detector import examine
+from vasa_jax.provenance.keys import configuration_folder
 
 ROOT = Path(infer.__file__).parent
 SOUND = np.random.default_rng(1).uniform(-0.3, 0.3, (22050, 2))  # 1 s in stereo at 22.05 kHz
@@ -67,6 +76,7 @@ def test_a_video_with_sound(command, folder):
             assert stream.duration and stream.time_base
             assert abs(float(stream.duration * stream.time_base) - 1) < 0.005
     assert sorted(path.name for path in folder.iterdir()) == ["face.png", "speech.wav", "talk.mp4"]
+    assert examine("talk.mp4").verdict == "marked"
 
 
 def test_a_folder_of_pictures_is_the_same_for_the_same_seed(command):
@@ -245,3 +255,48 @@ def test_many_jobs_load_a_model_once(folder, release, capsys, monkeypatch):
     Path("jobs.csv").write_text("image,out,seed\nface.png,a.mp4,1\nface.png,c/,3\n")
     assert door.main(common) == 0
     assert capsys.readouterr().out.count("skipped: it is there") == 2 and len(loads) == 1
+
+
+def test_all_that_is_written_is_sealed(command, folder, release):
+    """Read by c2pa itself; a video that keeps its transparency has its manifest beside it."""
+    sound = hashlib.sha256((folder / "speech.wav").read_bytes()).hexdigest()
+    photo = hashlib.sha256((folder / "face.png").read_bytes()).hexdigest()
+    ids = set()
+    for out in ("b.webm", "c/"):
+        assert command(out=out, seed=3, show_crop="crop.png", gaze="left")[0] == 0
+        path = next(Path(out).iterdir()) if out == "c/" else Path(out)
+        beside = Path("b.c2pa").read_bytes() if out == "b.webm" else None
+        with path.open("rb") as file, c2pa.Reader(KINDS[path.suffix], file, beside) as reader:
+            told = json.loads(reader.json())
+            assert reader.get_validation_state() == "Valid"
+        manifest = told["manifests"][told["active_manifest"]]
+        [said] = [entry["data"] for entry in manifest["assertions"] if entry["label"] == LABEL]
+        assert said["sources"] == {"portrait": photo, "sound": sound} and said["seed"] == 3
+        assert said["model"] == {"name": "tiny", "sha256": load_release(release).sha256}
+        assert said["options"] == {"gaze": "left", "steps": 2}
+        ids.add(said["id"])
+        assert examine(path).verdict == "marked" and examine("crop.png").intact
+    assert len(ids) == 2
+
+
+def test_a_certificate_that_is_given_signs_and_a_bad_one_is_refused_before_any_work(command, folder):
+    text = (configuration_folder() / "signing.pem").read_text()  # the key of this session, as if it were another's
+    at = text.index("-----BEGIN CERT")
+    Path("cert.pem").write_text(text[at:])
+    Path("key.pem").write_text(text[:at])
+    both = ["--sign-with", "cert.pem", "key.pem"]
+    given = ["--image", "face.png", "--audio", "speech.wav", "--out", "talk.mp4"]
+    assert door.main([*given, *both, "--tsa", "http://127.0.0.1:9/"]) == 2
+    assert door.main([*given, "--sign-with", "cert.pem", "cert.pem"]) == 2
+    assert command(image="face.png", sign_with="cert.pem")[0] == 2  # it takes two files
+    assert not Path("talk.mp4").exists()
+
+
+def test_a_seal_that_fails_leaves_no_video(command, folder, monkeypatch):
+    def fail(*_):
+        raise UserError("the disk is full")
+
+    monkeypatch.setattr(credentials, "_sign", fail)
+    code, _, err = command()
+    assert code == 2 and "the disk is full" in err
+    assert sorted(path.name for path in folder.iterdir()) == ["face.png", "speech.wav"]

@@ -243,3 +243,19 @@ def test_the_time_of_every_part_is_known(model):
     animate(model)
     assert set(model.seconds) == {"load", "compile", "portrait", "motion", "render"}
     assert all(seconds > 0 for seconds in model.seconds.values())
+
+
+def test_frames_bring_a_provenance_of_all_that_they_depend_on(model):
+    def declared(**changes):
+        given = {"image": FACE, "audio": SOUND, "steps": 2, "box": BOX} | changes
+        return model.perform(**given).provenance
+
+    first = declared(gaze="left", seed=3)
+    assert (first.seed, first.intent, first.model) == (3, "created", model.name)
+    assert first.options == {"steps": 2, "gaze": "left", "box": "[24, 20, 40, 0.0]"}
+    assert first.mark == declared(gaze="left", seed=3).mark and first.sources.keys() == {"sound"}
+    motion = next(model.motions(model.portrait(FACE), SOUND))
+    changes = ({"seed": 4}, {"zoom": 1.5}, {"audio": SOUND[::-1]}, {"audio": (SOUND, 8000)}, {"image": FACE[::-1]})
+    driven = model.perform(FACE, driving=motion, box=BOX)
+    marks = {first.mark, driven.provenance.mark, *(declared(**change).mark for change in changes)}
+    assert len(marks) == 7 and driven.provenance.sources.keys() == {"driving"}

@@ -12,6 +12,7 @@ from safetensors.numpy import load_file, save_file
 import vasa_jax
 from tests.inference.tiny import FACE, MOTION
 from vasa_jax.audio.log_mel import slice_samples
+from vasa_jax.checkpoint import write_manifest
 from vasa_jax.errors import UserError
 from vasa_jax.inference.controls import make_controls
 from vasa_jax.inference.load import load
@@ -63,6 +64,7 @@ def test_every_tensor_is_accounted_for(copy, name):
         tensors | {first: np.zeros((7, 7), np.float32)},
     ):
         save_file(changed, path)
+        write_manifest(copy)
         with pytest.raises(ValueError, match=name):
             load(copy)
 
@@ -82,6 +84,7 @@ def test_stages_that_do_not_fit_together(copy, stage, field, value):
     config = json.loads((copy / "config.json").read_text())
     config[stage][field] = value
     (copy / "config.json").write_text(json.dumps(config))
+    write_manifest(copy)
     with pytest.raises(ValueError, match="do not fit"):
         load(copy)
 
@@ -90,6 +93,7 @@ def test_a_stage_that_is_absent(copy):
     config = json.loads((copy / "config.json").read_text())
     del config["motion"]
     (copy / "config.json").write_text(json.dumps(config))
+    write_manifest(copy)
     with pytest.raises(ValueError, match="no 'motion'"):
         load(copy)
 
@@ -109,5 +113,6 @@ def test_a_dtype_that_is_unknown(release):
 def test_a_kind_that_is_unknown(copy):
     config = json.loads((copy / "config.json").read_text())
     (copy / "config.json").write_text(json.dumps(config | {"kind": "puppet"}))
+    write_manifest(copy)
     with pytest.raises(UserError, match="of kind 'puppet'; this version runs vasa, liveportrait-joyvasa"):
         load(copy)

@@ -80,6 +80,8 @@ def test_a_portrait_and_a_voice_become_a_video(command, tmp_path: Path) -> None:
     talk = command("vasa-infer", "--image", "p.png", "--audio", "s.wav", "--out", "talk.mp4", "--steps", "4")
     assert talk.returncode == 0, talk.stderr
     assert "talk.mp4: 25 frames of 64x64" in talk.stdout and (tmp_path / "talk.mp4").stat().st_size > 1000
+    said = command("vasa-provenance", "talk.mp4")
+    assert said.returncode == 0 and "talk.mp4: marked" in said.stdout, said.stderr
 
 
 def test_the_python_door_opens_from_any_folder(command) -> None:

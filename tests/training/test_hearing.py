@@ -14,7 +14,7 @@ from tests.training.tiny import MOTION, STAGE_1, STAGE_2
 from vasa_jax.audio.augmentation import SoundAugmentationConfig
 from vasa_jax.audio.front_end import front_end, slice_samples
 from vasa_jax.audio.weights import save_speech
-from vasa_jax.checkpoint import load_release
+from vasa_jax.checkpoint import load_release, write_manifest
 from vasa_jax.data import read_clip
 from vasa_jax.data.shards import open_shards
 from vasa_jax.doors import infer, train
@@ -78,6 +78,7 @@ def test_ten_steps_become_a_release_that_speaks(tmp_path, speech, monkeypatch, c
         )
         whole["tensors"][name] = release.config["tensors"][name]
     (tmp_path / "model" / "config.json").write_text(json.dumps(whole | {"motion": release.config["motion"]}))
+    write_manifest(tmp_path / "model")
     assert synthetic(["--seed", "4000000", "--portrait", "p.png", "--speech", "s.wav", "--seconds", "1"]) == 0
     flags = ["--model", "model", "--image", "p.png", "--audio", "s.wav", "--out", "talk.mp4", "--steps", "2"]
     assert infer.main(flags) == 0, capsys.readouterr().err

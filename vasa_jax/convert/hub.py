@@ -14,8 +14,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vasa_jax.checkpoint import bundled_releases, check_release_target, read_config
+from vasa_jax.checkpoint import CARD, MANIFEST, bundled_releases, check_release_target, read_config
 from vasa_jax.errors import UserError, reason, refusals
+from vasa_jax.files import file_digest
 
 if TYPE_CHECKING:
     from vasa_jax.convert.pair import Half
@@ -133,7 +134,7 @@ def fetch_speech(repository: str, revision: str, network: str, out: str | Path, 
         found = next((some for some in (ours, *((file,) for file in CHECKPOINTS)) if there.issuperset(some)), None)
         if found is None:
             raise UserError(f"it has no {CHECKPOINTS[0]}")
-        return list(found)
+        return _present(there, repository, list(found)) if found is ours else list(found)
 
     folder = _download(repository, revision, wanted)
     (first, *_) = wanted(_inside(folder))
@@ -261,9 +262,7 @@ def _download(repository: str, revision: str, choose: Choose) -> Path:
 
 def _check(path: Path, expected: str | None, repository: str) -> None:
     """Remove a file that came with another hash than expected, and say so."""
-    from vasa_jax.convert.pair import digest
-
-    if expected and digest(path) != expected:
+    if expected and file_digest(path) != expected:
         for place in (path.resolve(), path):  # the snapshot's file is a link
             place.unlink(missing_ok=True)
         raise UserError(
@@ -272,11 +271,11 @@ def _check(path: Path, expected: str | None, repository: str) -> None:
 
 
 def _present(paths: Iterable[str], where: str, wanted: list[str]) -> list[str]:
-    """The wanted paths, and the model card where there is one."""
+    """The wanted paths, and the manifest and the model card where there are such."""
     there = set(paths)
     if missing := [path for path in wanted if path not in there]:
         raise UserError(f"{where} has no {missing[0]}")
-    return [*wanted, *({"model_card.md"} & there)]
+    return [*wanted, *(path for path in (MANIFEST, CARD) if path in there)]
 
 
 def _inside(folder: Path) -> list[str]:

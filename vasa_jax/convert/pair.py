@@ -5,7 +5,6 @@ read by the allow-list reader, converted once, and loaded from the release ever 
 of each source file. Where the files come from, if they are not at hand, is `convert.hub`.
 """
 
-import hashlib
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from fnmatch import fnmatchcase
@@ -18,7 +17,8 @@ from vasa_jax.checkpoint import check_release_target, save_release
 from vasa_jax.convert.registry import convert, find
 from vasa_jax.convert.source import read_tensors
 from vasa_jax.convert.torch_file import read_torch_file
-from vasa_jax.errors import UserError, refusals
+from vasa_jax.errors import UserError
+from vasa_jax.files import file_digest
 from vasa_jax.inference.public import KIND
 from vasa_jax.joyvasa.template import SIZES
 
@@ -104,7 +104,7 @@ def convert_files(paths: Mapping[tuple[str, ...], Path], out: str | Path, say: S
         say(f"converting {network}")
         tensors[name] = _converted(network, paths[file])
     tensors["template"] = _template(paths[TEMPLATE])
-    sources = {path.name: digest(path) for path in paths.values()}
+    sources = {path.name: file_digest(path) for path in paths.values()}
     config = {"sources": sources, "licences": LICENCES}
     save_release(out, KIND, config, tensors, "float32", _card(sources), exact=tuple(tensors))
 
@@ -134,15 +134,6 @@ def choose(half: Half, paths: Iterable[str], where: str) -> dict[tuple[str, ...]
             raise UserError(f"{where} holds {len(found)} files {names[0]}: {found[0]} and {found[1]}; leave one")
         chosen[names] = found[0]
     return chosen
-
-
-def digest(path: Path) -> str:
-    """SHA-256 of a file, in hexadecimal. Raises UserError where it cannot be read."""
-    total = hashlib.sha256()
-    with refusals("read", path), path.open("rb") as file:
-        while block := file.read(1 << 24):
-            total.update(block)
-    return total.hexdigest()
 
 
 def _converted(name: str, path: Path) -> dict[str, Any]:

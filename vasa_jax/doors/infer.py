@@ -28,6 +28,8 @@ from vasa_jax.errors import UserError, check_devices
 
 if TYPE_CHECKING:
     from vasa_jax.inference.offline import Model, Performance
+    from vasa_jax.media.video import Seal
+    from vasa_jax.provenance.keys import Signing
 
 STOPPED: list[int] = []
 """Signals that asked this process to end."""
@@ -75,6 +77,8 @@ class Options:
     paced: bool = False  # with --stream: in real time by the clock, with silence where no sound has come
     container: Literal["mp4", "mpegts"] = "mp4"  # of the video of --stream
     platform: Literal["auto", "cpu", "gpu", "tpu"] = "auto"  # where to compute
+    sign_with: tuple[str, str] | None = None  # certificate chain and key (PEM) that sign; default: this machine's own
+    tsa: str | None = None  # URL of a time stamp authority that is asked for the time of each signature
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"  # auto is bfloat16 on accelerators, float32 on a CPU
     jobs: str | None = None  # a CSV file with a job a row and flags as columns; rows whose output is there are skipped
 
@@ -161,11 +165,13 @@ def perform(options: Options, models: Models) -> str:
     from vasa_jax.inference.motion_file import save_motion
     from vasa_jax.media.audio import AudioReader
     from vasa_jax.media.video import VIDEO_SUFFIXES, WEBM
+    from vasa_jax.provenance.credentials import sealer
 
     wishes = wishes_of(options)
     _check(options, wishes)
     suffix = Path(str(options.out)).suffix.lower()
     wishes["alpha"] = suffix == WEBM or suffix not in VIDEO_SUFFIXES
+    signing = _signing(options)
     reader = AudioReader(options.audio) if options.audio else None
     model = models.load(options.model, options.dtype, options.speech)
     before = dict(model.seconds)
@@ -176,8 +182,9 @@ def perform(options: Options, models: Models) -> str:
             str(options.image), reader, kept if options.save_motion else None, progress, **wishes
         )
     if options.show_crop:
-        _show_crop(options.show_crop, performance, model.size)
-    with _writer(options, performance, reader.sound if reader else _sound_of(options.driving)) as writer:
+        _show_crop(options.show_crop, performance, model.size, signing)
+    sound = reader.sound if reader else _sound_of(options.driving)
+    with _writer(options, performance, sound, sealer(performance.provenance, signing)) as writer:
         encoding = _write(performance, writer)
         if options.save_motion:
             save_motion(options.save_motion, model.pair.kind, kept)
@@ -240,6 +247,7 @@ def _check_paths(options: Options) -> None:
     from vasa_jax.files import check_apart, check_target
     from vasa_jax.inference.motion_file import check_motion_target
     from vasa_jax.media.video import VIDEO_SUFFIXES, check_frame_folder, check_video_target, is_frame_folder
+    from vasa_jax.provenance.credentials import check_sidecar
 
     def named(*names: str) -> dict[str, str]:
         return {f"--{name.replace('_', '-')}": path for name in names if (path := getattr(options, name))}
@@ -251,6 +259,7 @@ def _check_paths(options: Options) -> None:
         check_frame_folder(out)
     elif Path(out).suffix.lower() in VIDEO_SUFFIXES:
         check_video_target(out)
+        check_sidecar(out)
     else:
         suffixes = ", ".join(VIDEO_SUFFIXES)
         raise UserError(f"{out} must end in one of {suffixes} (or be a folder, ending in /, for PNG pictures)")
@@ -285,27 +294,39 @@ def _sound_of(driving: str | None) -> Any:
         return None
 
 
-def _writer(options: Options, performance: "Performance", sound: Any) -> Any:
+def _signing(options: Options) -> "Signing":
+    """What signs the output, tried before any work. Raises UserError."""
+    from vasa_jax.provenance.keys import given_signing, own_signing, try_signing
+
+    given = options.sign_with
+    signing = given_signing(*given, options.tsa) if given else own_signing(options.tsa)
+    try_signing(signing)
+    return signing
+
+
+def _writer(options: Options, performance: "Performance", sound: Any, seal: "Seal") -> Any:
     from fractions import Fraction
 
     from vasa_jax.media.video import FrameWriter, VideoWriter, is_frame_folder
 
     out, size, alpha = str(options.out), (performance.height, performance.width), performance.alpha
     if is_frame_folder(out):
-        return FrameWriter(out, size, alpha=alpha)
+        return FrameWriter(out, size, alpha=alpha, seal=seal)
     rate = Fraction(performance.rate).limit_denominator(1001)
-    return VideoWriter(out, rate, size, sound, alpha=alpha)
+    return VideoWriter(out, rate, size, sound, alpha=alpha, seal=seal)
 
 
-def _show_crop(path: str, performance: "Performance", size: int) -> None:
+def _show_crop(path: str, performance: "Performance", size: int, signing: "Signing") -> None:
     from PIL import Image
 
     from vasa_jax.faces.show import draw_crop
     from vasa_jax.files import whole_file
+    from vasa_jax.provenance.credentials import sealer
 
     drawn = draw_crop(performance.photo, performance.view.box, performance.view.face, max(size, 512))
     with whole_file(Path(path)) as hidden:
         Image.fromarray(drawn).save(hidden, format="PNG")
+        sealer(dataclasses.replace(performance.provenance, intent="drawn"), signing)(hidden, Path(path))
 
 
 @contextlib.contextmanager

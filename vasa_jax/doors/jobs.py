@@ -13,7 +13,7 @@ from vasa_jax.errors import UserError, reason, refusals
 
 SWITCHES = ("square", "parity")
 """Flags without a value."""
-ALONE = ("jobs", "platform")
+ALONE = ("jobs", "platform", "sign_with", "tsa")
 """Flags that hold for all jobs."""
 
 

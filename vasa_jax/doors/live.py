@@ -24,7 +24,10 @@ if TYPE_CHECKING:
     from vasa_jax.doors.infer import Models, Options
     from vasa_jax.inference.stream import Chunk, Stream
 
-ELSEWHERE = ("audio", "driving", "pose_from", "dynamics_from", "save_motion", "show_crop", "fit", "parity", "jobs")
+ELSEWHERE = (
+    *("audio", "driving", "pose_from", "dynamics_from", "save_motion", "show_crop", "fit", "parity", "jobs"),
+    *("sign_with", "tsa"),
+)
 """Options that a stream has no use for."""
 PIECES = 16
 """Pieces of sound that a thread has read ahead at most; what writes more into the pipe waits."""

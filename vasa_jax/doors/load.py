@@ -27,7 +27,10 @@ def load(model: str | os.PathLike = "demo", dtype: str | None = None, speech: st
     named = audio.get("weights") if speech is None else speech
     if audio.get("kind", "mel") != "mel" and named:
         speech = find_speech(named, audio["kind"], _say)
-    return load_folder(folder, dtype, speech)
+    loaded = load_folder(folder, dtype, speech)
+    if not os.path.isdir(model):  # a folder is called as it is; what was fetched, as its repository
+        loaded.name = os.fspath(model)
+    return loaded
 
 
 def _say(line: str) -> None:

@@ -51,5 +51,6 @@ def load(model: str | os.PathLike = "demo", dtype: str | None = None, speech: st
             raise UserError(f"models of kind {kind!r} bring their own speech network; leave --speech out")
         more: dict[str, Any] = {} if speech is None else {"speech": speech}
         loaded = Model(PAIRS[kind](release, str(folder), known[dtype], **more))
+    loaded.name, loaded.sha256 = folder.resolve().name, release.sha256
     loaded.seconds["load"] = time.perf_counter() - start
     return loaded

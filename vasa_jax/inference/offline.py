@@ -53,6 +53,7 @@ from vasa_jax.inference.pair import check_options as check_sampling
 from vasa_jax.media.audio import AudioReader, AudioSource
 from vasa_jax.media.image import ImageSource, open_photo, over_grey
 from vasa_jax.media.video import LARGEST
+from vasa_jax.provenance.credentials import Provenance, declare
 
 LESS_MEMORY = "end what else runs there, or choose --dtype bfloat16 or --platform cpu"
 """What to do where a device has too little memory."""
@@ -62,6 +63,8 @@ UNDRIVEN = "there is neither a sound nor motion to drive the portrait; give one 
 """What is said of a portrait that nothing moves."""
 FILTER = Image.Resampling.LANCZOS
 """For pictures at another size."""
+DRIVERS = ("driving", "pose_from", "dynamics_from")
+"""Wishes for motion from elsewhere."""
 SAMPLED = ("seed", "steps", "sampler", "guidance_audio", "guidance_gaze", "hop", "look_ahead")
 
 
@@ -152,7 +155,8 @@ class Performance(NamedTuple):
 
     frames: uint8 (h, w, 3), or (h, w, 4) with their opacity. count: how many, where that is known. alpha: whether they
     have four channels. rate: frames a second. height, width: of the frames. photo: the whole picture, over grey
-    where it is transparent. view: what the model sees of it. remarks: what to tell the user, a line each.
+    where it is transparent. view: what the model sees of it. remarks: what to tell the user, a line each. provenance:
+    what files made of the frames must say about themselves (`provenance.seal`).
     """
 
     frames: Iterator[UInt8[np.ndarray, "h w c"]]
@@ -164,6 +168,7 @@ class Performance(NamedTuple):
     photo: UInt8[np.ndarray, "y x 3"]
     view: View
     remarks: tuple[str, ...]
+    provenance: Provenance
 
 
 class Model:
@@ -173,6 +178,7 @@ class Model:
         pair: both. face, motion: each.
         size: side of what the model draws, in pixels.
         fps: frames a second.
+        name, sha256: of the release, or of what was never one, its kind and "".
         seconds: how long each part has taken since loading: load, compile, portrait, motion, render. What was
             compiled in the background counts as far as something waited for it.
     """
@@ -182,6 +188,7 @@ class Model:
         self.pair: Any = pair
         self.face, self.motion = self.pair.face, self.pair.motion
         self.size, self.fps = pair.face.size, pair.fps
+        self.name, self.sha256 = str(pair.kind), ""
         parts = ("load", "compile", "portrait", "motion", "render")
         self.seconds: dict[str, float] = dict.fromkeys(parts, 0.0)
 
@@ -219,7 +226,7 @@ class Model:
                 raise UserError("parity stores no motion; leave save_motion out")
             return perform_as_originals(self, image, audio, **wishes)
         asked = self.asked(**wishes)
-        drivers = {name: driver for name in ("driving", "pose_from", "dynamics_from") if (driver := wishes.get(name))}
+        drivers = {name: driver for name in DRIVERS if (driver := wishes.get(name))}
         if audio is None and not {"driving", "dynamics_from"} & set(drivers):
             raise UserError(UNDRIVEN)
         generated = audio is not None and "driving" not in drivers
@@ -251,7 +258,26 @@ class Model:
         finish = self.finish(scene, portrait, name_of(image), wishes.get("size"), wishes.get("alpha", False))
         frames = map(finish.apply, self.frames(portrait, motions, asked.controls, asked.adjustments))
         (height, width, channels), remarks = finish.shape, (*remarks, *finish.remarks)
-        return Performance(frames, count, channels == 4, self.fps, height, width, scene.seen, scene.view, remarks)
+        provenance = self.declare(image, audio, scene.square, asked.seed, wishes)
+        return Performance(
+            frames, count, channels == 4, self.fps, height, width, scene.seen, scene.view, remarks, provenance
+        )
+
+    def declare(
+        self, image: ImageSource, audio: AudioSource | AudioReader | None, square: bool, seed: int, wishes: Any
+    ) -> Provenance:
+        """What frames say about themselves; raises UserError for an input that cannot be read a second time.
+
+        Args:
+            image, audio, wishes: as of `perform`.
+            square: whether frames show the square alone.
+            seed: of the motion.
+        """
+        sound = audio.source if isinstance(audio, AudioReader) else audio
+        drivers = {name: wishes[name] for name in DRIVERS if wishes.get(name)}
+        options = {name: value for name, value in wishes.items() if name not in (*DRIVERS, "seed", "alpha")}
+        intent = "created" if square else "composite"
+        return declare(self.name, self.sha256, image, intent, sound, drivers, seed, options)
 
     def scene(self, image: ImageSource, prepare: Callable[[], None], **wishes: Any) -> Scene:
         """Opens a picture and finds what the model is to see of it, while programs are compiled: `prepare` begins that,

@@ -104,9 +104,9 @@ def perform_as_originals(
             motion = driver if isinstance(driver, DrivingMotion) else _watched(pair, driver)
             take, rate = drive_as_originals(pair, small, points, motion), motion.rate
     height, width = small.shape[:2]
-    return Performance(
-        _timed(model, take.frames), len(take.keypoints), False, rate, height, width, small, view, view.remarks
-    )
+    provenance = model.declare(image, audio, False, asked.seed, wishes)
+    frames, count = _timed(model, take.frames), len(take.keypoints)
+    return Performance(frames, count, False, rate, height, width, small, view, view.remarks, provenance)
 
 
 def _timed(model: Model, frames: Iterator[UInt8[np.ndarray, "h w 3"]]) -> Iterator[UInt8[np.ndarray, "h w 3"]]:

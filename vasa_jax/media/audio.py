@@ -157,6 +157,7 @@ class AudioReader:
     """A sound as blocks of 16 kHz mono, of any length in bounded memory; iterate it as often as you like.
 
     Attributes:
+        source: what it was made of.
         sound: the sound at its own rate.
         frames: how many 25 fps frames the sound may fill, ceil(samples / 640): exact for arrays, for files an estimate
             from headers, or None where they say nothing. For progress only.
@@ -164,7 +165,7 @@ class AudioReader:
 
     def __init__(self, source: AudioSource):
         """Opens `source` (see `open_sound`, whose UserErrors this raises)."""
-        self.sound = open_sound(source)
+        self.source, self.sound = source, open_sound(source)
         duration = self.sound.duration
         self.frames = None if duration is None else max(1, math.ceil(round(duration * SAMPLE_RATE) / SAMPLES_PER_FRAME))
 

@@ -10,7 +10,7 @@ target and is renamed at the end, or removed if anything fails. Every file says 
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
@@ -43,6 +43,8 @@ VP9_ALPHA = VP9 | {"auto-alt-ref": "0"}
 """Frames that are never shown and transparency do not go together."""
 LARGEST = 4096
 """Pixels of the longest side of a frame: twice what players decode in hardware, and 1.4 GB for the encoder."""
+Seal = Callable[[Path, Path], None]
+"""Told of a file that is whole under a hidden name, and of the name that it gets when this returns; signs it."""
 BT709 = 1  # the code of BT.709 in H.264's colour description (matrix, primaries and transfer alike)
 LIMITED = 1  # luma 16 to 235
 
@@ -67,6 +69,7 @@ class VideoWriter:
         alpha: bool = False,
         title: str = TITLE,
         comment: str = COMMENT,
+        seal: Seal | None = None,
     ):
         """Checks everything; nothing is written before `with`.
 
@@ -78,6 +81,7 @@ class VideoWriter:
             audio: the sound (see `media.audio.open_sound`) or None for a silent file. It is cut where the frames end.
             alpha: whether frames have a fourth channel, their opacity, which .webm keeps.
             title, comment: the file's tags.
+            seal: signs the whole file before it gets its name (`provenance.sealer`).
 
         Raises:
             UserError: another suffix, a folder that is not there, transparency in another file than .webm, or a sound
@@ -93,14 +97,15 @@ class VideoWriter:
         self.sound = audio if isinstance(audio, Sound) or audio is None else open_sound(audio)
         self.tags = {"title": title, "comment": comment}
         self.frames = 0
+        self._seal = seal
 
     def __enter__(self) -> "VideoWriter":
         """Opens the hidden file. Raises UserError where it cannot be made."""
         self._whole = whole_file(self.path)
-        hidden = self._whole.__enter__()
+        self._hidden = self._whole.__enter__()
         try:
             with self._refusals():
-                self._open(hidden)
+                self._open(self._hidden)
         except BaseException:
             _abandon(self._whole)
             raise
@@ -182,6 +187,8 @@ class VideoWriter:
                     if self.sound is not None:
                         self._container.mux(self._audio.encode(None))
                     self._container.close()
+                if self._seal is not None:
+                    self._seal(self._hidden, self.path)
                 self._whole.__exit__(None, None, None)
         except BaseException:
             self._end()
@@ -232,6 +239,7 @@ class FrameWriter:
         alpha: bool = False,
         title: str = TITLE,
         comment: str = COMMENT,
+        seal: Seal | None = None,
     ):
         """Checks everything; nothing is written before `with`.
 
@@ -240,6 +248,7 @@ class FrameWriter:
             size: the side of square frames, or (height, width), in pixels, at most 4096.
             alpha: whether frames have a fourth channel, their opacity.
             title, comment: text chunks of every picture.
+            seal: signs each picture before the folder gets its name.
 
         Raises:
             UserError: the folder holds files already, or its parent is not there.
@@ -248,6 +257,7 @@ class FrameWriter:
         self.height, self.width = _check_size(size)
         self._given = (self.height, self.width, 4 if alpha else 3)
         self.frames = 0
+        self._seal = seal
         self._tags = PngImagePlugin.PngInfo()
         self._tags.add_text("Title", title)
         self._tags.add_text("Comment", comment)
@@ -264,8 +274,11 @@ class FrameWriter:
         Raises UserError for another shape or dtype.
         """
         _check_frame(frame, self._given)
+        name = f"{self.frames:06d}.png"
         with refusals("write", self.path):
-            Image.fromarray(frame).save(self._hidden / f"{self.frames:06d}.png", pnginfo=self._tags, compress_level=1)
+            Image.fromarray(frame).save(self._hidden / name, pnginfo=self._tags, compress_level=1)
+        if self._seal is not None:
+            self._seal(self._hidden / name, self.path / name)
         self.frames += 1
 
     def __exit__(
