@@ -1,0 +1,395 @@
+"""A mark in the pixels of every frame: 32 bits that survive what happens to a video, and are found without the original.
+
+Spread spectrum (Cox, Kilian, Leighton, Shamoon, "Secure spread spectrum watermarking for multimedia", 1997) in a
+periodic pattern, so that a crop is only a shift (Kutter, "Watermarking resistant to translation, rotation, and scaling",
+1998). A frame is paved with square tiles of half its shorter side. The pattern of a tile is a sum of waves of 5 to 26
+periods a tile: the same share of the picture at any size, so that scaling leaves it as it is. A third of the waves say
+where a tile begins: their phases are one of 32 keyed sets, taken with either sign, so that the mark of a file chooses one
+of 64. The others carry the mark, a checksum and what an error-correcting code adds to them. The pattern is the same in
+all frames of a file and another in each file: nothing is left of it where files are averaged, a video may be cut or
+resampled in time, and one frame is enough where it is large. It is added to all three colours alike, stronger where
+the picture is busy.
+
+The detector is public, and with it how to remove the mark: it tells where a video comes from to those who want to
+know, and stops nobody who wants to hide it. What it survives, and what not: `benchmarks/watermark.py`, docs/provenance.md.
+"""
+
+import functools
+import hashlib
+import math
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Complex, Float, Int, UInt8
+
+from vasa_jax.errors import UserError
+
+BITS = 32
+"""Of a mark: whole numbers below 2**32."""
+KEY = b"vasa-jax watermark 1"
+"""Of the carriers; another key is another system, that finds nothing of this one's."""
+TILES = 2
+"""Along the shorter side of a frame."""
+LOWEST, HIGHEST = 5.0, 26.0
+"""Periods a tile of the waves."""
+GRID = 64
+"""Places along a tile where the detector looks for its corner; twice `HIGHEST` and more."""
+SETS = 32
+"""Sets of phases of the waves that say where a tile begins."""
+SMALLEST = 48
+"""Pixels of the shorter side of a frame that can be marked."""
+STRENGTH = 1.0
+"""Of `embed`: what the amplitudes below are multiplied with."""
+FLAT, BUSY, MOST = 1.2, 0.12, 3.2
+"""Amplitude (standard deviation, in levels of 255): of flat places, its growth with the standard deviation of the
+picture nearby, and the end of that growth."""
+CELLS = 32
+"""Along the shorter side: how finely "nearby" is told."""
+ANALYSED = 256
+"""Pixels of the shorter side that the detector looks at, at most."""
+SCALES = tuple(float(x) for x in np.geomspace(1.0, 1.27, 49))
+"""Of the tiles that the detector tries: half the shorter side of what it sees, times these (a crop makes it smaller)."""
+CANDIDATES = 4
+"""Places whose message is read, best first."""
+CHECK_BITS = 12
+POLYNOMIAL = 0x80F
+"""CRC-12 (x^12 + x^11 + x^3 + x^2 + x + 1)."""
+GENERATORS = (0o463, 0o535, 0o733, 0o745)
+"""Of the convolutional code of rate 1/4 and constraint length 9 with the largest free distance (Larsen 1973)."""
+MEMORY = 8
+INDEX_BITS = 6
+"""Of the mark that choose the set and its sign; the others are sent."""
+STEPS = BITS - INDEX_BITS + CHECK_BITS + MEMORY
+CODED = STEPS * len(GENERATORS)
+
+
+class Detection(NamedTuple):
+    """What `detect` found.
+
+    found: whether the frames are marked, at a rate of false alarms below 1e-6 a call.
+    mark: the 32 bits; None where nothing was found.
+    score: the correlation with the best mark that could be there, in standard deviations.
+    p_value: how often frames without a mark score as high, from the fit in `benchmarks/watermark.py`.
+    bits: the same bits, where they could be read at all, found or not; None where the checksum is wrong.
+    scale: the side of a tile in halves of the frames' shorter side: 1 for a whole frame, more for a part of one.
+    """
+
+    found: bool
+    mark: int | None
+    score: float
+    p_value: float
+    bits: int | None
+    scale: float
+
+
+class Carriers(NamedTuple):
+    """The waves: those of a half plane, each with its opposite.
+
+    u, v: (waves,) periods a tile, across and down.
+    owner: (waves,) index of the coded bit that a wave carries; -1 for waves that say where a tile begins.
+    phases: (SETS, waves) of unit length; the first row serves waves that carry bits.
+    gain: (waves,) relative amplitude.
+    """
+
+    u: Int[np.ndarray, " k"]
+    v: Int[np.ndarray, " k"]
+    owner: Int[np.ndarray, " k"]
+    phases: Complex[np.ndarray, "s k"]
+    gain: Float[np.ndarray, " k"]
+
+
+@functools.cache
+def carriers(key: bytes = KEY) -> Carriers:
+    """The waves of a key."""
+    span = np.arange(-int(HIGHEST), int(HIGHEST) + 1)
+    v, u = (axis.ravel() for axis in np.meshgrid(span, span, indexing="ij"))
+    radius = np.hypot(u, v)
+    # Waves along an axis are left out: edges of pictures, letterboxes and the codec's blocks live there.
+    chosen = (radius >= LOWEST) & (radius <= HIGHEST) & (v > 0) & (u != 0)
+    u, v, radius = u[chosen], v[chosen], radius[chosen]
+    count = len(u)
+    noise = np.frombuffer(hashlib.shake_256(key).digest(8 * (SETS + 1) * count), "<u8").reshape(SETS + 1, count)
+    noise = noise / 2.0**64
+    # Rings of similar radius are dealt out in turn, so that each bit has waves of all lengths.
+    order = np.lexsort((noise[0], np.floor(radius / 1.0)))
+    owner = np.full(count, -1)
+    carrying = np.arange(count) % 3 != 0
+    deal = np.arange(carrying.sum())
+    shuffled = np.argsort(np.frombuffer(hashlib.shake_256(key + b" bits").digest(8 * CODED), "<u8"), kind="stable")
+    owner[order[carrying]] = shuffled[deal % CODED]
+    phases = np.exp(2j * np.pi * noise[1:])
+    gain = np.sqrt(LOWEST / radius)
+    return Carriers(u, v, owner, phases, gain / np.sqrt(np.mean(gain**2)))
+
+
+def checksum(mark: int) -> int:
+    """CRC-12 of a mark's 32 bits."""
+    rest = mark << CHECK_BITS
+    for place in range(BITS - 1, -1, -1):
+        if rest >> (place + CHECK_BITS) & 1:
+            rest ^= (1 << CHECK_BITS | POLYNOMIAL) << place
+    return rest
+
+
+def encode(mark: int) -> Int[np.ndarray, " coded"]:
+    """The coded bits (0 or 1) of what a mark sends: its upper 26 bits, its checksum, and zeros that end the code.
+
+    Raises:
+        UserError: the mark is no whole number from 0 to 2**32 - 1.
+    """
+    if not 0 <= mark < 1 << BITS:
+        raise UserError(f"mark is {mark}; give a whole number from 0 to 2**32 - 1")
+    message = (mark >> INDEX_BITS) << CHECK_BITS | checksum(mark)
+    length = STEPS - MEMORY
+    bits = [message >> (length - 1 - i) & 1 for i in range(length)] + [0] * MEMORY
+    register, coded = 0, []
+    for bit in bits:
+        register = (register >> 1) | bit << MEMORY
+        coded += [(register & generator).bit_count() & 1 for generator in GENERATORS]
+    return np.array(coded)
+
+
+@functools.cache
+def _trellis() -> tuple[np.ndarray, np.ndarray]:
+    """For each state after a step and each of the two before it: that state, and the signs (+1 for 0) it sends."""
+    states = 1 << MEMORY
+    after = np.arange(states)
+    # A register holds the new bit on top of the state; the state after is its upper MEMORY bits.
+    registers = after[:, None] << 1 | np.arange(2)
+    before = registers & (states - 1)
+    parity = [[[(int(r) & g).bit_count() & 1 for g in GENERATORS] for r in row] for row in registers]
+    return before, 1.0 - 2.0 * np.array(parity, np.float32)
+
+
+@jax.jit
+def decode(soft: Float[Array, " coded"]) -> tuple[Int[Array, " steps"], Float[Array, ""]]:
+    """The likeliest message (Viterbi 1967) of noisy coded bits, positive for 0, and its correlation with them."""
+    before, signs = (jnp.asarray(part) for part in _trellis())
+    received = soft.reshape(STEPS, len(GENERATORS))
+    start = jnp.where(jnp.arange(1 << MEMORY) == 0, 0.0, -jnp.inf)
+
+    def forward(metric: Array, step: Array) -> tuple[Array, Array]:
+        paths = metric[before] + signs @ step
+        return jnp.max(paths, axis=1), jnp.argmax(paths, axis=1)
+
+    metric, choices = jax.lax.scan(forward, start, received)
+
+    def backward(state: Array, choice: Array) -> tuple[Array, Array]:
+        return before[state, choice[state]], state >> (MEMORY - 1)
+
+    _, bits = jax.lax.scan(backward, jnp.zeros((), jnp.int32), choices, reverse=True)
+    return bits, metric[0]
+
+
+def _message(bits: np.ndarray, index: int) -> int | None:
+    """The mark that a set and a message tell; None where the checksum is wrong."""
+    number = int("".join(map(str, bits[: STEPS - MEMORY].tolist())), 2)
+    mark = (number >> CHECK_BITS) << INDEX_BITS | index
+    return mark if checksum(mark) == number & ((1 << CHECK_BITS) - 1) else None
+
+
+def pattern(mark: int, shape: tuple[int, int], key: bytes = KEY) -> Float[np.ndarray, "h w"]:
+    """The pattern of a file's frames of `shape` (height, width): mean 0, standard deviation 1.
+
+    Raises:
+        UserError: the mark is no whole number from 0 to 2**32 - 1, or a side is shorter than 48.
+    """
+    signs = 1 - 2 * encode(mark)
+    if min(shape) < SMALLEST:
+        raise UserError(f"frames of {shape[1]} x {shape[0]} are too small for a watermark; make them {SMALLEST} or more")
+    waves = carriers(key)
+    index = mark & ((1 << INDEX_BITS) - 1)
+    beginning = waves.phases[index >> 1] * (1 - 2 * (index & 1))
+    coefficient = np.where(waves.owner < 0, beginning, waves.phases[0] * signs[waves.owner]) * waves.gain
+    side = min(shape) / TILES
+    # Waves that the frame's pixels cannot show are left out.
+    coefficient = np.where(np.hypot(waves.u, waves.v) <= 0.45 * side, coefficient, 0)
+    span = int(HIGHEST)
+    spectrum = np.zeros((span + 1, 2 * span + 1), complex)
+    spectrum[waves.v, waves.u + span] = coefficient
+    down = np.exp(2j * np.pi * np.outer((np.arange(shape[0]) + 0.5) / side, np.arange(span + 1)))
+    across = np.exp(2j * np.pi * np.outer(np.arange(-span, span + 1), (np.arange(shape[1]) + 0.5) / side))
+    waves_sum = (down @ spectrum @ across).real
+    return (waves_sum / np.sqrt(np.sum(np.abs(coefficient) ** 2) / 2)).astype(np.float32)
+
+
+def _triangles(length: int, cells: int) -> Float[np.ndarray, "cells length"]:
+    """Overlapping weights of pixels around the middle of each of `cells` places, up to the next places'."""
+    place = (np.arange(length) + 0.5) / length * cells - 0.5
+    distance = np.abs(np.clip(place, 0, cells - 1)[None] - np.arange(cells)[:, None])
+    return np.maximum(0, 1 - distance).astype(np.float32)
+
+
+LUMA = (0.2126, 0.7152, 0.0722)
+
+
+def _luma(frames: UInt8[Array, "t h w c"]) -> Float[Array, "t h w"]:
+    """BT.709 luma, 0 to 255."""
+    return jnp.einsum("thwc,c->thw", frames[..., :3].astype(jnp.float32), jnp.asarray(LUMA, jnp.float32))
+
+
+@jax.jit
+def embed(
+    frames: UInt8[Array, "t h w c"], pattern: Float[Array, "h w"], strength: float | Float[Array, ""] = STRENGTH
+) -> UInt8[Array, "t h w c"]:
+    """Frames with a pattern (of `pattern`) added to their first three channels; a fourth, opacity, stays."""
+    shade = _luma(frames)
+    h, w = shade.shape[1:]
+    short = min(h, w)
+    down, across = (jnp.asarray(_triangles(n, round(n * CELLS / short))) for n in (h, w))
+    norm = (jnp.sum(down, 1)[:, None] * jnp.sum(across, 1)[None])[None]
+    mean = jnp.einsum("ih,thw,jw->tij", down, shade, across) / norm
+    square = jnp.einsum("ih,thw,jw->tij", down, jnp.square(shade), across) / norm
+    busy = jnp.sqrt(jax.nn.relu(square - jnp.square(mean)))
+    amplitude = jnp.clip(FLAT + BUSY * busy, FLAT, MOST)
+    amplitude = jnp.einsum("ih,tij,jw->thw", down, amplitude, across)
+    change = strength * amplitude * pattern[None]
+    marked = jnp.clip(jnp.round(frames[..., :3] + change[..., None]), 0, 255).astype(jnp.uint8)
+    return jnp.concatenate([marked, frames[..., 3:]], axis=-1)
+
+
+@functools.partial(jax.jit, static_argnames="shape")
+def residual(frames: UInt8[Array, "t h w c"], shape: tuple[int, int]) -> Float[Array, "y x"]:
+    """The mean over frames of what their neighbourhood does not foretell, in units of its own spread, at `shape`."""
+    shade = _luma(frames)
+    if shade.shape[1:] != shape:
+        shade = jax.image.resize(shade, (len(shade), *shape), "linear")
+    return jnp.mean(_whitened(shade), axis=0)
+
+
+def _box(image: Float[Array, "t h w"], radius: int) -> Float[Array, "t h w"]:
+    """Means over squares, edges repeated."""
+    for axis in (1, 2):
+        padding = [(0, 0)] * 3
+        padding[axis] = (radius + 1, radius)
+        total = jnp.cumsum(jnp.pad(image, padding, mode="edge"), axis=axis)
+        n = image.shape[axis]
+        high = jax.lax.slice_in_dim(total, 2 * radius + 1, 2 * radius + 1 + n, axis=axis)
+        image = (high - jax.lax.slice_in_dim(total, 0, n, axis=axis)) / (2 * radius + 1)
+    return image
+
+
+def _whitened(shade: Float[Array, "t h w"]) -> Float[Array, "t h w"]:
+    short = min(shade.shape[1:])
+    fine = max(1, round(short / 64))
+    rest = shade - _box(shade, fine)
+    spread = jnp.sqrt(_box(jnp.square(rest), 2 * fine))
+    return rest / (spread + 2.0)
+
+
+def analysed(shape: tuple[int, int]) -> tuple[int, int]:
+    """Height and width at which the detector looks at frames of `shape`."""
+    share = min(1.0, ANALYSED / min(shape))
+    return round(shape[0] * share), round(shape[1] * share)
+
+
+class Places(NamedTuple):
+    """The best places of tiles, one a scale: arrays over scales.
+
+    score: the correlation of the waves that say where a tile begins, in standard deviations.
+    index: the lower bits of the mark. row, column: the corner, in steps of a tile / GRID.
+    """
+
+    score: Float[Array, " s"]
+    index: Int[Array, " s"]
+    row: Int[Array, " s"]
+    column: Int[Array, " s"]
+
+
+def _spectra(image: Float[Array, "y x"], sides: Float[Array, " s"], key: bytes) -> Complex[Array, "s k"]:
+    """The waves in an image paved with tiles of `sides` pixels, each divided by the typical length of its ring;
+    0 where pixels cannot show them."""
+    waves = carriers(key)
+    span = int(HIGHEST)
+    h, w = image.shape
+
+    def basis(length: int, periods: np.ndarray) -> Array:
+        turns = (jnp.arange(length) + 0.5)[None, None] / sides[:, None, None] * jnp.asarray(periods, jnp.float32)[None, :, None]
+        return jnp.exp(-2j * jnp.pi * (turns - jnp.round(turns)))
+
+    taper = [jnp.asarray(np.minimum(1, (0.5 + np.minimum(np.arange(n), np.arange(n)[::-1])) / (0.03 * n)), jnp.float32) for n in (h, w)]
+    image = image * taper[0][:, None] * taper[1][None]
+    across = jnp.einsum("yx,sux->syu", image.astype(jnp.complex64), basis(w, np.arange(-span, span + 1)))
+    plane = jnp.einsum("syu,svy->svu", across, basis(h, np.arange(span + 1)))
+    found = plane[:, waves.v, waves.u + span]
+    radius = np.hypot(waves.u, waves.v)
+    ring = np.floor(radius).astype(int)
+    same = (ring[:, None] == np.arange(ring.max() + 1)[None]).astype(np.float32)
+    power = jnp.square(jnp.abs(found)) @ same / same.sum(0).clip(1)[None]
+    power = power[:, ring]
+    visible = jnp.asarray(radius, jnp.float32)[None] <= 0.45 * sides[:, None]
+    scaled = found / jnp.sqrt(power + 1e-20)
+    length = jnp.abs(scaled)
+    scaled = jnp.where(length > 1.5, scaled * 1.5 / (length + 1e-20), scaled)
+    return jnp.where(visible, scaled, 0.0)
+
+
+@functools.partial(jax.jit, static_argnames="key")
+def search(image: Float[Array, "y x"], key: bytes = KEY) -> tuple[Places, Complex[Array, "s k"]]:
+    """The best place of each of `SCALES`, and the spectra there."""
+    waves = carriers(key)
+    sides = min(image.shape) / TILES * jnp.asarray(SCALES, jnp.float32)
+    spectra = _spectra(image, sides, key)
+    start = np.flatnonzero(waves.owner < 0)
+    weight = waves.gain[start]
+    # Two real correlations are the parts of one complex transform.
+    u, v = waves.u[start], waves.v[start]
+    reference = np.conj(waves.phases[:, start]) * weight
+    half = spectra[:, None, start] * jnp.asarray(reference, jnp.complex64)[None]
+    pairs = half[:, 0::2] + 1j * half[:, 1::2], jnp.conj(half[:, 0::2]) + 1j * jnp.conj(half[:, 1::2])
+    plane = jnp.zeros((len(SCALES), SETS // 2, GRID, GRID), jnp.complex64)
+    plane = plane.at[:, :, v % GRID, u % GRID].set(pairs[0]).at[:, :, -v % GRID, -u % GRID].set(pairs[1])
+    both = jnp.fft.ifft2(plane) * GRID**2
+    maps = jnp.stack([both.real, both.imag], axis=2).reshape(len(SCALES), SETS * GRID * GRID)
+    # Each wave counts twice, by its opposite.
+    power = jnp.sum(jnp.square(jnp.abs(spectra[:, start])) * jnp.asarray(weight, jnp.float32)[None] ** 2, axis=1)
+    place = jnp.argmax(jnp.abs(maps), axis=1)
+    best = jnp.take_along_axis(maps, place[:, None], axis=1)[:, 0]
+    score = jnp.abs(best) / (2 * jnp.sqrt(power / 2) + 1e-20)
+    index = place // GRID**2 * 2 + (best < 0)
+    return Places(score, index, place % GRID**2 // GRID, place % GRID), spectra
+
+
+@functools.partial(jax.jit, static_argnames="key")
+def read(
+    spectrum: Complex[Array, " k"], index: Int[Array, ""], row: Int[Array, ""], column: Int[Array, ""], key: bytes = KEY
+) -> tuple[Int[Array, " steps"], Float[Array, ""], Float[Array, " coded"]]:
+    """The message at a place, and the correlation with all that the mark would add there, in standard deviations."""
+    waves = carriers(key)
+    u, v, gain = (jnp.asarray(part, jnp.float32) for part in (waves.u, waves.v, waves.gain))
+    start = waves.owner < 0
+    phases = jnp.where(start, jnp.asarray(waves.phases, jnp.complex64)[index // 2], jnp.asarray(waves.phases[0], jnp.complex64))
+    # Eighths of a step around the place: the grid is coarse for the shortest waves.
+    fine = (jnp.arange(-8, 9) / 16)[:, None]
+    turn_u = jnp.exp(2j * jnp.pi * (column + fine) / GRID * u[None])
+    turn_v = jnp.exp(2j * jnp.pi * (row + fine) / GRID * v[None])
+    aligned = spectrum * jnp.conj(phases) * gain
+    begun = jnp.where(start, aligned, 0.0)
+    sums = jnp.einsum("ak,bk->ab", turn_v * begun[None], turn_u).real * jnp.where(index % 2 == 0, 1, -1)
+    best = jnp.argmax(sums)
+    soft = (aligned * turn_v[best // 17] * turn_u[best % 17]).real
+    coded = jnp.zeros(CODED).at[jnp.asarray(np.where(start, 0, waves.owner))].add(jnp.where(start, 0.0, soft))
+    bits, metric = decode(coded)
+    power = jnp.sum(jnp.square(jnp.abs(spectrum)) * jnp.square(gain)) / 2
+    return bits, (metric + jnp.max(sums)) / jnp.sqrt(power + 1e-20), coded
+
+
+def detect(frames: UInt8[Any, "t h w c"], key: bytes = KEY) -> Detection:
+    """Looks for a mark in frames, 2 seconds or a single one; the original is not needed."""
+    shape = analysed(frames.shape[1:3])
+    return detect_residual(residual(jnp.asarray(frames), shape), key)
+
+
+def detect_residual(image: Float[Array, "y x"], key: bytes = KEY) -> Detection:
+    places, spectra = search(image, key)
+    scores = np.asarray(places.score)
+    found = []
+    for at in np.argsort(-scores)[:CANDIDATES]:
+        bits, score, _ = read(spectra[at], places.index[at], places.row[at], places.column[at], key)
+        found.append((float(score), _message(np.asarray(bits), int(places.index[at])), SCALES[at]))
+    good = [one for one in found if one[1] is not None]
+    score, mark, scale = max(good or found, key=lambda one: one[0])
+    p = 1.0
+    return Detection(mark is not None, mark, score, p, mark, scale)
