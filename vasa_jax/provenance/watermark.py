@@ -4,8 +4,8 @@ Spread spectrum (Cox, Kilian, Leighton, Shamoon, "Secure spread spectrum waterma
 periodic pattern, so that a crop is only a shift (Kutter, "Watermarking resistant to translation, rotation, and scaling",
 1998). A frame is paved with square tiles of half its shorter side. The pattern of a tile is a sum of waves of 5 to 26
 periods a tile: the same share of the picture at any size, so that scaling leaves it as it is. A third of the waves say
-where a tile begins: their phases are one of 32 keyed sets, taken with either sign, so that the mark of a file chooses one
-of 64. The others carry the mark, a checksum and what an error-correcting code adds to them. The pattern is the same in
+where a tile begins: their phases are one of 8 keyed sets, taken with either sign, so that the mark of a file chooses one
+of 16. The others carry the mark, a checksum and what an error-correcting code adds to them. The pattern is the same in
 all frames of a file and another in each file: nothing is left of it where files are averaged, a video may be cut or
 resampled in time, and one frame is enough where it is large. It is added to all three colours alike, stronger where
 the picture is busy.
@@ -34,9 +34,11 @@ TILES = 2
 """Along the shorter side of a frame."""
 LOWEST, HIGHEST = 5.0, 26.0
 """Periods a tile of the waves."""
+FALL, TRUST = 1.0, 0.5
+"""The amplitude of waves falls with this power of their periods, and the weight of what is found with that."""
 GRID = 64
 """Places along a tile where the detector looks for its corner; twice `HIGHEST` and more."""
-SETS = 32
+SETS = 8
 """Sets of phases of the waves that say where a tile begins."""
 SMALLEST = 48
 """Pixels of the shorter side of a frame that can be marked."""
@@ -47,19 +49,26 @@ FLAT, BUSY, MOST = 1.2, 0.12, 3.2
 picture nearby, and the end of that growth."""
 CELLS = 32
 """Along the shorter side: how finely "nearby" is told."""
+FINE = 64
+"""Along the shorter side of what is analysed: the radius of a neighbourhood."""
+SOFT = 2.0
+"""Levels of 255: spread below which a place counts less."""
+LONGEST = 1.5
+"""Of a wave that is found, in typical lengths; longer ones are the picture's."""
 ANALYSED = 256
 """Pixels of the shorter side that the detector looks at, at most."""
-SCALES = tuple(float(x) for x in np.geomspace(1.0, 1.27, 49))
+SCALES = tuple(float(x) for x in np.geomspace(1.0, 1.27, 25))
 """Of the tiles that the detector tries: half the shorter side of what it sees, times these (a crop makes it smaller)."""
-CANDIDATES = 4
-"""Places whose message is read, best first."""
+CANDIDATES = 2
+"""Scales whose message is read, best first, each also a third of a step up and down."""
+STEP = SCALES[1] / SCALES[0]
 CHECK_BITS = 12
 POLYNOMIAL = 0x80F
 """CRC-12 (x^12 + x^11 + x^3 + x^2 + x + 1)."""
 GENERATORS = (0o463, 0o535, 0o733, 0o745)
 """Of the convolutional code of rate 1/4 and constraint length 9 with the largest free distance (Larsen 1973)."""
 MEMORY = 8
-INDEX_BITS = 6
+INDEX_BITS = 4
 """Of the mark that choose the set and its sign; the others are sent."""
 STEPS = BITS - INDEX_BITS + CHECK_BITS + MEMORY
 CODED = STEPS * len(GENERATORS)
@@ -90,7 +99,7 @@ class Carriers(NamedTuple):
     u, v: (waves,) periods a tile, across and down.
     owner: (waves,) index of the coded bit that a wave carries; -1 for waves that say where a tile begins.
     phases: (SETS, waves) of unit length; the first row serves waves that carry bits.
-    gain: (waves,) relative amplitude.
+    gain: (waves,) relative amplitude. weight: (waves,) of what is found.
     """
 
     u: Int[np.ndarray, " k"]
@@ -98,6 +107,7 @@ class Carriers(NamedTuple):
     owner: Int[np.ndarray, " k"]
     phases: Complex[np.ndarray, "s k"]
     gain: Float[np.ndarray, " k"]
+    weight: Float[np.ndarray, " k"]
 
 
 @functools.cache
@@ -120,8 +130,7 @@ def carriers(key: bytes = KEY) -> Carriers:
     shuffled = np.argsort(np.frombuffer(hashlib.shake_256(key + b" bits").digest(8 * CODED), "<u8"), kind="stable")
     owner[order[carrying]] = shuffled[deal % CODED]
     phases = np.exp(2j * np.pi * noise[1:])
-    gain = np.sqrt(LOWEST / radius)
-    return Carriers(u, v, owner, phases, gain / np.sqrt(np.mean(gain**2)))
+    return Carriers(u, v, owner, phases, radius**-FALL, radius**-TRUST)
 
 
 def checksum(mark: int) -> int:
@@ -134,7 +143,7 @@ def checksum(mark: int) -> int:
 
 
 def encode(mark: int) -> Int[np.ndarray, " coded"]:
-    """The coded bits (0 or 1) of what a mark sends: its upper 26 bits, its checksum, and zeros that end the code.
+    """The coded bits (0 or 1) of what a mark sends: its upper 28 bits, its checksum, and zeros that end the code.
 
     Raises:
         UserError: the mark is no whole number from 0 to 2**32 - 1.
@@ -256,27 +265,22 @@ def residual(frames: UInt8[Array, "t h w c"], shape: tuple[int, int]) -> Float[A
     shade = _luma(frames)
     if shade.shape[1:] != shape:
         shade = jax.image.resize(shade, (len(shade), *shape), "linear")
-    return jnp.mean(_whitened(shade), axis=0)
+    fine = max(1, round(min(shape) / FINE))
+    rest = shade - _box(shade, fine)
+    spread = jnp.sqrt(_box(jnp.square(rest), 2 * fine))
+    return jnp.mean(rest / (spread + SOFT), axis=0)
 
 
 def _box(image: Float[Array, "t h w"], radius: int) -> Float[Array, "t h w"]:
     """Means over squares, edges repeated."""
     for axis in (1, 2):
         padding = [(0, 0)] * 3
-        padding[axis] = (radius + 1, radius)
-        total = jnp.cumsum(jnp.pad(image, padding, mode="edge"), axis=axis)
-        n = image.shape[axis]
-        high = jax.lax.slice_in_dim(total, 2 * radius + 1, 2 * radius + 1 + n, axis=axis)
-        image = (high - jax.lax.slice_in_dim(total, 0, n, axis=axis)) / (2 * radius + 1)
+        padding[axis] = (radius, radius)
+        padded = jnp.pad(image, padding, mode="edge")
+        length = image.shape[axis]
+        parts = [jax.lax.slice_in_dim(padded, i, i + length, axis=axis) for i in range(2 * radius + 1)]
+        image = functools.reduce(jnp.add, parts) / len(parts)
     return image
-
-
-def _whitened(shade: Float[Array, "t h w"]) -> Float[Array, "t h w"]:
-    short = min(shade.shape[1:])
-    fine = max(1, round(short / 64))
-    rest = shade - _box(shade, fine)
-    spread = jnp.sqrt(_box(jnp.square(rest), 2 * fine))
-    return rest / (spread + 2.0)
 
 
 def analysed(shape: tuple[int, int]) -> tuple[int, int]:
@@ -285,8 +289,17 @@ def analysed(shape: tuple[int, int]) -> tuple[int, int]:
     return round(shape[0] * share), round(shape[1] * share)
 
 
+def framed(image: Float[Array, "y x"]) -> tuple[Float[Array, "h w"], Float[Array, ""]]:
+    """A residual without hard edges, in a frame of few sizes (multiples of 128 pixels), so that few programs are compiled;
+    and half its shorter side."""
+    taper = [np.minimum(1, (0.5 + np.minimum(np.arange(n), np.arange(n)[::-1])) / (0.03 * n)) for n in image.shape]
+    edged = np.asarray(image) * np.outer(*taper).astype(np.float32)
+    edged = np.pad(edged, [(0, -n % 128) for n in image.shape])
+    return jnp.asarray(edged), jnp.asarray(min(image.shape) / TILES, jnp.float32)
+
+
 class Places(NamedTuple):
-    """The best places of tiles, one a scale: arrays over scales.
+    """The best place of tiles at each of `SCALES`.
 
     score: the correlation of the waves that say where a tile begins, in standard deviations.
     index: the lower bits of the mark. row, column: the corner, in steps of a tile / GRID.
@@ -298,98 +311,111 @@ class Places(NamedTuple):
     column: Int[Array, " s"]
 
 
-def _spectra(image: Float[Array, "y x"], sides: Float[Array, " s"], key: bytes) -> Complex[Array, "s k"]:
-    """The waves in an image paved with tiles of `sides` pixels, each divided by the typical length of its ring;
+def _spectra(image: Float[Array, "h w"], sides: Float[Array, " s"], key: bytes) -> Complex[Array, "s k"]:
+    """The waves in an image paved with tiles of `sides` pixels, each divided by the typical length in its ring;
     0 where pixels cannot show them."""
     waves = carriers(key)
     span = int(HIGHEST)
-    h, w = image.shape
 
     def basis(length: int, periods: np.ndarray) -> Array:
-        turns = (jnp.arange(length) + 0.5)[None, None] / sides[:, None, None] * jnp.asarray(periods, jnp.float32)[None, :, None]
-        return jnp.exp(-2j * jnp.pi * (turns - jnp.round(turns)))
+        place = (jnp.arange(length) + 0.5)[None, None] / sides[:, None, None]
+        turns = place * jnp.asarray(periods, jnp.float32)[None, :, None]
+        turns = 2 * jnp.pi * (turns - jnp.round(turns))
+        return jnp.stack([jnp.cos(turns), -jnp.sin(turns)])
 
-    taper = [jnp.asarray(np.minimum(1, (0.5 + np.minimum(np.arange(n), np.arange(n)[::-1])) / (0.03 * n)), jnp.float32) for n in (h, w)]
-    image = image * taper[0][:, None] * taper[1][None]
-    across = jnp.einsum("yx,sux->syu", image.astype(jnp.complex64), basis(w, np.arange(-span, span + 1)))
-    plane = jnp.einsum("syu,svy->svu", across, basis(h, np.arange(span + 1)))
-    found = plane[:, waves.v, waves.u + span]
+    # Across, 0 and up: the others follow, since the image is real.
+    across = jnp.einsum("csux,yx->csuy", basis(image.shape[1], np.arange(span + 1)), image)
+    plane = jnp.einsum("csuy,dsvy->cdsvu", across, basis(image.shape[0], np.arange(span + 1)))
+    real, imaginary = plane[0, 0], plane[1, 0]
+    mixed, negative = plane[0, 1], plane[1, 1]
+    up = real - negative + 1j * (imaginary + mixed)
+    back = real + negative + 1j * (mixed - imaginary)
+    right = jnp.asarray(waves.u > 0)[None]
+    found = jnp.where(right, up[:, waves.v, abs(waves.u)], back[:, waves.v, abs(waves.u)])
     radius = np.hypot(waves.u, waves.v)
     ring = np.floor(radius).astype(int)
     same = (ring[:, None] == np.arange(ring.max() + 1)[None]).astype(np.float32)
-    power = jnp.square(jnp.abs(found)) @ same / same.sum(0).clip(1)[None]
-    power = power[:, ring]
-    visible = jnp.asarray(radius, jnp.float32)[None] <= 0.45 * sides[:, None]
+    power = (jnp.square(jnp.abs(found)) @ (same / same.sum(0).clip(1)[None]))[:, ring]
     scaled = found / jnp.sqrt(power + 1e-20)
     length = jnp.abs(scaled)
-    scaled = jnp.where(length > 1.5, scaled * 1.5 / (length + 1e-20), scaled)
-    return jnp.where(visible, scaled, 0.0)
+    scaled = jnp.where(length > LONGEST, scaled * LONGEST / (length + 1e-20), scaled)
+    return jnp.where(jnp.asarray(radius, jnp.float32)[None] <= 0.45 * sides[:, None], scaled, 0.0)
 
 
 @functools.partial(jax.jit, static_argnames="key")
-def search(image: Float[Array, "y x"], key: bytes = KEY) -> tuple[Places, Complex[Array, "s k"]]:
-    """The best place of each of `SCALES`, and the spectra there."""
+def search(image: Float[Array, "h w"], half: Float[Array, ""], key: bytes = KEY) -> Places:
+    """The best place at each of `SCALES` of a residual (see `framed`)."""
     waves = carriers(key)
-    sides = min(image.shape) / TILES * jnp.asarray(SCALES, jnp.float32)
-    spectra = _spectra(image, sides, key)
+    spectra = _spectra(image, half * jnp.asarray(SCALES, jnp.float32), key)
     start = np.flatnonzero(waves.owner < 0)
-    weight = waves.gain[start]
-    # Two real correlations are the parts of one complex transform.
+    weight = waves.weight[start].astype(np.float32)
     u, v = waves.u[start], waves.v[start]
-    reference = np.conj(waves.phases[:, start]) * weight
-    half = spectra[:, None, start] * jnp.asarray(reference, jnp.complex64)[None]
-    pairs = half[:, 0::2] + 1j * half[:, 1::2], jnp.conj(half[:, 0::2]) + 1j * jnp.conj(half[:, 1::2])
+    reference = jnp.asarray(np.conj(waves.phases[:, start]) * weight, jnp.complex64)
+    aligned = spectra[:, None, start] * reference[None]
+    # Two real correlations are the parts of one complex transform.
+    even, odd = aligned[:, 0::2], aligned[:, 1::2]
     plane = jnp.zeros((len(SCALES), SETS // 2, GRID, GRID), jnp.complex64)
-    plane = plane.at[:, :, v % GRID, u % GRID].set(pairs[0]).at[:, :, -v % GRID, -u % GRID].set(pairs[1])
+    plane = plane.at[:, :, v % GRID, u % GRID].set(even + 1j * odd)
+    plane = plane.at[:, :, -v % GRID, -u % GRID].set(jnp.conj(even) + 1j * jnp.conj(odd))
     both = jnp.fft.ifft2(plane) * GRID**2
     maps = jnp.stack([both.real, both.imag], axis=2).reshape(len(SCALES), SETS * GRID * GRID)
-    # Each wave counts twice, by its opposite.
-    power = jnp.sum(jnp.square(jnp.abs(spectra[:, start])) * jnp.asarray(weight, jnp.float32)[None] ** 2, axis=1)
+    power = jnp.sum(jnp.square(jnp.abs(spectra[:, start])) * jnp.square(weight)[None], axis=1)
     place = jnp.argmax(jnp.abs(maps), axis=1)
     best = jnp.take_along_axis(maps, place[:, None], axis=1)[:, 0]
-    score = jnp.abs(best) / (2 * jnp.sqrt(power / 2) + 1e-20)
-    index = place // GRID**2 * 2 + (best < 0)
-    return Places(score, index, place % GRID**2 // GRID, place % GRID), spectra
+    # Each wave counts twice, by its opposite.
+    score = jnp.abs(best) / jnp.sqrt(2 * power + 1e-20)
+    return Places(score, place // GRID**2 * 2 + (best < 0), place % GRID**2 // GRID, place % GRID)
 
 
 @functools.partial(jax.jit, static_argnames="key")
 def read(
-    spectrum: Complex[Array, " k"], index: Int[Array, ""], row: Int[Array, ""], column: Int[Array, ""], key: bytes = KEY
+    image: Float[Array, "h w"], half: Float[Array, ""], places: Places, key: bytes = KEY
+) -> tuple[Float[Array, " c"], Int[Array, " c"], Int[Array, "c steps"], Float[Array, " c"], Float[Array, "c coded"]]:
+    """The messages at the best places: scales, lower bits of the mark, the message, the correlation with all that the
+    mark would add there in standard deviations, and the coded bits as they came."""
+    _, best = jax.lax.top_k(places.score, CANDIDATES)
+    best = jnp.repeat(best, 3)
+    third = jnp.tile(jnp.asarray([STEP ** (i / 3) for i in (-1, 0, 1)], jnp.float32), CANDIDATES)
+    scales = jnp.asarray(SCALES, jnp.float32)[best] * third
+    spectra = _spectra(image, half * scales, key)
+    # The corner moves with the scale, less than the search below covers: the middle of the frame stays.
+    one = functools.partial(_read, key=key)
+    return scales, places.index[best], *jax.vmap(one)(spectra, places.index[best], places.row[best], places.column[best])
+
+
+def _read(
+    spectrum: Complex[Array, " k"], index: Int[Array, ""], row: Int[Array, ""], column: Int[Array, ""], key: bytes
 ) -> tuple[Int[Array, " steps"], Float[Array, ""], Float[Array, " coded"]]:
-    """The message at a place, and the correlation with all that the mark would add there, in standard deviations."""
+    """The message at one place, its correlation, and the coded bits."""
     waves = carriers(key)
-    u, v, gain = (jnp.asarray(part, jnp.float32) for part in (waves.u, waves.v, waves.gain))
-    start = waves.owner < 0
-    phases = jnp.where(start, jnp.asarray(waves.phases, jnp.complex64)[index // 2], jnp.asarray(waves.phases[0], jnp.complex64))
-    # Eighths of a step around the place: the grid is coarse for the shortest waves.
-    fine = (jnp.arange(-8, 9) / 16)[:, None]
+    u, v, weight = (jnp.asarray(part, jnp.float32) for part in (waves.u, waves.v, waves.weight))
+    start = jnp.asarray(waves.owner < 0)
+    phases = jnp.asarray(waves.phases, jnp.complex64)
+    # Quarters of a step around the place: the grid is coarse for the shortest waves.
+    fine = (jnp.arange(-6, 7) / 4)[:, None]
     turn_u = jnp.exp(2j * jnp.pi * (column + fine) / GRID * u[None])
     turn_v = jnp.exp(2j * jnp.pi * (row + fine) / GRID * v[None])
-    aligned = spectrum * jnp.conj(phases) * gain
+    aligned = spectrum * jnp.conj(jnp.where(start, phases[index // 2], phases[0])) * weight
     begun = jnp.where(start, aligned, 0.0)
-    sums = jnp.einsum("ak,bk->ab", turn_v * begun[None], turn_u).real * jnp.where(index % 2 == 0, 1, -1)
+    sums = ((turn_v * begun[None]) @ turn_u.T).real * jnp.where(index % 2 == 0, 1, -1)
     best = jnp.argmax(sums)
-    soft = (aligned * turn_v[best // 17] * turn_u[best % 17]).real
-    coded = jnp.zeros(CODED).at[jnp.asarray(np.where(start, 0, waves.owner))].add(jnp.where(start, 0.0, soft))
+    soft = (aligned * turn_v[best // 13] * turn_u[best % 13]).real
+    coded = jnp.zeros(CODED).at[np.where(waves.owner < 0, 0, waves.owner)].add(jnp.where(start, 0.0, soft))
     bits, metric = decode(coded)
-    power = jnp.sum(jnp.square(jnp.abs(spectrum)) * jnp.square(gain)) / 2
+    power = jnp.sum(jnp.square(jnp.abs(spectrum)) * jnp.square(weight)) / 2
     return bits, (metric + jnp.max(sums)) / jnp.sqrt(power + 1e-20), coded
 
 
 def detect(frames: UInt8[Any, "t h w c"], key: bytes = KEY) -> Detection:
     """Looks for a mark in frames, 2 seconds or a single one; the original is not needed."""
-    shape = analysed(frames.shape[1:3])
-    return detect_residual(residual(jnp.asarray(frames), shape), key)
+    return detect_residual(residual(jnp.asarray(frames), analysed(frames.shape[1:3])), key)
 
 
 def detect_residual(image: Float[Array, "y x"], key: bytes = KEY) -> Detection:
-    places, spectra = search(image, key)
-    scores = np.asarray(places.score)
-    found = []
-    for at in np.argsort(-scores)[:CANDIDATES]:
-        bits, score, _ = read(spectra[at], places.index[at], places.row[at], places.column[at], key)
-        found.append((float(score), _message(np.asarray(bits), int(places.index[at])), SCALES[at]))
-    good = [one for one in found if one[1] is not None]
-    score, mark, scale = max(good or found, key=lambda one: one[0])
+    """As `detect`, of what `residual` gave."""
+    image, half = framed(image)
+    scales, indices, bits, scores, _ = map(np.asarray, read(image, half, search(image, half, key), key))
+    found = [(float(score), _message(b, int(i)), float(s)) for score, b, i, s in zip(scores, bits, indices, scales, strict=True)]
+    score, mark, scale = max([one for one in found if one[1] is not None] or found, key=lambda one: one[0])
     p = 1.0
     return Detection(mark is not None, mark, score, p, mark, scale)
