@@ -2,7 +2,7 @@
 
 Spread spectrum (Cox, Kilian, Leighton, Shamoon, "Secure spread spectrum watermarking for multimedia", 1997) in a
 periodic pattern, so that a crop is only a shift (Kutter, "Watermarking resistant to translation, rotation, and scaling",
-1998). A frame is paved with square tiles of half its shorter side. The pattern of a tile is a sum of waves of 5 to 26
+1998). A frame is paved with square tiles of half its shorter side. The pattern of a tile is a sum of waves of 4 to 18
 periods a tile: the same share of the picture at any size, so that scaling leaves it as it is. A third of the waves say
 where a tile begins: their phases are one of 8 keyed sets, taken with either sign, so that the mark of a file chooses one
 of 16. The others carry the mark, a checksum and what an error-correcting code adds to them. The pattern is the same in
@@ -32,18 +32,19 @@ KEY = b"vasa-jax watermark 1"
 """Of the carriers; another key is another system, that finds nothing of this one's."""
 TILES = 2
 """Along the shorter side of a frame."""
-LOWEST, HIGHEST = 5.0, 26.0
+LOWEST, HIGHEST = 4.0, 18.0
 """Periods a tile of the waves."""
-FALL, TRUST = 1.0, 0.5
-"""The amplitude of waves falls with this power of their periods, and the weight of what is found with that."""
-GRID = 64
+FALL = 0.5
+"""The amplitude of waves falls with this power of their periods."""
+GRID = 48
 """Places along a tile where the detector looks for its corner; twice `HIGHEST` and more."""
 SETS = 8
 """Sets of phases of the waves that say where a tile begins."""
 SMALLEST = 48
 """Pixels of the shorter side of a frame that can be marked."""
-STRENGTH = 1.0
-"""Of `embed`: what the amplitudes below are multiplied with."""
+FULL = 512
+"""Pixels of the shorter side from which on the amplitudes below hold; smaller frames get more, up to `SMALL` times."""
+SMALL = 1.5
 FLAT, BUSY, MOST = 1.2, 0.12, 3.2
 """Amplitude (standard deviation, in levels of 255): of flat places, its growth with the standard deviation of the
 picture nearby, and the end of that growth."""
@@ -57,11 +58,18 @@ LONGEST = 1.5
 """Of a wave that is found, in typical lengths; longer ones are the picture's."""
 ANALYSED = 256
 """Pixels of the shorter side that the detector looks at, at most."""
-SCALES = tuple(float(x) for x in np.geomspace(1.0, 1.27, 25))
+SCALES = tuple(float(x) for x in np.geomspace(1.0, 1.27, 19))
 """Of the tiles that the detector tries: half the shorter side of what it sees, times these (a crop makes it smaller)."""
 CANDIDATES = 2
 """Scales whose message is read, best first, each also a third of a step up and down."""
 STEP = SCALES[1] / SCALES[0]
+READINGS = 3 * CANDIDATES
+"""Messages that are read, of which one with a right checksum is preferred."""
+FALSE_ALARMS = 1e-6
+"""Rate a call, at most."""
+TAIL = (9.0, 0.01, 0.2)
+"""Of the scores of unmarked cuts: above the first, the second share of them falls off by an exponential of this mean
+(fitted by `benchmarks/watermark.py`)."""
 CHECK_BITS = 12
 POLYNOMIAL = 0x80F
 """CRC-12 (x^12 + x^11 + x^3 + x^2 + x + 1)."""
@@ -83,6 +91,7 @@ class Detection(NamedTuple):
     p_value: how often frames without a mark score as high, from the fit in `benchmarks/watermark.py`.
     bits: the same bits, where they could be read at all, found or not; None where the checksum is wrong.
     scale: the side of a tile in halves of the frames' shorter side: 1 for a whole frame, more for a part of one.
+    soft: (coded,) the coded bits as they came, positive for 0.
     """
 
     found: bool
@@ -91,6 +100,7 @@ class Detection(NamedTuple):
     p_value: float
     bits: int | None
     scale: float
+    soft: Float[np.ndarray, " coded"]
 
 
 class Carriers(NamedTuple):
@@ -99,7 +109,7 @@ class Carriers(NamedTuple):
     u, v: (waves,) periods a tile, across and down.
     owner: (waves,) index of the coded bit that a wave carries; -1 for waves that say where a tile begins.
     phases: (SETS, waves) of unit length; the first row serves waves that carry bits.
-    gain: (waves,) relative amplitude. weight: (waves,) of what is found.
+    gain: (waves,) relative amplitude.
     """
 
     u: Int[np.ndarray, " k"]
@@ -107,7 +117,6 @@ class Carriers(NamedTuple):
     owner: Int[np.ndarray, " k"]
     phases: Complex[np.ndarray, "s k"]
     gain: Float[np.ndarray, " k"]
-    weight: Float[np.ndarray, " k"]
 
 
 @functools.cache
@@ -130,7 +139,7 @@ def carriers(key: bytes = KEY) -> Carriers:
     shuffled = np.argsort(np.frombuffer(hashlib.shake_256(key + b" bits").digest(8 * CODED), "<u8"), kind="stable")
     owner[order[carrying]] = shuffled[deal % CODED]
     phases = np.exp(2j * np.pi * noise[1:])
-    return Carriers(u, v, owner, phases, radius**-FALL, radius**-TRUST)
+    return Carriers(u, v, owner, phases, radius**-FALL)
 
 
 def checksum(mark: int) -> int:
@@ -192,7 +201,7 @@ def decode(soft: Float[Array, " coded"]) -> tuple[Int[Array, " steps"], Float[Ar
     return bits, metric[0]
 
 
-def _message(bits: np.ndarray, index: int) -> int | None:
+def _mark(bits: np.ndarray, index: int) -> int | None:
     """The mark that a set and a message tell; None where the checksum is wrong."""
     number = int("".join(map(str, bits[: STEPS - MEMORY].tolist())), 2)
     mark = (number >> CHECK_BITS) << INDEX_BITS | index
@@ -241,7 +250,7 @@ def _luma(frames: UInt8[Array, "t h w c"]) -> Float[Array, "t h w"]:
 
 @jax.jit
 def embed(
-    frames: UInt8[Array, "t h w c"], pattern: Float[Array, "h w"], strength: float | Float[Array, ""] = STRENGTH
+    frames: UInt8[Array, "t h w c"], pattern: Float[Array, "h w"]
 ) -> UInt8[Array, "t h w c"]:
     """Frames with a pattern (of `pattern`) added to their first three channels; a fourth, opacity, stays."""
     shade = _luma(frames)
@@ -254,7 +263,7 @@ def embed(
     busy = jnp.sqrt(jax.nn.relu(square - jnp.square(mean)))
     amplitude = jnp.clip(FLAT + BUSY * busy, FLAT, MOST)
     amplitude = jnp.einsum("ih,tij,jw->thw", down, amplitude, across)
-    change = strength * amplitude * pattern[None]
+    change = min(SMALL, max(1.0, math.sqrt(FULL / short))) * amplitude * pattern[None]
     marked = jnp.clip(jnp.round(frames[..., :3] + change[..., None]), 0, 255).astype(jnp.uint8)
     return jnp.concatenate([marked, frames[..., 3:]], axis=-1)
 
@@ -348,9 +357,8 @@ def search(image: Float[Array, "h w"], half: Float[Array, ""], key: bytes = KEY)
     waves = carriers(key)
     spectra = _spectra(image, half * jnp.asarray(SCALES, jnp.float32), key)
     start = np.flatnonzero(waves.owner < 0)
-    weight = waves.weight[start].astype(np.float32)
     u, v = waves.u[start], waves.v[start]
-    reference = jnp.asarray(np.conj(waves.phases[:, start]) * weight, jnp.complex64)
+    reference = jnp.asarray(np.conj(waves.phases[:, start]), jnp.complex64)
     aligned = spectra[:, None, start] * reference[None]
     # Two real correlations are the parts of one complex transform.
     even, odd = aligned[:, 0::2], aligned[:, 1::2]
@@ -359,7 +367,7 @@ def search(image: Float[Array, "h w"], half: Float[Array, ""], key: bytes = KEY)
     plane = plane.at[:, :, -v % GRID, -u % GRID].set(jnp.conj(even) + 1j * jnp.conj(odd))
     both = jnp.fft.ifft2(plane) * GRID**2
     maps = jnp.stack([both.real, both.imag], axis=2).reshape(len(SCALES), SETS * GRID * GRID)
-    power = jnp.sum(jnp.square(jnp.abs(spectra[:, start])) * jnp.square(weight)[None], axis=1)
+    power = jnp.sum(jnp.square(jnp.abs(spectra[:, start])), axis=1)
     place = jnp.argmax(jnp.abs(maps), axis=1)
     best = jnp.take_along_axis(maps, place[:, None], axis=1)[:, 0]
     # Each wave counts twice, by its opposite.
@@ -388,21 +396,21 @@ def _read(
 ) -> tuple[Int[Array, " steps"], Float[Array, ""], Float[Array, " coded"]]:
     """The message at one place, its correlation, and the coded bits."""
     waves = carriers(key)
-    u, v, weight = (jnp.asarray(part, jnp.float32) for part in (waves.u, waves.v, waves.weight))
+    u, v = (jnp.asarray(part, jnp.float32) for part in (waves.u, waves.v))
     start = jnp.asarray(waves.owner < 0)
     phases = jnp.asarray(waves.phases, jnp.complex64)
     # Quarters of a step around the place: the grid is coarse for the shortest waves.
     fine = (jnp.arange(-6, 7) / 4)[:, None]
     turn_u = jnp.exp(2j * jnp.pi * (column + fine) / GRID * u[None])
     turn_v = jnp.exp(2j * jnp.pi * (row + fine) / GRID * v[None])
-    aligned = spectrum * jnp.conj(jnp.where(start, phases[index // 2], phases[0])) * weight
+    aligned = spectrum * jnp.conj(jnp.where(start, phases[index // 2], phases[0]))
     begun = jnp.where(start, aligned, 0.0)
     sums = ((turn_v * begun[None]) @ turn_u.T).real * jnp.where(index % 2 == 0, 1, -1)
     best = jnp.argmax(sums)
     soft = (aligned * turn_v[best // 13] * turn_u[best % 13]).real
     coded = jnp.zeros(CODED).at[np.where(waves.owner < 0, 0, waves.owner)].add(jnp.where(start, 0.0, soft))
     bits, metric = decode(coded)
-    power = jnp.sum(jnp.square(jnp.abs(spectrum)) * jnp.square(weight)) / 2
+    power = jnp.sum(jnp.square(jnp.abs(spectrum))) / 2
     return bits, (metric + jnp.max(sums)) / jnp.sqrt(power + 1e-20), coded
 
 
@@ -414,8 +422,23 @@ def detect(frames: UInt8[Any, "t h w c"], key: bytes = KEY) -> Detection:
 def detect_residual(image: Float[Array, "y x"], key: bytes = KEY) -> Detection:
     """As `detect`, of what `residual` gave."""
     image, half = framed(image)
-    scales, indices, bits, scores, _ = map(np.asarray, read(image, half, search(image, half, key), key))
-    found = [(float(score), _message(b, int(i)), float(s)) for score, b, i, s in zip(scores, bits, indices, scales, strict=True)]
-    score, mark, scale = max([one for one in found if one[1] is not None] or found, key=lambda one: one[0])
-    p = 1.0
-    return Detection(mark is not None, mark, score, p, mark, scale)
+    scales, indices, messages, scores, softs = map(np.asarray, read(image, half, search(image, half, key), key))
+    marks = [_mark(message, int(index)) for message, index in zip(messages, indices, strict=True)]
+    best = max(range(READINGS), key=lambda at: (marks[at] is not None, scores[at]))
+    score, bits = float(scores[best]), marks[best]
+    chance = p_value(score, bits is not None)
+    mark = bits if chance < FALSE_ALARMS else None
+    return Detection(mark is not None, mark, score, chance, bits, float(scales[best]), softs[best])
+
+
+def p_value(score: float, right: bool) -> float:
+    """How often frames without a mark score so high, with a right checksum where this one is `right`."""
+    begin, share, excess = TAIL
+    above = 1.0 if score < begin else share * math.exp((begin - score) / excess)
+    return min(1.0, above * READINGS * 2.0**-CHECK_BITS) if right else above
+
+
+def threshold() -> float:
+    """The score from which on a mark with a right checksum is found."""
+    begin, share, excess = TAIL
+    return begin + excess * math.log(share * READINGS * 2.0**-CHECK_BITS / FALSE_ALARMS)
