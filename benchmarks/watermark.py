@@ -110,7 +110,9 @@ def faster(rate: float) -> Attack:
 
 
 def _graded(frames: np.ndarray, brightness: float, contrast: float) -> np.ndarray:
-    return np.clip(np.round((frames.astype(np.float32) - 128) * contrast + 128 + 255 * brightness), 0, 255).astype(np.uint8)
+    return np.clip(np.round((frames.astype(np.float32) - 128) * contrast + 128 + 255 * brightness), 0, 255).astype(
+        np.uint8
+    )
 
 
 def graded(brightness: float, contrast: float) -> Attack:
@@ -280,7 +282,13 @@ def attacked(clips: Iterable[np.ndarray], names: Sequence[str], seed: int = 0) -
             f"   {100 * errors:5.1f} %    {len(hits)}",
             flush=True,
         )
-        result[name] = {"found": float(hits.mean()), "low": low, "high": high, "fitted": float(fitted), "windows": len(hits)}
+        result[name] = {
+            "found": float(hits.mean()),
+            "low": low,
+            "high": high,
+            "fitted": float(fitted),
+            "windows": len(hits),
+        }
         result[name] |= {"score": float(scores.mean()), "lowest": float(scores.min()), "errors": errors}
     return result
 
@@ -305,7 +313,9 @@ def timed(sizes: Sequence[int]) -> dict[str, float]:
             f" {1000 * one.high / FPS:.3f}), looking at one {1000 * other.median / FPS:.2f} ms"
         )
     image = jnp.asarray(np.random.default_rng(0).standard_normal((256, 256)), jnp.float32)
-    print(f"finding the mark in a cut: {1000 * timing.measure(lambda: watermark.detect_residual(image).score, 10).median:.0f} ms")
+    print(
+        f"finding the mark in a cut: {1000 * timing.measure(lambda: watermark.detect_residual(image).score, 10).median:.0f} ms"
+    )
     return result
 
 
@@ -313,12 +323,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Parses flags and prints."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     timing.add_platform_flag(parser)
-    parser.add_argument("--parts", nargs="+", choices=("clean", "attacks", "time"), default=["clean", "attacks", "time"])
+    parser.add_argument(
+        "--parts", nargs="+", choices=("clean", "attacks", "time"), default=["clean", "attacks", "time"]
+    )
     parser.add_argument("--model", default="demo", help="whose faces are marked")
     parser.add_argument("--cuts", type=timing.positive, default=20_000, help="unmarked cuts")
     parser.add_argument("--clips", type=timing.positive, default=6, help="of each kind")
     parser.add_argument("--sizes", type=timing.positive, nargs="+", default=[64, 256, 512], help="of generated frames")
-    parser.add_argument("--attacks", nargs="+", choices=tuple(ATTACKS), default=list(ATTACKS), help="names of the table")
+    parser.add_argument(
+        "--attacks", nargs="+", choices=tuple(ATTACKS), default=list(ATTACKS), help="names of the table"
+    )
     parser.add_argument("--cache", type=Path, default=Path("build/watermark"), help="folder that keeps generated clips")
     parser.add_argument("--json", type=Path, help="also write every number here")
     flags = parser.parse_args(arguments)

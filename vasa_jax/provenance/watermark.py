@@ -216,7 +216,9 @@ def pattern(mark: int, shape: tuple[int, int], key: bytes = KEY) -> Float[np.nda
     """
     signs = 1 - 2 * encode(mark)
     if min(shape) < SMALLEST:
-        raise UserError(f"frames of {shape[1]} x {shape[0]} are too small for a watermark; make them {SMALLEST} or more")
+        raise UserError(
+            f"frames of {shape[1]} x {shape[0]} are too small for a watermark; make them {SMALLEST} or more"
+        )
     waves = carriers(key)
     index = mark & ((1 << INDEX_BITS) - 1)
     beginning = waves.phases[index >> 1] * (1 - 2 * (index & 1))
@@ -249,9 +251,7 @@ def _luma(frames: UInt8[Array, "t h w c"]) -> Float[Array, "t h w"]:
 
 
 @jax.jit
-def embed(
-    frames: UInt8[Array, "t h w c"], pattern: Float[Array, "h w"]
-) -> UInt8[Array, "t h w c"]:
+def embed(frames: UInt8[Array, "t h w c"], pattern: Float[Array, "h w"]) -> UInt8[Array, "t h w c"]:
     """Frames with a pattern (of `pattern`) added to their first three channels; a fourth, opacity, stays."""
     shade = _luma(frames)
     h, w = shade.shape[1:]
@@ -388,7 +388,11 @@ def read(
     spectra = _spectra(image, half * scales, key)
     # The corner moves with the scale, less than the search below covers: the middle of the frame stays.
     one = functools.partial(_read, key=key)
-    return scales, places.index[best], *jax.vmap(one)(spectra, places.index[best], places.row[best], places.column[best])
+    return (
+        scales,
+        places.index[best],
+        *jax.vmap(one)(spectra, places.index[best], places.row[best], places.column[best]),
+    )
 
 
 def _read(
