@@ -6,13 +6,16 @@
 Clips are six seconds: of the model's faces (portraits and speech of VASA_JAX_ASSETS, resized as `infer.py --size` does)
 and of the real videos there, which are marked in memory only.
 
-clean: unmarked cuts of 2 s, each another window, crop (up to 20 %), mirroring and turn of a clip; the tail of their scores is
-fitted by an exponential, which the detector's p-values stand on (`watermark.TAIL`). Residuals are averaged over five
-frames first, and crops are taken from them.
-attacks: each clip gets a mark of its own, and is attacked; then any 2 s of it (a window each 0.2 s) are looked at. A row
-tells the share of windows where this very mark was found at a false-alarm rate of 1e-6, its 95 % interval (Wilson's, on
-as many trials as there are windows that do not overlap), the share that the scores' mean and spread foretell (fitted),
-the lowest score, and the share of coded bits that were wrong. All attacks but the first end in H.264.
+clean: unmarked cuts of 2 s, each another window, crop (up to 20 %), mirroring and turn of a clip; the tail of their
+scores is fitted by an exponential, on which the detector's p-values stand (`watermark.TAIL`). Residuals are averaged
+over five frames first, and crops are taken from them.
+
+attacks: each clip gets a mark of its own, and is attacked; then any 2 s of it (a window each 0.2 s) are looked at. A
+row tells the share of windows where this very mark was found at a false-alarm rate of 1e-6, its 95 % interval
+(Wilson's, on as many trials as there are windows that do not overlap), the share that the scores' mean and spread
+foretell (fitted), the mean and lowest score, and the share of coded bits that were wrong. All attacks but the first end
+in H.264.
+
 time: milliseconds a frame.
 """
 
@@ -278,8 +281,8 @@ def attacked(clips: Iterable[np.ndarray], names: Sequence[str], seed: int = 0) -
         errors = float(np.mean(row["errors"]))
         interval = f"{100 * low:5.1f} to {100 * high:5.1f}"
         print(
-            f"  {name:<18} {100 * hits.mean():6.1f} % {interval} %  {100 * fitted:8.3f} %  {scores.mean():5.1f} ({scores.min():5.1f})"
-            f"   {100 * errors:5.1f} %    {len(hits)}",
+            f"  {name:<18} {100 * hits.mean():6.1f} % {interval} %  {100 * fitted:8.3f} %"
+            f"  {scores.mean():5.1f} ({scores.min():5.1f})   {100 * errors:5.1f} %    {len(hits)}",
             flush=True,
         )
         result[name] = {
@@ -313,9 +316,8 @@ def timed(sizes: Sequence[int]) -> dict[str, float]:
             f" {1000 * one.high / FPS:.3f}), looking at one {1000 * other.median / FPS:.2f} ms"
         )
     image = jnp.asarray(np.random.default_rng(0).standard_normal((256, 256)), jnp.float32)
-    print(
-        f"finding the mark in a cut: {1000 * timing.measure(lambda: watermark.detect_residual(image).score, 10).median:.0f} ms"
-    )
+    found = timing.measure(lambda: watermark.detect_residual(image).score, 10)
+    print(f"finding the mark in a cut: {1000 * found.median:.0f} ms")
     return result
 
 

@@ -1,17 +1,19 @@
-"""A mark in the pixels of every frame: 32 bits that survive what happens to a video, and are found without the original.
+"""A mark in the pixels of every frame: 32 bits that survive what happens to videos, and are found without the original.
 
 Spread spectrum (Cox, Kilian, Leighton, Shamoon, "Secure spread spectrum watermarking for multimedia", 1997) in a
-periodic pattern, so that a crop is only a shift (Kutter, "Watermarking resistant to translation, rotation, and scaling",
-1998). A frame is paved with square tiles of half its shorter side. The pattern of a tile is a sum of waves of 4 to 18
-periods a tile: the same share of the picture at any size, so that scaling leaves it as it is. A third of the waves say
-where a tile begins: their phases are one of 8 keyed sets, taken with either sign, so that the mark of a file chooses one
-of 16. The others carry the mark, a checksum and what an error-correcting code adds to them. The pattern is the same in
-all frames of a file and another in each file: nothing is left of it where files are averaged, a video may be cut or
-resampled in time, and one frame is enough where it is large. It is added to all three colours alike, stronger where
-the picture is busy.
+periodic pattern, so that a crop is only a shift (Kutter, "Watermarking resistant to translation, rotation, and
+scaling", 1998). A frame is paved with square tiles of half its shorter side. The pattern of a tile is a sum of waves of
+4 to 18 periods a tile: the same share of the picture at any size, so that scaling leaves it as it is. A third of the
+waves say where a tile begins: their phases are one of 8 keyed sets, taken with either sign, so that the mark of a file
+chooses one of 16. The others carry the mark, a checksum and what an error-correcting code adds to them.
+
+The pattern is the same in all frames of a file and another in each file: nothing is left of it where files are
+averaged, a video may be cut or resampled in time, a codec that repeats what stands still keeps it, and one frame is
+enough where it is large. It is added to all three colours alike, stronger where the picture is busy.
 
 The detector is public, and with it how to remove the mark: it tells where a video comes from to those who want to
-know, and stops nobody who wants to hide it. What it survives, and what not: `benchmarks/watermark.py`, docs/provenance.md.
+know, and stops nobody who wants to hide it. What it survives, and what not: `benchmarks/watermark.py` and
+docs/provenance.md.
 """
 
 import functools
@@ -22,7 +24,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Complex, Float, Int, UInt8
+from jaxtyping import Array, Complex, Float, Int, UInt8
 
 from vasa_jax.errors import UserError
 
@@ -59,7 +61,7 @@ LONGEST = 1.5
 ANALYSED = 256
 """Pixels of the shorter side that the detector looks at, at most."""
 SCALES = tuple(float(x) for x in np.geomspace(1.0, 1.27, 19))
-"""Of the tiles that the detector tries: half the shorter side of what it sees, times these (a crop makes it smaller)."""
+"""Of the tiles that the detector tries: half the shorter side of what it sees (which a crop makes smaller), times these."""
 CANDIDATES = 2
 """Scales whose message is read, best first, each also a third of a step up and down."""
 STEP = SCALES[1] / SCALES[0]
@@ -299,8 +301,8 @@ def analysed(shape: tuple[int, int]) -> tuple[int, int]:
 
 
 def framed(image: Float[Array, "y x"]) -> tuple[Float[Array, "h w"], Float[Array, ""]]:
-    """A residual without hard edges, in a frame of few sizes (multiples of 128 pixels), so that few programs are compiled;
-    and half its shorter side."""
+    """A residual without hard edges, in a frame of few sizes (multiples of 128 pixels), so that few programs are
+    compiled; and half its shorter side."""
     taper = [np.minimum(1, (0.5 + np.minimum(np.arange(n), np.arange(n)[::-1])) / (0.03 * n)) for n in image.shape]
     edged = np.asarray(image) * np.outer(*taper).astype(np.float32)
     edged = np.pad(edged, [(0, -n % 128) for n in image.shape])
