@@ -149,6 +149,17 @@ def test_a_mark_has_32_bits(mark):
         watermark.pattern(mark, (64, 64))
 
 
-def test_frames_too_small_are_refused():
-    with pytest.raises(UserError, match="frames of 64 x 32 are too small for a watermark"):
-        watermark.pattern(1, (32, 64))
+def test_frames_that_show_no_wave_stay():
+    assert not watermark.pattern(MARK, (16, 16)).any()
+
+
+def test_frames_are_marked_as_they_come():
+    frames = list(watermark.marking(iter(picture(64)), MARK))
+    np.testing.assert_array_equal(np.stack(frames), marked(64))
+    assert list(watermark.marking(iter(()), MARK)) == []
+
+
+def test_the_same_facts_have_the_same_mark():
+    assert watermark.mark_of(b"a", b"b") == watermark.mark_of(b"a", b"b")
+    assert len({watermark.mark_of(*facts) for facts in [(b"a", b"b"), (b"b", b"a"), (b"ab",), (b"ab", b""), ()]}) == 5
+    assert 0 <= watermark.mark_of(b"a") < 2**watermark.BITS

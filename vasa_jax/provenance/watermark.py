@@ -19,6 +19,7 @@ docs/provenance.md.
 import functools
 import hashlib
 import math
+from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 import jax
@@ -42,8 +43,6 @@ GRID = 48
 """Places along a tile where the detector looks for its corner; twice `HIGHEST` and more."""
 SETS = 8
 """Sets of phases of the waves that say where a tile begins."""
-SMALLEST = 48
-"""Pixels of the shorter side of a frame that can be marked."""
 FULL = 512
 """Pixels of the shorter side from which on the amplitudes below hold; smaller frames get more, up to `SMALL` times."""
 SMALL = 1.5
@@ -61,7 +60,7 @@ LONGEST = 1.5
 ANALYSED = 256
 """Pixels of the shorter side that the detector looks at, at most."""
 SCALES = tuple(float(x) for x in np.geomspace(1.0, 1.27, 19))
-"""Of the tiles that the detector tries: half the shorter side of what it sees (which a crop makes smaller), times these."""
+"""Of the tiles that the detector tries: half the shorter side of what it sees, times these (a crop is smaller)."""
 CANDIDATES = 2
 """Scales whose message is read, best first, each also a third of a step up and down."""
 STEP = SCALES[1] / SCALES[0]
@@ -213,14 +212,13 @@ def _mark(bits: np.ndarray, index: int) -> int | None:
 def pattern(mark: int, shape: tuple[int, int], key: bytes = KEY) -> Float[np.ndarray, "h w"]:
     """The pattern of a file's frames of `shape` (height, width): mean 0, standard deviation 1.
 
+    Waves that the pixels cannot show are left out: below a shorter side of about 48 too few are left to be read, below
+    18 none.
+
     Raises:
-        UserError: the mark is no whole number from 0 to 2**32 - 1, or a side is shorter than 48.
+        UserError: the mark is no whole number from 0 to 2**32 - 1.
     """
     signs = 1 - 2 * encode(mark)
-    if min(shape) < SMALLEST:
-        raise UserError(
-            f"frames of {shape[1]} x {shape[0]} are too small for a watermark; make them {SMALLEST} or more"
-        )
     waves = carriers(key)
     index = mark & ((1 << INDEX_BITS) - 1)
     beginning = waves.phases[index >> 1] * (1 - 2 * (index & 1))
@@ -233,8 +231,27 @@ def pattern(mark: int, shape: tuple[int, int], key: bytes = KEY) -> Float[np.nda
     spectrum[waves.v, waves.u + span] = coefficient
     down = np.exp(2j * np.pi * np.outer((np.arange(shape[0]) + 0.5) / side, np.arange(span + 1)))
     across = np.exp(2j * np.pi * np.outer(np.arange(-span, span + 1), (np.arange(shape[1]) + 0.5) / side))
-    waves_sum = (down @ spectrum @ across).real
-    return (waves_sum / np.sqrt(np.sum(np.abs(coefficient) ** 2) / 2)).astype(np.float32)
+    power = np.sum(np.abs(coefficient) ** 2) / 2
+    return (np.real(down @ spectrum @ across) / np.sqrt(power + 1e-20)).astype(np.float32)
+
+
+def mark_of(*facts: bytes) -> int:
+    """The mark of a file that is made from these facts (its sound, picture, seed, ...): the same facts have the same
+    mark, so that the same command makes the same file, and others have as good as random ones (SHA-256)."""
+    digests = b"".join(hashlib.sha256(fact).digest() for fact in facts)
+    return int.from_bytes(hashlib.sha256(KEY + digests).digest()[: BITS // 8], "big")
+
+
+def marking(
+    frames: Iterable[UInt8[np.ndarray, "h w c"]], mark: int, key: bytes = KEY
+) -> Iterator[UInt8[np.ndarray, "h w c"]]:
+    """Frames of one size as they come, marked. Raises UserError as `pattern`."""
+    shown: Array | None = None
+    for frame in frames:
+        if shown is None:
+            height, width = frame.shape[:2]
+            shown = jnp.asarray(pattern(mark, (height, width), key))
+        yield np.asarray(embed(jnp.asarray(frame)[None], shown))[0]
 
 
 def _triangles(length: int, cells: int) -> Float[np.ndarray, "cells length"]:
