@@ -63,7 +63,7 @@ def h264(frames: np.ndarray, crf: int = 28) -> np.ndarray:
             container.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")))
         container.mux(stream.encode(None))
     file.seek(0)
-    with av.open(file) as read:
+    with av.open(file, "r") as read:
         return np.stack([frame.to_ndarray(format="rgb24") for frame in read.decode(video=0)])
 
 
