@@ -1,6 +1,6 @@
 """What does the watermark survive, what does it cost, and how often is it seen where it is not?
 
-    python -m benchmarks.watermark [--parts clean attacks time] [--cuts 20000] [--clips 6] [--sizes 64 256 512]
+    python -m benchmarks.watermark [--parts clean attacks time] [--cuts 20000] [--clips 6] [--sizes 64 256 512] [--videos 9]
                                    [--attacks NAME ...] [--json OUT]
 
 Clips are six seconds: of the model's faces (portraits and speech of VASA_JAX_ASSETS, resized as `infer.py --size` does)
@@ -186,7 +186,8 @@ def kinds(assets: Path, flags: argparse.Namespace) -> Iterator[tuple[str, Iterat
     for size in flags.sizes:
         made = generated_clips(assets, flags.model, flags.clips, flags.cache)
         yield f"{flags.model}, {size} x {size}", (resized(clip, size, size) for clip in made)
-    yield "real videos", real_clips(assets, flags.clips)
+    if flags.videos:
+        yield "real videos", real_clips(assets, flags.videos)
 
 
 def blocks(frames: np.ndarray) -> np.ndarray:
@@ -330,8 +331,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--model", default="demo", help="whose faces are marked")
     parser.add_argument("--cuts", type=timing.positive, default=20_000, help="unmarked cuts")
-    parser.add_argument("--clips", type=timing.positive, default=6, help="of each kind")
-    parser.add_argument("--sizes", type=timing.positive, nargs="+", default=[64, 256, 512], help="of generated frames")
+    parser.add_argument("--clips", type=timing.positive, default=6, help="of a size")
+    parser.add_argument("--sizes", type=timing.positive, nargs="*", default=[64, 256, 512], help="of generated frames")
+    parser.add_argument("--videos", type=int, default=9, help="real ones at most; 0 for none")
     parser.add_argument(
         "--attacks", nargs="+", choices=tuple(ATTACKS), default=list(ATTACKS), help="names of the table"
     )
