@@ -1,7 +1,7 @@
 """What does the watermark survive, what does it cost, and how often is it seen where it is not?
 
-    python -m benchmarks.watermark [--parts clean attacks time] [--cuts 20000] [--clips 6] [--sizes 64 256 512] [--videos 9]
-                                   [--attacks NAME ...] [--json OUT]
+    python -m benchmarks.watermark [--parts clean attacks time] [--cuts 20000] [--clips 6] [--sizes 64 256 512]
+                                   [--videos 9] [--attacks NAME ...] [--json OUT]
 
 Clips are six seconds: of the model's faces (portraits and speech of VASA_JAX_ASSETS, resized as `infer.py --size` does)
 and of the real videos there, which are marked in memory only.

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from benchmarks import watermark as benchmark
 from vasa_jax.errors import UserError
 from vasa_jax.media.video import VideoWriter, read_video
 from vasa_jax.provenance import watermark
@@ -163,3 +164,23 @@ def test_the_same_facts_have_the_same_mark():
     assert watermark.mark_of(b"a", b"b") == watermark.mark_of(b"a", b"b")
     assert len({watermark.mark_of(*facts) for facts in [(b"a", b"b"), (b"b", b"a"), (b"ab",), (b"ab", b""), ()]}) == 5
     assert 0 <= watermark.mark_of(b"a") < 2**watermark.BITS
+
+
+def test_the_benchmark_counts_windows(capsys):
+    """52 frames are ten blocks of five: one window of 2 s, which is found, and costs what its PSNR says."""
+    clip = np.concatenate([picture(64)] * 18)[:52]
+    result = benchmark.attacked([clip], ["none"])
+    assert (result["none"]["found"], result["none"]["windows"]) == (1.0, 1)
+    assert result["none"]["errors"] < 0.3
+    error = np.mean((marked(64).astype(float) - picture(64)) ** 2)
+    assert result["psnr"] == pytest.approx(10 * np.log10(255**2 / error), abs=0.3)
+    assert "a frame that was true to 22 dB" in capsys.readouterr().out
+
+
+def test_an_interval_and_a_tail_are_those_of_known_samples():
+    """Wilson's interval of 0 of n ends at z^2 / (n + z^2); an exponential's mean excess is its mean."""
+    assert benchmark.wilson(0, 10) == pytest.approx((0, 1.96**2 / (10 + 1.96**2)))
+    scores = 5 - 0.25 * np.log1p(-(np.arange(20_000) + 0.5) / 20_000)
+    begin, excess = benchmark.tail(scores)
+    assert begin == pytest.approx(5 + 0.25 * np.log(100), abs=0.01)
+    assert excess == pytest.approx(0.25, rel=0.02)

@@ -57,6 +57,8 @@ SOFT = 2.0
 """Levels of 255: spread below which a place counts less."""
 LONGEST = 1.5
 """Of a wave that is found, in typical lengths; longer ones are the picture's."""
+SAMPLED = 128
+"""Pixels of the shorter side that tell how busy a place is, at least."""
 ANALYSED = 256
 """Pixels of the shorter side that the detector looks at, at most."""
 SCALES = tuple(float(x) for x in np.geomspace(1.0, 1.27, 19))
@@ -272,15 +274,19 @@ def _luma(frames: UInt8[Array, "t h w c"]) -> Float[Array, "t h w"]:
 @jax.jit
 def embed(frames: UInt8[Array, "t h w c"], pattern: Float[Array, "h w"]) -> UInt8[Array, "t h w c"]:
     """Frames with a pattern (of `pattern`) added to their first three channels; a fourth, opacity, stays."""
-    shade = _luma(frames)
-    h, w = shade.shape[1:]
+    h, w = frames.shape[1:3]
     short = min(h, w)
-    down, across = (jnp.asarray(_triangles(n, round(n * CELLS / short))) for n in (h, w))
+    # How busy a place is needs no more than some of its pixels.
+    skip = max(1, short // SAMPLED)
+    shade = _luma(frames[:, ::skip, ::skip])
+    cells = [round(n * CELLS / short) for n in (h, w)]
+    down, across = (jnp.asarray(_triangles(n, k)) for n, k in zip(shade.shape[1:], cells, strict=True))
     norm = (jnp.sum(down, 1)[:, None] * jnp.sum(across, 1)[None])[None]
     mean = jnp.einsum("ih,thw,jw->tij", down, shade, across) / norm
     square = jnp.einsum("ih,thw,jw->tij", down, jnp.square(shade), across) / norm
     busy = jnp.sqrt(jax.nn.relu(square - jnp.square(mean)))
     amplitude = jnp.clip(FLAT + BUSY * busy, FLAT, MOST)
+    down, across = (jnp.asarray(_triangles(n, k)) for n, k in zip((h, w), cells, strict=True))
     amplitude = jnp.einsum("ih,tij,jw->thw", down, amplitude, across)
     change = min(SMALL, max(1.0, math.sqrt(FULL / short))) * amplitude * pattern[None]
     marked = jnp.clip(jnp.round(frames[..., :3] + change[..., None]), 0, 255).astype(jnp.uint8)
