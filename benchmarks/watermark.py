@@ -1,7 +1,7 @@
 """What does the watermark survive, what does it cost, and how often is it seen where it is not?
 
     python -m benchmarks.watermark [--parts clean attacks time] [--cuts 20000] [--clips 6] [--sizes 64 256 512]
-                                   [--videos 9] [--attacks NAME ...] [--json OUT]
+                                   [--videos 9] [--attacks NAME ...] [--seed N] [--json OUT]
 
 Clips are six seconds: of the model's faces (portraits and speech of VASA_JAX_ASSETS, resized as `infer.py --size` does)
 and of the real videos there, which are marked in memory only.
@@ -237,7 +237,7 @@ def print_clean(scores: np.ndarray, right: int) -> dict[str, Any]:
         fitted = begin - excess * math.log(share / TAIL_SHARE)
         print(f"  one in {1 / share:,.0f} is above {np.quantile(scores, 1 - share):.2f} (fitted {fitted:.2f})")
     print(f"score of a false-alarm rate of 1e-6, checksum right (fitted): {watermark.threshold():.2f} in the detector")
-    return {"cuts": len(scores), "begin": begin, "excess": excess, "highest": float(scores.max()), "right": right}
+    return {"scores": scores.tolist(), "begin": begin, "excess": excess, "highest": float(scores.max()), "right": right}
 
 
 def wilson(hits: float, trials: float) -> tuple[float, float]:
@@ -337,6 +337,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--attacks", nargs="+", choices=tuple(ATTACKS), default=list(ATTACKS), help="names of the table"
     )
+    parser.add_argument("--seed", type=int, default=0, help="of cuts, marks and attacks; another one adds to a table")
     parser.add_argument("--cache", type=Path, default=Path("build/watermark"), help="folder that keeps generated clips")
     parser.add_argument("--json", type=Path, help="also write every number here")
     flags = parser.parse_args(arguments)
@@ -347,11 +348,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         numbers["time"] = timed(flags.sizes)
     if "clean" in flags.parts:
         everything = itertools.chain.from_iterable(clips for _, clips in kinds(assets, flags))
-        numbers["clean"] = print_clean(*clean(everything, flags.cuts))
+        numbers["clean"] = print_clean(*clean(everything, flags.cuts, flags.seed))
     if "attacks" in flags.parts:
         for kind, clips in kinds(assets, flags):
             print(f"{kind}, clips of {FRAMES / FPS:.0f} s")
-            numbers[kind] = attacked(clips, flags.attacks)
+            numbers[kind] = attacked(clips, flags.attacks, flags.seed)
     if flags.json is not None:
         flags.json.write_text(json.dumps(numbers, indent=1))
 
