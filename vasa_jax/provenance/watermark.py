@@ -71,8 +71,8 @@ READINGS = 3 * CANDIDATES
 FALSE_ALARMS = 1e-6
 """Rate a call, at most."""
 TAIL = (9.0, 0.01, 0.2)
-"""Of the scores of unmarked cuts: above the first, the second share of them falls off by an exponential of this mean
-(fitted by `benchmarks/watermark.py`)."""
+"""Of the scores of unmarked cuts: at most the second share of them is above the first, and falls off by an exponential
+of a mean excess below the third: an upper bound of the tails that `benchmarks/watermark.py` fits."""
 CHECK_BITS = 12
 POLYNOMIAL = 0x80F
 """CRC-12 (x^12 + x^11 + x^3 + x^2 + x + 1)."""
@@ -91,7 +91,7 @@ class Detection(NamedTuple):
     found: whether the frames are marked, at a rate of false alarms below 1e-6 a call.
     mark: the 32 bits; None where nothing was found.
     score: the correlation with the best mark that could be there, in standard deviations.
-    p_value: how often frames without a mark score as high, from the fit in `benchmarks/watermark.py`.
+    p_value: how often frames without a mark score as high, by `TAIL`: a fit, not a count.
     bits: the same bits, where they could be read at all, found or not; None where the checksum is wrong.
     scale: the side of a tile in halves of the frames' shorter side: 1 for a whole frame, more for a part of one.
     soft: (coded,) the coded bits as they came, positive for 0.
