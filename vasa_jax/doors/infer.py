@@ -166,6 +166,7 @@ def perform(options: Options, models: Models) -> str:
     from vasa_jax.media.audio import AudioReader
     from vasa_jax.media.video import VIDEO_SUFFIXES, WEBM
     from vasa_jax.provenance.credentials import sealer
+    from vasa_jax.provenance.watermark import marking
 
     wishes = wishes_of(options)
     _check(options, wishes)
@@ -184,8 +185,9 @@ def perform(options: Options, models: Models) -> str:
     if options.show_crop:
         _show_crop(options.show_crop, performance, model.size, signing)
     sound = reader.sound if reader else _sound_of(options.driving)
+    marked = marking(performance.frames, int(performance.provenance.mark, 16))
     with _writer(options, performance, sound, sealer(performance.provenance, signing)) as writer:
-        encoding = _write(performance, writer)
+        encoding = _write(performance._replace(frames=marked), writer)
         if options.save_motion:
             save_motion(options.save_motion, model.pair.kind, kept)
         closing = time.perf_counter()

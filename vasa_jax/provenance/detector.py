@@ -8,6 +8,7 @@ a manifest may be generated all the same: whoever wants to takes it out, as ever
 
 import contextlib
 import dataclasses
+import itertools
 import json
 import mmap
 import os
@@ -18,6 +19,11 @@ from typing import Any, Literal
 
 from vasa_jax.errors import UserError, reason, refusals
 from vasa_jax.provenance.credentials import BESIDE, KINDS, LABEL, WATERMARK, sidecar_of
+
+LOOKED_AT = 50
+"""Frames of a video in which a watermark is looked for: 2 s."""
+SMALLEST = 48
+"""Pixels of the shorter side below which none can be read."""
 
 Verdict = Literal["marked", "not marked", "altered"]
 GENERATED = re.compile(r"/(trainedAlgorithmicMedia|compositeWithTrainedAlgorithmicMedia|algorithmicMedia)$")
@@ -134,8 +140,25 @@ def files_of(path: str | os.PathLike) -> Iterator[Path]:
 
 
 def find_watermark(path: Path) -> str | None:
-    """The number that a watermark in the pixels carries, in hexadecimal; None where none is found."""
-    return None
+    """The number that a watermark in the pixels carries, in hexadecimal; None where none is found.
+
+    Of a video its first `LOOKED_AT` frames are looked at.
+    """
+    import av
+    import numpy as np
+
+    try:
+        with av.open(f"file:{path}") as container:
+            decoded = itertools.islice(container.decode(video=0), LOOKED_AT)
+            frames = np.stack([frame.to_ndarray(format="rgb24") for frame in decoded])
+    except (av.FFmpegError, IndexError, ValueError):  # damaged, or no picture at all
+        return None
+    if min(frames.shape[1:3]) < SMALLEST:
+        return None
+    from vasa_jax.provenance.watermark import detect
+
+    mark = detect(frames).mark
+    return None if mark is None else f"{mark:08x}"
 
 
 def read_tags(path: Path) -> dict[str, str]:
