@@ -3,8 +3,8 @@
 Painted: the filter of Kuwahara et al. (1976), which gives a pixel the mean of the calmest of the four squares that meet
 in it; flat patches with sharp borders, as a brush leaves them. Drawn: ink where a picture is darker than its
 surroundings (the difference of two Gaussians, Winnemoller et al. 2012), on paper that keeps some of the colours, in
-steps. Then tone and colour, blur and noise, and the block transform of JPEG: 8 x 8 cosines of luma and of halved chroma,
-rounded to steps that grow with the frequency (i, j) as 1 + i + j. Pictures are (h, w, 3) in 0..1.
+steps. Then tone and colour, blur and noise, and the block transform of JPEG: 8 x 8 cosines of luma and of halved
+chroma, rounded to steps that grow with the frequency (i, j) as 1 + i + j. Pictures are (h, w, 3) in 0..1.
 """
 
 from functools import partial
@@ -135,17 +135,21 @@ def _finish(look: Look, picture: Float[Array, "h w 3"], key: Key[Array, ""]) -> 
 
 
 @jax.jit
-def finish(
-    look: Look, pictures: Float[Array, "b h w 3"], keys: Key[Array, " b"]
-) -> Float[Array, "b h w 3"]:
+def _film(look: Look, pictures: Float[Array, "b h w 3"], keys: Key[Array, " b"]) -> Float[Array, "b h w 3"]:
+    return jax.lax.map(lambda all_three: _finish(*all_three), (look, pictures, keys))
+
+
+def finish(look: Look, pictures: Float[Array, "*b h w 3"], keys: Key[Array, "*b"]) -> Float[Array, "*b h w 3"]:
     """Pictures of `render.render` as their looks record them.
 
     Args:
-        look: fields with leading axis b.
+        look: fields with leading shape (*b).
         pictures: in 0..1.
         keys: typed JAX keys, one a frame, for the sensor's noise.
 
     Returns:
         Pictures in 0..1; those of plain looks as they came.
     """
-    return jax.lax.map(lambda all_three: _finish(*all_three), (look, pictures, keys))
+    looks = jax.tree.map(lambda x: x.reshape(-1, *x.shape[keys.ndim :]), look)
+    flat = _film(looks, pictures.reshape(-1, *pictures.shape[keys.ndim :]), keys.reshape(-1))
+    return flat.reshape(pictures.shape)

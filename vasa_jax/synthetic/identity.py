@@ -95,11 +95,16 @@ class Identity(NamedTuple):
     light_warmth: Float[Array, "..."]
 
 
-def random_colour(key: Key[Array, ""], saturation: float, low: float, high: float) -> Float[Array, " 3"]:
-    """A random hue with saturation up to `saturation` and brightness within low..high."""
-    hue, strength, value = jax.random.uniform(key, (3,))
+def colour_of(numbers: Float[Array, " 3"], saturation: float, low: float, high: float) -> Float[Array, " 3"]:
+    """The colour of three numbers in 0..1: hue, saturation up to `saturation`, and brightness in low..high."""
+    hue, strength, value = numbers
     wheel = 0.5 + 0.5 * jnp.cos(2 * jnp.pi * (hue - jnp.arange(3) / 3))
     return (low + (high - low) * value) * (1.0 - saturation * strength * (1.0 - wheel))
+
+
+def _colour(key: Key[Array, ""], saturation: float, low: float, high: float) -> Float[Array, " 3"]:
+    """A random one of these colours."""
+    return colour_of(jax.random.uniform(key, (3,)), saturation, low, high)
 
 
 def sample_identity(key: Key[Array, ""]) -> Identity:
@@ -126,7 +131,7 @@ def sample_identity(key: Key[Array, ""]) -> Identity:
     hair_odds = jnp.array(HAIR_ODDS)
     hair_odds = hair_odds * jnp.where(jnp.arange(len(HAIR_ODDS)) < 3, 1.0, jnp.clip(1.5 - 1.7 * darkness, 0.08, 1.0))
     hair = jnp.array(HAIR_TONES)[jax.random.categorical(next(keys), jnp.log(hair_odds))]
-    hair = jnp.where(flat[1] < 0.05, random_colour(next(keys), 0.8, 0.4, 0.8), hair)
+    hair = jnp.where(flat[1] < 0.05, _colour(next(keys), 0.8, 0.4, 0.8), hair)
     hair = jnp.clip(hair * (1.0 + 0.12 * jax.random.normal(next(keys))), 0.03, 0.95)
     eye_odds = jnp.array(EYE_ODDS)
     eye_odds = eye_odds * jnp.where(jnp.arange(len(EYE_ODDS)) < 2, 1.0, jnp.clip(1.6 - 1.8 * darkness, 0.1, 1.0))
@@ -152,8 +157,8 @@ def sample_identity(key: Key[Array, ""]) -> Identity:
     light = jnp.stack(
         [jnp.cos(elevation) * jnp.sin(azimuth), -jnp.sin(elevation), -jnp.cos(elevation) * jnp.cos(azimuth)]
     )
-    background = random_colour(next(keys), 0.6, 0.25, 0.9)
-    drift = random_colour(next(keys), 0.6, 0.25, 0.9)
+    background = _colour(next(keys), 0.6, 0.25, 0.9)
+    drift = _colour(next(keys), 0.6, 0.25, 0.9)
     return Identity(
         head_width=1.0 + 0.05 * bell[0],
         head_height=1.0 + 0.03 * bell[1],
@@ -196,9 +201,9 @@ def sample_identity(key: Key[Array, ""]) -> Identity:
         moustache=moustache,
         glasses=jnp.where(flat[9] < 0.22, 1.0, 0.0),
         glasses_roundness=flat[10],
-        glasses_colour=random_colour(next(keys), 0.7, 0.08, 0.4),
-        clothes_colour=random_colour(next(keys), 0.75, 0.15, 0.9),
-        clothes_second_colour=random_colour(next(keys), 0.75, 0.2, 0.95),
+        glasses_colour=_colour(next(keys), 0.7, 0.08, 0.4),
+        clothes_colour=_colour(next(keys), 0.75, 0.15, 0.9),
+        clothes_second_colour=_colour(next(keys), 0.75, 0.2, 0.95),
         clothes_stripes=jnp.where(flat[11] < 0.35, 0.5 + 0.5 * flat[3], 0.0),
         collar=0.5 + 0.25 * bell[26],
         background_colour=background,

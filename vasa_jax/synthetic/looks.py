@@ -11,7 +11,8 @@ which is how stone takes the colours out of a face and leaves it its contrasts.
 """
 
 import dataclasses
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -19,15 +20,16 @@ from jaxtyping import Array, Float, Int, Key
 
 from vasa_jax.errors import UserError
 from vasa_jax.synthetic.head import Vector, wave
-from vasa_jax.synthetic.identity import EYE_TONES, HAIR_STYLES, HAIR_TONES, Identity, random_colour
+from vasa_jax.synthetic.identity import EYE_TONES, HAIR_STYLES, HAIR_TONES, Identity, colour_of
 from vasa_jax.synthetic.paint import Stroke, smooth
 from vasa_jax.synthetic.state import State
 
 STYLES = ("photographed", "painted", "drawn", "stone")
 SCENES = ("calm", "gradient", "blobs", "clouds", "pattern", "room")
 """Backgrounds, see `scenery.backdrop`; the first is the person's own."""
-STONES = ((0.92, 0.90, 0.86), (0.78, 0.76, 0.72), (0.80, 0.68, 0.50), (0.52, 0.52, 0.54), (0.44, 0.33, 0.20),
-          (0.35, 0.50, 0.44), (0.70, 0.50, 0.38), (0.25, 0.24, 0.25))  # fmt: skip
+SCENE_ODDS = (0.25, 0.2, 0.15, 0.13, 0.1, 0.17)
+STONES = ((0.92, 0.90, 0.86), (0.78, 0.76, 0.72), (0.80, 0.68, 0.50), (0.58, 0.58, 0.60), (0.58, 0.44, 0.28),
+          (0.35, 0.50, 0.44), (0.70, 0.50, 0.38), (0.40, 0.39, 0.40))  # fmt: skip
 """Marble, limestone, sandstone, granite, bronze, green bronze, clay, basalt; RGB in 0..1."""
 LUMA = (0.299, 0.587, 0.114)
 SHAPES = 6
@@ -138,6 +140,11 @@ def plain_look() -> Look:
     )
 
 
+def look_key(seed: int | Int[Array, ""]) -> Key[Array, ""]:
+    """The key of the look of a seed's clip."""
+    return jax.random.fold_in(jax.random.key(2), seed)
+
+
 def randomise(key: Key[Array, ""], config: Randomisation, identity: Identity) -> tuple[Identity, Look]:
     """Draw how a clip looks.
 
@@ -150,30 +157,31 @@ def randomise(key: Key[Array, ""], config: Randomisation, identity: Identity) ->
         The person with other light, skin, hair, glasses and colours (the proportions, which are truth, stay), and a
         look without leading axes. Both are plain for 1 - config.share of the keys.
     """
-    chosen, colours, numbers = jax.random.split(key, 3)
-    varied = _vary(colours, identity), _sample(numbers, config)
+    chosen, person, look = jax.random.split(key, 3)
+    varied = _vary(person, identity), _sample(look, config)
     take = jax.random.bernoulli(chosen, config.share)
     return jax.tree.map(lambda new, old: jnp.where(take, new, old), varied, (identity, plain_look()))
 
 
 def framed(look: Look, states: State) -> State:
-    """Every state of a clip (leading axis t) as the look frames it; the pose of the moved head is the truth."""
-    return states._replace(
-        translation=states.translation + look.offset[None], log_distance=states.log_distance + look.scale
-    )
+    """States as looks of the same leading shape frame them; the pose of the moved head is the truth."""
+    return states._replace(translation=states.translation + look.offset, log_distance=states.log_distance + look.scale)
+
+
+def _pick(table: Sequence[Any], number: Array) -> Array:
+    """The row of a table that a number in 0..1 falls on."""
+    return jnp.array(table)[jnp.minimum((number * len(table)).astype(jnp.int32), len(table) - 1)]
 
 
 def _vary(key: Key[Array, ""], identity: Identity) -> Identity:
     """Another light and other colours, hair and glasses; nothing that `render.labels` reads."""
-    keys = iter(jax.random.split(key, 20))
-    flat = jax.random.uniform(next(keys), (16,))
-    style = jax.random.randint(next(keys), (), 0, len(HAIR_STYLES))
-    volume, length, hairline, fringe, curl = jnp.array(HAIR_STYLES)[style]
-    worn, jitter = volume > 0.0, jax.random.normal(next(keys), (5,))
-    tone = jax.random.choice(next(keys), jnp.array(HAIR_TONES))
-    hair = jnp.where(flat[0] < 0.2, random_colour(next(keys), 0.9, 0.15, 0.95), tone)
-    iris = jax.random.choice(next(keys), jnp.array(EYE_TONES))
-    iris = iris * (0.6 + 0.9 * flat[1])
+    one, two, three = jax.random.split(key, 3)
+    flat, bell = jax.random.uniform(one, (20,)), jax.random.normal(two, (8,))
+    hues = jax.random.uniform(three, (4, 3))
+    volume, length, hairline, fringe, curl = _pick(HAIR_STYLES, flat[16])
+    worn = volume > 0.0
+    hair = jnp.where(flat[0] < 0.2, colour_of(hues[0], 0.9, 0.15, 0.95), _pick(HAIR_TONES, flat[17]))
+    iris = _pick(EYE_TONES, flat[18]) * (0.6 + 0.9 * flat[1])
     lipstick = jnp.array([0.75, 0.15, 0.22]) * (0.6 + 0.6 * flat[2])
     lips = identity.lip_colour + jnp.where(flat[3] < 0.3, 0.7 * flat[4], 0.0) * (lipstick - identity.lip_colour)
     azimuth, elevation = jnp.radians(140.0 * (flat[5] - 0.5)), jnp.radians(-10.0 + 75.0 * flat[6])
@@ -181,23 +189,23 @@ def _vary(key: Key[Array, ""], identity: Identity) -> Identity:
         [jnp.cos(elevation) * jnp.sin(azimuth), -jnp.sin(elevation), -jnp.cos(elevation) * jnp.cos(azimuth)]
     )
     return identity._replace(
-        skin_colour=jnp.clip(identity.skin_colour * (1.0 + 0.10 * jax.random.normal(next(keys), (3,))), 0.04, 1.0),
+        skin_colour=jnp.clip(identity.skin_colour * (1.0 + 0.06 * bell[:3]), 0.04, 1.0),
         lip_colour=jnp.clip(lips, 0.03, 1.0),
         iris_colour=jnp.clip(iris, 0.03, 0.9),
         blush=1.2 * flat[7],
         freckles=jnp.where(flat[8] < 0.3, 0.3 + 0.7 * flat[9], identity.freckles),
         brow_darkness=0.35 + 0.65 * flat[10],
-        hair_colour=jnp.clip(hair * (1.0 + 0.2 * jitter[0]), 0.02, 0.98),
-        hair_volume=jnp.where(worn, jnp.clip(volume * (1.0 + 0.25 * jitter[1]), 0.25, 2.3), 0.0),
-        hair_length=jnp.where(worn, jnp.clip(length + 0.12 * jitter[2], 0.0, 1.1), 0.0),
-        hairline=hairline + 0.03 * jitter[3],
-        fringe=jnp.where(worn, jnp.clip(fringe + 0.2 * jitter[4], 0.0, 1.0), 0.0),
+        hair_colour=jnp.clip(hair * (1.0 + 0.2 * bell[3]), 0.02, 0.98),
+        hair_volume=jnp.where(worn, jnp.clip(volume * (1.0 + 0.25 * bell[4]), 0.25, 2.3), 0.0),
+        hair_length=jnp.where(worn, jnp.clip(length + 0.12 * bell[5], 0.0, 1.1), 0.0),
+        hairline=hairline + 0.03 * jnp.clip(bell[6], -2.0, 2.0),
+        fringe=jnp.where(worn, jnp.clip(fringe + 0.2 * bell[7], 0.0, 1.0), 0.0),
         hair_wave=jnp.clip(curl + 0.5 * (flat[11] - 0.5), 0.0, 1.0),
         glasses=jnp.where(flat[12] < 0.3, 1.0, 0.0),
         glasses_roundness=flat[13],
-        glasses_colour=random_colour(next(keys), 0.9, 0.03, 0.95),
-        clothes_colour=random_colour(next(keys), 0.9, 0.02, 1.0),
-        clothes_second_colour=random_colour(next(keys), 0.9, 0.02, 1.0),
+        glasses_colour=colour_of(hues[1], 0.9, 0.03, 0.95),
+        clothes_colour=colour_of(hues[2], 0.9, 0.02, 1.0),
+        clothes_second_colour=colour_of(hues[3], 0.9, 0.02, 1.0),
         clothes_stripes=jnp.where(flat[14] < 0.3, 0.3 + 0.7 * flat[15], 0.0),
         light=light,
         light_warmth=jnp.float32(0.0),  # the look's own light has colours
@@ -205,65 +213,59 @@ def _vary(key: Key[Array, ""], identity: Identity) -> Identity:
 
 
 def _sample(key: Key[Array, ""], config: Randomisation) -> Look:
-    keys = iter(jax.random.split(key, 24))
-    flat = jax.random.uniform(next(keys), (24,))
-    bell = jnp.clip(jax.random.normal(next(keys), (8,)), -2.0, 2.0)
+    one, two, three, four = jax.random.split(key, 4)
+    flat, hues = jax.random.uniform(one, (44,)), jax.random.uniform(three, (5, 3))
+    bell = jnp.clip(jax.random.normal(two, (17,)), -2.0, 2.0)
+    shapes = jax.random.uniform(four, (SHAPES, 4))
     cuts = jnp.cumsum(jnp.array([config.painted, config.drawn, config.stone]))
-    style = jnp.array([1, 2, 3, 0])[jnp.sum(jax.random.uniform(next(keys)) >= cuts)]
+    style = jnp.array([1, 2, 3, 0])[jnp.sum(flat[24] >= cuts)]
     painted, drawn, stone = style == 1, style == 2, style == 3
 
     luma = jnp.broadcast_to(jnp.array(LUMA), (3, 3))
-    rock = jax.random.choice(next(keys), jnp.array(STONES)) * (0.85 + 0.25 * flat[0])
-    rock = jnp.clip(rock * (1.0 + 0.05 * jax.random.normal(next(keys), (3,))), 0.05, 1.0)
+    rock = jnp.clip(_pick(STONES, flat[25]) * (0.85 + 0.25 * flat[0]) * (1.0 + 0.05 * bell[8:11]), 0.05, 1.0)
     relief = 0.25 + 0.35 * flat[1]  # how much of the colours' contrast a statue keeps
-    colour = random_colour(next(keys), 0.5, 0.7, 1.1)  # of a painter's varnish
     varnish = (0.6 + 0.5 * flat[2]) * jnp.eye(3) + (0.4 - 0.5 * flat[2]) * luma
     pigment = jnp.where(stone, relief * rock[:, None] * luma, jnp.eye(3))
-    pigment = jnp.where(painted, colour[:, None] * varnish, pigment)
+    pigment = jnp.where(painted, colour_of(hues[0], 0.5, 0.7, 1.1)[:, None] * varnish, pigment)
     ground = jnp.where(stone, (1.0 - 0.6 * relief) * rock, 0.0)
 
     grain = jnp.where(flat[3] < 0.6, 0.10 * flat[4], 0.0)
     grain = jnp.where(painted, 0.05 + 0.15 * flat[4], jnp.where(stone, 0.05 + 0.18 * flat[4], grain))
-    warmth = 0.16 * bell[0]
-    sun = jnp.exp(jnp.stack([warmth, 0.05 * bell[1], -warmth])) * jnp.exp(0.22 * bell[2])
-    shadows = 0.16 * bell[3]
-    sky = jnp.exp(jnp.stack([shadows, 0.05 * bell[4], -shadows])) * (0.35 + 0.85 * flat[5])
-    strange = random_colour(next(keys), 0.8, 0.7, 1.3)  # a coloured lamp
-    sun = jnp.where(flat[6] < 0.1, sun * strange, sun)
-    axis = jax.random.normal(next(keys), (3,))
-    closeness = jnp.exp(0.28 * bell[5])
-    hues = jax.vmap(lambda key: random_colour(key, 0.9, 0.02, 1.0))(jax.random.split(next(keys), 3))
-    hues = hues.at[0].set(jnp.where(flat[7] < 0.15, jnp.round(flat[8]) * jnp.ones(3), hues[0]))
-    sigma = jnp.where(flat[9] < config.recorded, 0.010 * flat[10], 0.0)
-    loss = jnp.where(flat[11] < config.recorded, 0.012 * jnp.exp(2.0 * flat[12]), 0.0)
+    warmth, shadows = 0.16 * bell[0], 0.16 * bell[3]
+    sun = jnp.exp(jnp.stack([warmth, 0.05 * bell[1], -warmth])) * jnp.exp(0.1 * bell[2])
+    sky = jnp.exp(jnp.stack([shadows, 0.05 * bell[4], -shadows])) * (0.5 + 0.7 * flat[5])
+    sun = jnp.where(flat[6] < 0.1, sun * colour_of(hues[1], 0.8, 0.7, 1.3), sun)  # a coloured lamp
+    exposure = jnp.exp(0.15 * bell[11]) / (0.45 * sky.mean() + 0.55 * sun.mean())
+    backs = jax.vmap(lambda numbers: colour_of(numbers, 0.9, 0.02, 1.0))(hues[2:])
+    backs = backs.at[0].set(jnp.where(flat[7] < 0.15, jnp.round(flat[8]) * jnp.ones(3), backs[0]))
     return Look(
         style=style.astype(jnp.int32),
-        scene=jax.random.randint(next(keys), (), 0, len(SCENES)),
+        scene=jnp.sum(flat[26] >= jnp.cumsum(jnp.array(SCENE_ODDS[:-1]))).astype(jnp.int32),
         pigment=pigment,
         ground=ground,
         grain=grain,
-        grain_wave=jax.random.uniform(next(keys), (3,), minval=7.0, maxval=45.0),
+        grain_wave=7.0 + 38.0 * flat[27:30],
         fabric=jnp.where(flat[13] < 0.6, 0.05 + 0.3 * flat[14], 0.0),
-        fabric_wave=jax.random.uniform(next(keys), (2,), minval=15.0, maxval=90.0),
-        sky=sky,
-        sun=sun,
+        fabric_wave=15.0 + 75.0 * flat[30:32],
+        sky=exposure * sky,
+        sun=exposure * sun,
         hardness=flat[15],
         shade=jnp.where(flat[16] < 0.25, 0.3 + 0.5 * flat[17], 0.0),
-        shade_axis=axis * jax.lax.rsqrt(jnp.sum(axis * axis) + 1e-6),
-        shade_wave=jnp.stack([2.0 + 8.0 * flat[18], 6.28 * flat[19]]),
-        reach=jnp.clip(closeness, 0.6, 1.6),
-        offset=jnp.clip(0.06 * jax.random.normal(next(keys), (2,)), -0.14, 0.14),
-        scale=0.10 * bell[6],
-        colours=hues,
-        shapes=jax.random.uniform(next(keys), (SHAPES, 4)),
+        shade_axis=bell[12:15] * jax.lax.rsqrt(jnp.sum(bell[12:15] ** 2) + 1e-6),
+        shade_wave=jnp.stack([2.0 + 8.0 * flat[18], 2 * jnp.pi * flat[19]]),
+        reach=jnp.clip(jnp.exp(0.28 * bell[5]), 0.6, 1.6),
+        offset=0.06 * bell[15:17],
+        scale=0.09 * bell[6] - 0.05,
+        colours=backs,
+        shapes=shapes,
         gamma=jnp.exp(0.16 * bell[7]),
         saturation=jnp.where(flat[20] < 0.1, 0.0, 0.6 + 0.7 * flat[21]),
-        paper=1.0 - 0.25 * jax.random.uniform(next(keys)) * jax.random.uniform(next(keys), (3,)),
-        ink=0.35 * flat[22] * jax.random.uniform(next(keys), (3,)),
-        wash=jnp.where(drawn, jnp.where(flat[23] < 0.4, 0.0, 1.4 * (flat[23] - 0.3)), 0.0),
-        blur=sigma,
-        noise=jnp.where(drawn, 0.0, 0.045 * jax.random.uniform(next(keys)) ** 2),
-        loss=loss,
+        paper=1.0 - 0.25 * flat[32] * flat[33:36],
+        ink=0.35 * flat[22] * flat[36:39],
+        wash=jnp.where(drawn & (flat[23] > 0.4), 1.4 * (flat[23] - 0.3), 0.0),
+        blur=jnp.where(flat[9] < config.recorded, 0.010 * flat[10], 0.0),
+        noise=jnp.where(drawn, 0.0, 0.03 * flat[39] ** 2),
+        loss=jnp.where(flat[11] < config.recorded, 0.008 * jnp.exp(1.8 * flat[12]), 0.0),
     )
 
 

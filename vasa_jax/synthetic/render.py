@@ -145,9 +145,7 @@ def _render(identity: Identity, state: State, look: Look | None, size: int) -> F
     return jax.lax.map(lambda all_three: _draw(*all_three, size), (identity, state, look))
 
 
-def _flat(
-    identity: Identity, state: State, look: Look | None
-) -> tuple[tuple[int, ...], Identity, State, Look | None]:
+def _flat(identity: Identity, state: State, look: Look | None) -> tuple[tuple[int, ...], Identity, State, Look | None]:
     """The common leading shape, and all arguments with exactly one leading axis."""
     shape, count = state.jaw.shape, state.jaw.size
 

@@ -51,10 +51,16 @@ def backdrop(u: Array, v: Array, identity: Identity, look: Look) -> tuple[Stroke
         return stroke(a, full, full), stroke(b, odd, full), stroke(c, 0.9 * even, full)
 
     def clouds() -> tuple[Stroke, ...]:
-        coarse = wave(1.3 * pitch * across + 2.0 * wave(1.1 * pitch * down)) * wave(pitch * down + 1.5 * wave(2.0 * across))
+        coarse = wave(1.3 * pitch * across + 2.0 * wave(1.1 * pitch * down)) * wave(
+            pitch * down + 1.5 * wave(2.0 * across)
+        )
         fine = wave(2.9 * pitch * across + 2.0 * coarse) * wave(3.1 * pitch * down + 2.0 * coarse)
         mix = 0.5 + 0.35 * coarse + 0.25 * fine
-        return stroke(a, full, full), stroke(b, jnp.clip(mix, 0.0, 1.0), full), stroke(c, jnp.maximum(coarse, 0.0), full)
+        return (
+            stroke(a, full, full),
+            stroke(b, jnp.clip(mix, 0.0, 1.0), full),
+            stroke(c, jnp.maximum(coarse, 0.0), full),
+        )
 
     def pattern() -> tuple[Stroke, ...]:
         one, two = smooth(-0.2, 0.2, wave(1.6 * pitch * across)), smooth(-0.2, 0.2, wave(1.6 * pitch * down))
@@ -67,7 +73,10 @@ def backdrop(u: Array, v: Array, identity: Identity, look: Look) -> tuple[Stroke
             beside = jnp.abs(u - 2.4 * x + 1.2) - 0.08 - 0.5 * wide
             return soft(jnp.maximum(beside, jnp.abs(v - 2.0 * y + 1.0) - 0.08 - 0.6 * tall), 0.01 + 0.15 * first[2])
 
-        boxes = jnp.maximum(box(look.shapes[1]), box(look.shapes[2])), jnp.maximum(box(look.shapes[3]), box(look.shapes[4]))
+        boxes = (
+            jnp.maximum(box(look.shapes[1]), box(look.shapes[2])),
+            jnp.maximum(box(look.shapes[3]), box(look.shapes[4])),
+        )
         floor = soft(0.2 + 0.6 * first[3] - v, 0.02)
         shade = 1.0 - 0.15 * length(u, v)
         return stroke(a, full, shade), stroke(b, jnp.maximum(boxes[0], floor), shade), stroke(c, boxes[1], shade)
