@@ -77,8 +77,8 @@ def draw(look: Look, picture: Float[Array, "h w 3"]) -> Float[Array, "h w 3"]:
     dark = jnp.clip(1.6 * (0.42 - near), 0.0, 0.75)
     cover = jnp.maximum(line, dark)[..., None]
     flat = jnp.round(5.0 * picture) / 5.0
-    sheet = look.paper * (1.0 - look.wash * (1.0 - flat))
-    return sheet + cover * (look.ink - sheet)
+    sheet = look.paper[None, None] * (1.0 - look.wash * (1.0 - flat))
+    return sheet + cover * (look.ink[None, None] - sheet)
 
 
 def compress(picture: Float[Array, "h w 3"], loss: Float[Array, ""]) -> Float[Array, "h w 3"]:
@@ -107,7 +107,7 @@ def _blocks(plane: Float[Array, "h w"], step: Float[Array, ""]) -> Float[Array, 
     h, w = plane.shape
     tiles = plane.reshape(h // BLOCK, BLOCK, w // BLOCK, BLOCK)
     numbers = jnp.einsum("iy,aybx,jx->aibj", _COSINES, tiles, _COSINES)
-    steps = (step + 1e-6) * _STEPS[None, :, None, :] * jnp.ones((1, 1, 1, 1), jnp.float32)
+    steps = (step + 1e-6) * _STEPS[None, :, None, :]
     rounded = jnp.round(numbers / steps) * steps
     return jnp.einsum("iy,aibj,jx->aybx", _COSINES, rounded, _COSINES).reshape(h, w)
 

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, Key
+from jaxtyping import Array, Float, Int, Integer, Key
 
 from vasa_jax.errors import UserError
 from vasa_jax.synthetic.head import Vector, wave
@@ -140,7 +140,7 @@ def plain_look() -> Look:
     )
 
 
-def look_key(seed: int | Int[Array, ""]) -> Key[Array, ""]:
+def look_key(seed: int | Integer[Array, ""]) -> Key[Array, ""]:
     """The key of the look of a seed's clip."""
     return jax.random.fold_in(jax.random.key(2), seed)
 
