@@ -182,10 +182,10 @@ def test_only_clips_to_train_on_are_randomised(tmp_path):
         np.testing.assert_array_equal(look.frames, again.frames)
         assert np.abs(np.float32(look.frames) - np.float32(plain.frames)).mean() > 8.0
         for name in ("gaze", "mouth", "lids", "identity"):
-            np.testing.assert_array_equal(look.labels[name], plain.labels[name], err_msg=name)
+            np.testing.assert_allclose(look.labels[name], plain.labels[name], atol=1e-6, err_msg=name)
         moved = look.labels["pose"] - plain.labels["pose"]  # one framing for the clip
         np.testing.assert_allclose(moved, np.repeat(moved[:1], 3, 0), atol=1e-6)
-        assert np.abs(moved[0, :3]).max() == 0.0 and np.abs(moved[0, 3:]).max() > 0.0
+        assert np.abs(moved[0, :3]).max() < 1e-6 and np.abs(moved[0, 3:]).max() > 0.0
 
 
 def test_a_folder_remembers_whether_it_was_randomised(tmp_path):

@@ -24,23 +24,25 @@ _STEPS = np.float32(1.0 + np.add.outer(np.arange(BLOCK), np.arange(BLOCK)))
 
 
 def _luma(picture: Float[Array, "h w 3"]) -> Float[Array, "h w"]:
-    return sum(weight * picture[..., k] for k, weight in enumerate(LUMA))
+    red, green, blue = (weight * picture[..., k] for k, weight in enumerate(LUMA))
+    return red + green + blue
 
 
-def _window(plane: Array, weights: list[Array | float], axis: int) -> Array:
-    """Weighted sum of neighbours along an axis; borders repeat, and the size stays."""
-    reach, size = len(weights) // 2, plane.shape[axis]
-    pads = [(reach, reach) if k == axis else (0, 0) for k in range(plane.ndim)]
-    wide = jnp.pad(plane, pads, mode="edge")
-    return sum(w * jax.lax.slice_in_dim(wide, k, k + size, axis=axis) for k, w in enumerate(weights))
+def _window(planes: Array, weights: Array, axis: int, pads: tuple[int, int]) -> Array:
+    """Weighted sums of neighbours along an axis, of planes that repeat their borders."""
+    wide = jnp.pad(planes, [pads if k == axis else (0, 0) for k in range(planes.ndim)], mode="edge")
+    size = wide.shape[axis] - len(weights) + 1
+    total = jnp.zeros_like(jax.lax.slice_in_dim(wide, 0, size, axis=axis))
+    for k in range(len(weights)):
+        total = total + weights[k] * jax.lax.slice_in_dim(wide, k, k + size, axis=axis)
+    return total
 
 
 def gaussian(planes: Float[Array, "h w *c"], sigma: Float[Array, ""]) -> Float[Array, "h w *c"]:
     """Blur by a standard deviation in pixels, up to about 2."""
-    weights = [jnp.exp(-0.5 * (k / (sigma + 1e-3)) ** 2) for k in range(-TAPS, TAPS + 1)]
-    total = sum(weights)
-    weights = [w / total for w in weights]
-    return _window(_window(planes, weights, 0), weights, 1)
+    weights = jnp.exp(-0.5 * (jnp.arange(-TAPS, TAPS + 1) / (sigma + 1e-3)) ** 2)
+    weights = weights / weights.sum()
+    return _window(_window(planes, weights, 0, (TAPS, TAPS)), weights, 1, (TAPS, TAPS))
 
 
 def paint(picture: Float[Array, "h w 3"]) -> Float[Array, "h w 3"]:
@@ -49,11 +51,8 @@ def paint(picture: Float[Array, "h w 3"]) -> Float[Array, "h w 3"]:
     reach = max(1, round(size / 64))
     light = _luma(picture)
     planes = jnp.concatenate([picture, light[..., None], (light * light)[..., None]], -1)
-    even = [1.0 / (reach + 1)] * (reach + 1)
-    padded = jnp.pad(planes, ((reach, reach), (reach, reach), (0, 0)), mode="edge")
-    side = size + reach
-    rows = sum(w * padded[k : k + side] for k, w in enumerate(even))
-    means = sum(w * rows[:, k : k + side] for k, w in enumerate(even))  # of the square that begins at a pixel
+    even = jnp.full(reach + 1, 1.0 / (reach + 1))
+    means = _window(_window(planes, even, 0, (reach, reach)), even, 1, (reach, reach))  # of squares, by first pixel
     best, calmest = None, None
     for y in (0, reach):
         for x in (0, reach):
@@ -107,7 +106,7 @@ def _blocks(plane: Float[Array, "h w"], step: Float[Array, ""]) -> Float[Array, 
     h, w = plane.shape
     tiles = plane.reshape(h // BLOCK, BLOCK, w // BLOCK, BLOCK)
     numbers = jnp.einsum("iy,aybx,jx->aibj", _COSINES, tiles, _COSINES)
-    steps = (step + 1e-6) * _STEPS[None, :, None, :]
+    steps = (step + 1e-6) * jnp.asarray(_STEPS)[None, :, None, :]
     rounded = jnp.round(numbers / steps) * steps
     return jnp.einsum("iy,aibj,jx->aybx", _COSINES, rounded, _COSINES).reshape(h, w)
 

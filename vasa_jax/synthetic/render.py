@@ -142,7 +142,7 @@ def _draw(identity: Identity, state: State, look: Look | None, size: int) -> Flo
 
 @partial(jax.jit, static_argnums=3)
 def _render(identity: Identity, state: State, look: Look | None, size: int) -> Float[Array, "b h w 3"]:
-    return jax.lax.map(lambda all_three: _draw(*all_three, size), (identity, state, look))
+    return jax.lax.map(lambda one: _draw(one[0], one[1], one[2], size), (identity, state, look))
 
 
 def _flat(identity: Identity, state: State, look: Look | None) -> tuple[tuple[int, ...], Identity, State, Look | None]:
