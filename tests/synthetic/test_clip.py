@@ -74,6 +74,8 @@ def test_the_door_writes_a_portrait_and_its_speech(tmp_path, monkeypatch):
         ["--out", "clip.avi"],
         ["--out", "missing/clip.mp4"],
         ["--portrait", "portrait.jpg"],
+        ["--sheet", "sheet.jpg"],
+        ["--sheet", "sheet.png", "--seed", "4294967295"],
         ["--speech", "missing/speech.wav"],
         ["--out", "clip.mp4", "--size", "33"],
         ["--out", "clip.mp4", "--size", "0"],

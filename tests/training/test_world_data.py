@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 
 from vasa_jax.data import read_clip, write_clip, write_shard
-from vasa_jax.data.shards import SPLITS
+from vasa_jax.data.shards import SPLITS, open_shards
+from vasa_jax.errors import UserError
+from vasa_jax.synthetic.looks import Randomisation
 from vasa_jax.synthetic.splits import seeds
 from vasa_jax.training import world_data
 from vasa_jax.training.config import PortraitWorld, Records
@@ -159,3 +161,36 @@ def test_shards_without_records_are_refused(tmp_path):
         write_shard(tmp_path / split / "a.array_record", [])
     with pytest.raises(ValueError, match="hold no clips"):
         world_data.open_split(Records(path=str(tmp_path)), tmp_path, "train")
+
+
+def test_only_clips_to_train_on_are_randomised(tmp_path):
+    world = dataclasses.replace(WORLD, frames=3, performed=1)
+    varied = dataclasses.replace(world, randomisation=Randomisation(share=1.0))
+
+    def made(data, split):
+        return [read_record(record) for record in world_data.make_portraits(data, list(seeds(split)[:2]), SIZE)]
+
+    def read_record(record):
+        write_shard(tmp_path / "one.array_record", [record])
+        clip = read_clip(open_shards(tmp_path)[0])
+        (tmp_path / "one.array_record").unlink()
+        return clip
+
+    for one, two in zip(made(world, "validation"), made(varied, "validation"), strict=True):
+        np.testing.assert_array_equal(one.frames, two.frames)
+    for plain, look, again in zip(*(made(data, "train") for data in (world, varied, varied)), strict=True):
+        np.testing.assert_array_equal(look.frames, again.frames)
+        assert np.abs(np.float32(look.frames) - np.float32(plain.frames)).mean() > 8.0
+        for name in ("gaze", "mouth", "lids", "identity"):
+            np.testing.assert_allclose(look.labels[name], plain.labels[name], atol=1e-6, err_msg=name)
+        moved = look.labels["pose"] - plain.labels["pose"]  # one framing for the clip
+        np.testing.assert_allclose(moved, np.repeat(moved[:1], 3, 0), atol=1e-6)
+        assert np.abs(moved[0, :3]).max() < 1e-6 and np.abs(moved[0, 3:]).max() > 0.0
+
+
+def test_a_folder_remembers_whether_it_was_randomised(tmp_path):
+    world_data.prepare(WORLD, tmp_path, SIZE, make)
+    assert "randomisation" not in json.loads((tmp_path / "data" / "recipe.json").read_text())
+    varied = dataclasses.replace(WORLD, randomisation=Randomisation(share=0.5))
+    with pytest.raises(UserError, match="randomisation"):
+        world_data.prepare(varied, tmp_path, SIZE, forbidden)

@@ -95,11 +95,16 @@ class Identity(NamedTuple):
     light_warmth: Float[Array, "..."]
 
 
-def _colour(key: Key[Array, ""], saturation: float, low: float, high: float) -> Float[Array, " 3"]:
-    """A random hue with saturation up to `saturation` and brightness within low..high."""
-    hue, strength, value = jax.random.uniform(key, (3,))
+def colour_of(numbers: Float[Array, " 3"], saturation: float, low: float, high: float) -> Float[Array, " 3"]:
+    """The colour of three numbers in 0..1: hue, saturation up to `saturation`, and brightness in low..high."""
+    hue, strength, value = numbers
     wheel = 0.5 + 0.5 * jnp.cos(2 * jnp.pi * (hue - jnp.arange(3) / 3))
     return (low + (high - low) * value) * (1.0 - saturation * strength * (1.0 - wheel))
+
+
+def _colour(key: Key[Array, ""], saturation: float, low: float, high: float) -> Float[Array, " 3"]:
+    """A random one of these colours."""
+    return colour_of(jax.random.uniform(key, (3,)), saturation, low, high)
 
 
 def sample_identity(key: Key[Array, ""]) -> Identity:

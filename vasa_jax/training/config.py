@@ -21,6 +21,7 @@ from vasa_jax.autoencoder.views import CROSSED
 from vasa_jax.errors import UserError
 from vasa_jax.motion.config import MotionConfig
 from vasa_jax.pretrained.world_features import SMALLEST, WorldFeaturesConfig
+from vasa_jax.synthetic.looks import Randomisation
 from vasa_jax.synthetic.splits import SPLITS
 
 
@@ -145,6 +146,7 @@ class PortraitWorld(World):
     frames: int = 12  # pictures a clip
     performed: int = 4  # how many of them are moments of a performance; the others are independent states
     poses: int = 2  # head poses shared by the independent states, so that some pictures differ in expression alone
+    randomisation: Randomisation = Randomisation()  # how the clips to train on look otherwise; held-out ones never do
 
     def __post_init__(self):
         super().__post_init__()

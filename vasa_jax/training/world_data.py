@@ -28,8 +28,10 @@ from vasa_jax.data.records import Clip, CorruptRecordError, Record, StoredClip, 
 from vasa_jax.data.shards import SPLITS, Shards, open_folders, open_shards
 from vasa_jax.errors import UserError, refusals
 from vasa_jax.files import PREFIX, check_folder, read_json, remove_unfinished, write_text
+from vasa_jax.synthetic import film
 from vasa_jax.synthetic.clip import make_clip
 from vasa_jax.synthetic.identity import sample_identity
+from vasa_jax.synthetic.looks import Randomisation, framed, look_key, randomise
 from vasa_jax.synthetic.performance import perform
 from vasa_jax.synthetic.render import labels, render
 from vasa_jax.synthetic.splits import seeds, split_of
@@ -158,6 +160,8 @@ def _make(data: W, folder: Path, size: int, make: Make[W], source: str, heard: d
 def _recipe(data: World, size: int) -> dict[str, Any]:
     """What decides a world's clips, but for their number."""
     content = {name: value for name, value in json.loads(configs.to_json(data)).items() if name not in NOT_CONTENT}
+    if isinstance(data, PortraitWorld) and not data.randomisation.share:
+        del content["randomisation"]  # what never happens does not matter
     return {"kind": type(data).__name__, "size": size} | content
 
 
@@ -227,8 +231,11 @@ def make_portraits(data: PortraitWorld, chosen: list[int], size: int) -> Iterato
     """Records of stage 1: `data.frames` pictures of each person, with pose, gaze, mouth, lids and regions a picture.
 
     The last `data.performed` of them are moments of the person's performance, the others independent random states
-    with `data.poses` head poses among them. `size` is the side of the pictures in pixels.
+    with `data.poses` head poses among them. `size` is the side of the pictures in pixels. Clips to train on look as
+    `data.randomisation` says, held-out ones as the plain world.
     """
+    trained_on = split_of(chosen[0]) == "train"
+    looks = data.randomisation if trained_on and data.randomisation.share else None
     people = max(1, RENDER_BATCH // data.frames)
     for first in range(0, len(chosen), people):
         group = chosen[first : first + people]
@@ -236,7 +243,7 @@ def make_portraits(data: PortraitWorld, chosen: list[int], size: int) -> Iterato
         moments = [_moments(seed, data.performed) for seed in padded]
         performed = jax.tree.map(lambda *parts: np.stack(parts), *moments)
         frames, truth = jax.device_get(
-            _portraits(np.asarray(padded, np.uint32), performed, data.frames, data.poses, size)
+            _portraits(np.asarray(padded, np.uint32), performed, data.frames, data.poses, size, looks)
         )
         for i, seed in enumerate(group):
             yield write_clip(frames[i], None, {k: v[i] for k, v in truth.items()} | {"identity": np.int64(seed)})
@@ -396,9 +403,9 @@ def _moments(seed: int, count: int) -> State:
     return jax.tree.map(lambda x: np.asarray(x)[moments], states)
 
 
-@functools.partial(jax.jit, static_argnums=(2, 3, 4))
+@functools.partial(jax.jit, static_argnums=(2, 3, 4, 5))
 def _portraits(
-    members: jax.Array, performed: State, count: int, poses: int, size: int
+    members: jax.Array, performed: State, count: int, poses: int, size: int, randomisation: Randomisation | None
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
     """Pictures uint8 (p, count, size, size, 3) and labels (p, count, ...) of people by seed."""
     people = jax.vmap(lambda seed: sample_identity(jax.random.fold_in(jax.random.key(0), seed)))(members)
@@ -411,6 +418,20 @@ def _portraits(
 
     states = jax.vmap(draw)(members)
     states = jax.tree.map(lambda a, b: jnp.concatenate([a, b], 1), states, performed)
-    people = jax.tree.map(lambda x: jnp.broadcast_to(x[:, None], (x.shape[0], count, *x.shape[1:])), people)
-    frames = jnp.round(render(people, states, size) * 255.0).astype(jnp.uint8)
-    return frames, labels(people, states)
+    look = None
+    if randomisation is not None:
+        roots = jax.vmap(look_key)(members)
+        people, looks = jax.vmap(lambda root, person: randomise(root, randomisation, person))(roots, people)
+        look = _repeated(looks, count)
+        states = framed(look, states)
+    people = _repeated(people, count)
+    pictures = render(people, states, size, look)
+    if look is not None:
+        keys = jax.vmap(lambda root: jax.vmap(lambda i: jax.random.fold_in(root, i))(jnp.arange(count)))(roots)
+        pictures = film.finish(look, pictures, keys)
+    return jnp.round(pictures * 255.0).astype(jnp.uint8), labels(people, states, look)
+
+
+def _repeated(tree: Any, count: int) -> Any:
+    """Every leaf (p, ...) as (p, count, ...)."""
+    return jax.tree.map(lambda x: jnp.broadcast_to(x[:, None], (x.shape[0], count, *x.shape[1:])), tree)
