@@ -60,9 +60,9 @@ def command(tmp_path, portrait, model, monkeypatch, capsys):
 
 def read(data: bytes) -> tuple[np.ndarray, float]:
     """Frames, and seconds of sound."""
-    with av.open(io.BytesIO(data)) as container:
+    with av.open(io.BytesIO(data), "r") as container:
         frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
-    with av.open(io.BytesIO(data)) as container:
+    with av.open(io.BytesIO(data), "r") as container:
         return np.stack(frames), sum(frame.samples for frame in container.decode(audio=0)) / 48000
 
 
@@ -110,13 +110,15 @@ def test_options_of_streams_alone(flags, capsys):
     assert f"{' '.join(flags[:2]) if flags[0] == '--out' else flags[0]} is of --stream" in capsys.readouterr().err
 
 
-def test_streams_that_are_missing_or_a_terminal(command, monkeypatch, capsys, portrait):
+def test_a_video_into_a_terminal(command):
     master, terminal = os.openpty()
     code, _, err = command(b"", into=open(terminal, "wb", buffering=0))  # noqa: SIM115
     os.close(master)
     assert code == 2 and "standard output is a terminal" in err
+
+
+def test_a_stream_that_is_missing(monkeypatch, capsys, portrait):
     monkeypatch.setattr(sys, "stdin", None)
-    monkeypatch.setattr(sys, "stdout", None)
     assert door.main(["--stream", "--image", str(portrait), "--out", "-"]) == 2
     assert "start it with both" in capsys.readouterr().err
 
@@ -201,4 +203,4 @@ def test_the_command_of_the_manual(portrait, release):
     )
     assert done.returncode == 0, done.stderr
     assert "frames of 32x32" in done.stderr and "Audio: aac" in done.stderr and "Video: h264" in done.stderr
-    assert vasa_jax.__name__ in done.stderr  # who made it
+    assert "AI-generated talking face (vasa-jax)" in done.stderr

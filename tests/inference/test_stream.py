@@ -255,6 +255,8 @@ def test_changes_that_cannot_be(model):
             stream.change(**wishes)
     with pytest.raises(UserError, match="mouth 5 is out of range"):
         stream.change(mouth=5.0)
+    with pytest.raises(UserError, match=r"mouth \[1.0, 0.5\] is no track; give one value"):
+        stream.change(mouth=[1.0, 0.5])
 
 
 @pytest.mark.users_compiler

@@ -1,6 +1,6 @@
 import io
 import struct
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import av
 import numpy as np
@@ -111,7 +111,7 @@ def test_what_is_no_sound_is_said(name):
         heard(BAD[name][0])
 
 
-def written(container: str, seconds: int, hop: int = 5, every: int = 25, side: int = 16) -> Pieces:
+def written(container: Literal["mp4", "mpegts"], seconds: int, hop: int = 5, every: int = 25, side: int = 16) -> Pieces:
     """A video that is black and silent but for a white frame and a click at its beginning, `every` so many frames."""
     pieces, click = Pieces(), np.zeros(SAMPLES_PER_FRAME, np.float32)
     click[:16] = 0.9
@@ -136,7 +136,7 @@ class Read(NamedTuple):
 
 def read(data: bytes) -> Read:
     levels, times, starts, loud, samples = [], [], [], [np.zeros(0, int)], 0
-    with av.open(io.BytesIO(data)) as container:
+    with av.open(io.BytesIO(data), "r") as container:
         for frame in container.decode():
             assert frame.pts is not None and frame.time_base is not None
             if isinstance(frame, av.VideoFrame):
@@ -190,7 +190,8 @@ def boxes(data: bytes) -> list[tuple[bytes, bytes]]:
     found, at = [], 0
     while at < len(data):
         size, name = struct.unpack(">I4s", data[at : at + 8])
-        found.append((name, data[at + 8 : at + size])), (at := at + size)
+        found.append((name, data[at + 8 : at + size]))
+        at += size
     return found
 
 
@@ -211,7 +212,7 @@ def test_what_players_are_told():
     pieces = Pieces()
     with LiveWriter(pieces, (33, 47)) as writer:
         writer.write(np.zeros((5, 33, 47, 3), np.uint8), np.zeros(3200, np.float32))
-    with av.open(io.BytesIO(b"".join(pieces))) as container:
+    with av.open(io.BytesIO(b"".join(pieces)), "r") as container:
         video = container.streams.video[0].codec_context
         assert (video.height, video.width, video.colorspace, video.color_range) == (32, 46, 1, 1)
         assert "vasa-jax" in container.metadata["comment"]

@@ -4,6 +4,7 @@
     vasa-infer --image portrait.png --audio speech.wav --out talk.mp4 --gaze left --emotion happy:0.6 --seed 3
     vasa-infer --model joyvasa --image photo.jpg --audio speech.wav --out talk.mp4
     vasa-infer --jobs jobs.csv
+    SOUND | vasa-infer --image portrait.png --stream --out - | PLAYER
 
 The path is the Python door's (`vasa_jax.load(...).perform(...)`, VASA-1 section 3): this file parses flags, feeds a
 writer, shows progress and says how long each part took. What a user got wrong ends in one line on stderr and exit code

@@ -28,6 +28,7 @@ import itertools
 import math
 from collections.abc import Sequence
 from functools import partial
+from numbers import Real
 from typing import Any, NamedTuple, Unpack
 
 import jax
@@ -212,7 +213,7 @@ class Stream:
 
         Args:
             ease: milliseconds in which the change takes effect, 0 to 60000; 0 is at once.
-            wishes: controls and adjustments, as of `Model.animate`; tracks count from the next hop.
+            wishes: controls and adjustments, as of `Model.animate`; tracks (of controls alone) count from the next hop.
 
         Raises:
             UserError: a wish that the model lacks or cannot do.
@@ -237,6 +238,9 @@ class Stream:
         check_known(self.model.pair, wishes)
         steered = {name: value for name, value in wishes.items() if name in motion.controls}
         changed = {name: value for name, value in wishes.items() if name not in motion.controls}
+        for name, value in changed.items():
+            if not all(isinstance(part, Real) for part in (value if name == "position" else (value,))):
+                raise UserError(f"{name} {value!r} is no track; give one value, and change it again when it is due")
         Adjustments(**changed)
         return steered, motion.make_controls(**steered), changed
 

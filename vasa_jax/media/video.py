@@ -118,7 +118,8 @@ class VideoWriter:
             video = self._container.add_stream("libvpx-vp9", rate=self.fps, options=VP9_ALPHA if alpha else VP9)
         else:
             video = self._container.add_stream("libx264", rate=self.fps, options=H264)
-        video.width, video.height, video.pix_fmt = self.width, self.height, "yuva420p" if alpha else "yuv420p"
+        self._kind = "yuva420p" if alpha else "yuv420p"
+        video.width, video.height, video.pix_fmt = self.width, self.height, self._kind
         if alpha:
             video.metadata["alpha_mode"] = "1"  # players look for a second picture by it
         video.codec_context.time_base = 1 / self.fps
@@ -142,7 +143,7 @@ class VideoWriter:
             UserError: another shape or dtype, or a sound that turns out to be damaged.
         """
         _check_frame(frame, self._given)
-        picture = picture_of(frame[: self.height, : self.width], str(self._video.pix_fmt))
+        picture = picture_of(frame[: self.height, : self.width], self._kind)
         picture.pts, picture.time_base = self.frames, 1 / self.fps
         with self._refusals():
             self._container.mux(self._video.encode(picture))
