@@ -6,7 +6,7 @@ import { RtcWay, SocketWay } from "/page/way.js";
 const $ = (id) => document.getElementById(id);
 const GAZE = 30; // degrees at the edge of the pad
 const CHANGES = 120; // milliseconds between two messages of change, at least
-const SLOW = 3; // seconds in a row with late frames, after which it is said
+const SLOW = 3, MANY = 12; // seconds in a row with so many late frames each, after which it is said
 const NEUTRAL = { gaze: [0, 0], emotion: "", strength: 0.6, distance: 1, amplitude: 1 };
 
 let portraits = [], chosen = null, way = null, voice = null, wishes = structuredClone(NEUTRAL), refusedPicture = null, slow = 0, lateBefore = 0;
@@ -133,7 +133,7 @@ function mute(off) {
 }
 
 function show({ latency, late, dropped }) {
-  slow = late > lateBefore ? slow + 1 : 0;
+  slow = late > lateBefore + MANY ? slow + 1 : 0;
   lateBefore = late;
   if ($("status").dataset.kind === "live") tell(slow > SLOW ? "Live, but the server is too slow" : "Live", "live");
   if (latency) {
