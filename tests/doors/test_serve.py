@@ -69,11 +69,14 @@ def test_the_address_that_is_printed_opens_the_page():
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_the_demo_model_is_served_until_a_signal_comes(number):
-    """The command itself: the page, a session with its first fragment, and a quiet end with the session open."""
+@pytest.mark.parametrize("number, sessions", [(signal.SIGINT, "1"), (signal.SIGTERM, "4")])
+def test_the_demo_model_is_served_until_a_signal_comes(number, sessions):
+    """The command itself: the page, a session with its first fragment, and a quiet end with the session open.
+
+    Of four sessions the programs for two and more are still being compiled then.
+    """
     connect = pytest.importorskip("websockets.sync.client", reason="needs vasa-jax[serve]").connect
-    command = [sys.executable, "-m", "vasa_jax.serve", "--port", "0", "--sessions", "1"]
+    command = [sys.executable, "-m", "vasa_jax.serve", "--port", "0", "--sessions", sessions]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     environment = os.environ | {"XLA_FLAGS": ""}
     with subprocess.Popen(command, cwd=ROOT, env=environment, **pipes) as server:

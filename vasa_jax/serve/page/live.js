@@ -6,9 +6,10 @@ import { RtcWay, SocketWay } from "/page/way.js";
 const $ = (id) => document.getElementById(id);
 const GAZE = 30; // degrees at the edge of the pad
 const CHANGES = 120; // milliseconds between two messages of change, at least
+const SLOW = 3, MANY = 12; // seconds in a row with so many late frames each, after which it is said
 const NEUTRAL = { gaze: [0, 0], emotion: "", strength: 0.6, distance: 1, amplitude: 1 };
 
-let portraits = [], chosen = null, way = null, voice = null, wishes = structuredClone(NEUTRAL), refusedPicture = null;
+let portraits = [], chosen = null, way = null, voice = null, wishes = structuredClone(NEUTRAL), refusedPicture = null, slow = 0, lateBefore = 0;
 
 // Status
 
@@ -81,6 +82,7 @@ async function start() {
     fail(error.message);
     return;
   }
+  slow = lateBefore = 0;
   mute(!byFile); // one's own voice, a moment later, confuses
   const Way = $("by-rtc").checked ? RtcWay : SocketWay;
   const events = {
@@ -131,6 +133,9 @@ function mute(off) {
 }
 
 function show({ latency, late, dropped }) {
+  slow = late > lateBefore + MANY ? slow + 1 : 0;
+  lateBefore = late;
+  if ($("status").dataset.kind === "live") tell(slow > SLOW ? "Live, but the server is too slow" : "Live", "live");
   if (latency) {
     $("latency").textContent = `${Math.round(latency.p50)} ms`;
     $("tail").textContent = `95 % within ${Math.round(latency.p95)} ms`;
