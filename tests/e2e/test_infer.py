@@ -21,7 +21,7 @@ from vasa_jax.checkpoint import load_release
 from vasa_jax.doors import infer as door
 from vasa_jax.errors import UserError
 from vasa_jax.media.video import read_video
-from vasa_jax.provenance import credentials
+from vasa_jax.provenance import credentials, watermark
 from vasa_jax.provenance.credentials import KINDS, LABEL
 from vasa_jax.provenance.detector import examine
 from vasa_jax.provenance.keys import configuration_folder
@@ -101,7 +101,13 @@ def test_what_is_shown_of_a_picture_without_a_face_is_said(command, size, said):
     assert "infer: " not in command(image="other.png", size=16, box="0,0,20")[2]
 
 
-def test_the_largest_face_is_used(command, assets):
+@pytest.fixture
+def unmarked(monkeypatch):
+    """Frames as they are drawn: the watermark is another one for other inputs."""
+    monkeypatch.setattr(watermark, "marking", lambda frames, mark: frames)
+
+
+def test_the_largest_face_is_used(command, assets, unmarked):
     mona_lisa = assets / "portraits" / "painting_mona_lisa.jpg"
     assert command(image=mona_lisa, out="found")[:1] == (0,)
     assert command(image=mona_lisa, out="cropped", box="92,53,512")[:1] == (0,)
@@ -118,7 +124,7 @@ def test_names_that_libraries_take_for_something_else(command, name):
     assert len(list(Path(name).iterdir())) == 25
 
 
-def test_motion_is_stored_and_replayed(command):
+def test_motion_is_stored_and_replayed(command, unmarked):
     assert command(out="a", save_motion="m.npz")[0] == 0
     assert command(out="b", driving="m.npz", audio=None)[0] == 0
     assert command(driving="m.npz")[0] == 0

@@ -160,12 +160,6 @@ def test_frames_are_marked_as_they_come():
     assert list(watermark.marking(iter(()), MARK)) == []
 
 
-def test_the_same_facts_have_the_same_mark():
-    assert watermark.mark_of(b"a", b"b") == watermark.mark_of(b"a", b"b")
-    assert len({watermark.mark_of(*facts) for facts in [(b"a", b"b"), (b"b", b"a"), (b"ab",), (b"ab", b""), ()]}) == 5
-    assert 0 <= watermark.mark_of(b"a") < 2**watermark.BITS
-
-
 def test_the_benchmark_counts_windows(capsys):
     """52 frames are ten blocks of five: one window of 2 s, which is found, and costs what its PSNR says."""
     clip = np.concatenate([picture(64)] * 18)[:52]

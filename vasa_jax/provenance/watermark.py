@@ -237,13 +237,6 @@ def pattern(mark: int, shape: tuple[int, int], key: bytes = KEY) -> Float[np.nda
     return (np.real(down @ spectrum @ across) / np.sqrt(power + 1e-20)).astype(np.float32)
 
 
-def mark_of(*facts: bytes) -> int:
-    """The mark of a file that is made from these facts (its sound, picture, seed, ...): the same facts have the same
-    mark, so that the same command makes the same file, and others have as good as random ones (SHA-256)."""
-    digests = b"".join(hashlib.sha256(fact).digest() for fact in facts)
-    return int.from_bytes(hashlib.sha256(KEY + digests).digest()[: BITS // 8], "big")
-
-
 def marking(
     frames: Iterable[UInt8[np.ndarray, "h w c"]], mark: int, key: bytes = KEY
 ) -> Iterator[UInt8[np.ndarray, "h w c"]]:
