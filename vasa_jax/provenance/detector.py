@@ -146,12 +146,13 @@ def find_watermark(path: Path) -> str | None:
     """
     import av
     import numpy as np
+    from av.error import FFmpegError
 
     try:
         with av.open(f"file:{path}") as container:
             decoded = itertools.islice(container.decode(video=0), LOOKED_AT)
             frames = np.stack([frame.to_ndarray(format="rgb24") for frame in decoded])
-    except (av.error.FFmpegError, IndexError, ValueError):  # damaged, or no picture at all
+    except (FFmpegError, IndexError, ValueError):  # damaged, or no picture at all
         return None
     if min(frames.shape[1:3]) < SMALLEST:
         return None
