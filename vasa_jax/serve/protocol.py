@@ -232,6 +232,7 @@ class Microphone:
 
     def clear(self) -> None:
         """Forgets what it holds back of the sound so far."""
+        self._fresh = True  # samples in the middle may look like the head of a file
         same = self._rate == SAMPLE_RATE
         self._resampler = None if same else soxr.ResampleStream(self._rate, SAMPLE_RATE, 1, dtype="float32")
 
@@ -246,8 +247,9 @@ class Microphone:
         if len(data) % 2:
             raise UserError(f"a piece of sound has {len(data)} bytes; samples are 16 bits, so send an even number")
         for start, what in FILES.items():
-            if data.startswith(start):
+            if self._fresh and data.startswith(start):
                 raise UserError(f"a piece of sound is {what}; send its samples alone: 16 bits, little-endian, mono")
+        self._fresh = False
         samples = np.frombuffer(data, "<i2").astype(np.float32) / np.float32(2**15)
         return samples if self._resampler is None else self._resampler.resample_chunk(samples)
 

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from vasa_jax.arrays import FPS
+from vasa_jax.serve.clock import Latencies
 from vasa_jax.serve.containers import Hop
 from vasa_jax.serve.engine import Delivery
 
@@ -21,8 +22,6 @@ WAITING = 2
 """Hops that may wait with their pictures."""
 PATIENCE = 10.0
 """Seconds of sound that may wait."""
-REMEMBERED = 256
-"""Hops that latency is told of."""
 
 
 class Viewer:
@@ -32,7 +31,7 @@ class Viewer:
         """Belongs to the loop that runs."""
         self._loop, self._lock, self._there = asyncio.get_running_loop(), threading.Lock(), asyncio.Event()
         self._hops: deque[tuple[Hop, Delivery]] = deque()
-        self._latencies: deque[float] = deque(maxlen=REMEMBERED)
+        self._latencies = Latencies()
         self.dropped = self.late = self.frame = 0
         self.stalled = False
 
@@ -69,12 +68,8 @@ class Viewer:
     def sent(self, delivery: Delivery) -> None:
         """Says that a hop's bytes were made and are on their way."""
         if delivery.arrived is not None:
-            self._latencies.append(1000 * (time.monotonic() - delivery.arrived))
+            self._latencies.add(time.monotonic() - delivery.arrived)
 
     def report(self) -> dict[str, Any]:
         """What a `state` says: late and dropped frames, milliseconds of latency."""
-        latency = None
-        if self._latencies:
-            p50, p95 = np.percentile(np.array(self._latencies), [50, 95])
-            latency = {"p50": round(float(p50), 1), "p95": round(float(p95), 1)}
-        return {"frame": self.frame, "late": self.late, "dropped": self.dropped, "latency": latency}
+        return {"frame": self.frame, "late": self.late, "dropped": self.dropped, "latency": self._latencies.report()}

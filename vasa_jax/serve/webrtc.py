@@ -15,7 +15,6 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import av
-import numpy as np
 from aiortc import RTCConfiguration, RTCIceServer, RTCPeerConnection, RTCRtpSender, RTCSessionDescription
 from aiortc.exceptions import InternalError, InvalidAccessError, InvalidStateError, OperationError
 from aiortc.mediastreams import MediaStreamError, MediaStreamTrack
@@ -23,7 +22,7 @@ from aiortc.sdp import SessionDescription
 
 from vasa_jax.arrays import SAMPLE_RATE
 from vasa_jax.errors import UserError, reason
-from vasa_jax.serve.clock import Clock
+from vasa_jax.serve.clock import Clock, Latencies
 from vasa_jax.serve.engine import Delivery, Engine, Session
 from vasa_jax.serve.tracks import Pictures, Sound
 
@@ -35,8 +34,6 @@ LOSSES = ((0.25, 4), (0.08, 2))
 """Where the receiver lost such a share of packets lately, one picture of so many is sent."""
 MAIL = 10
 """Hops that may wait for the event loop."""
-REMEMBERED = 256
-"""Hops that latency is told of."""
 REFUSED = (
     *(InternalError, InvalidAccessError, InvalidStateError, OperationError),
     *(AssertionError, AttributeError, KeyError, IndexError, RuntimeError, StopIteration, TypeError, ValueError),
@@ -87,15 +84,12 @@ class Peer:
         self._channel: Any = None
         self._recent: deque[float] = deque()
         self._late = 0
-        self._latencies: deque[float] = deque(maxlen=REMEMBERED)
+        self._latencies = Latencies()
 
     @property
     def latency(self) -> dict[str, float] | None:
         """Milliseconds from the last sample that a frame shows to when it is sent, lately; None before any speech."""
-        if not self._latencies:
-            return None
-        p50, p95 = np.percentile(np.array(self._latencies), [50, 95])
-        return {"p50": round(1000 * float(p50), 1), "p95": round(1000 * float(p95), 1)}
+        return self._latencies.report()
 
     @property
     def counts(self) -> dict[str, int]:
@@ -183,7 +177,7 @@ class Peer:
             self._pictures.put(chunk.first, chunk.frames, delivery.due)
             self._sound.put(chunk.first, chunk.sound, delivery.due)
             if delivery.arrived is not None:
-                self._latencies.append(max(self._clock.now(), delivery.due) - delivery.arrived)
+                self._latencies.add(max(self._clock.now(), delivery.due) - delivery.arrived)
 
     def _hear(self, track: MediaStreamTrack) -> None:
         if track.kind == "audio":
