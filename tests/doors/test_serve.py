@@ -54,9 +54,9 @@ def test_a_port_that_is_taken_ends_in_one_line(capsys):
 
 
 def test_an_extra_that_is_missing_is_named(monkeypatch, capsys):
-    monkeypatch.delitem(sys.modules, "vasa_jax.serve.app", raising=False)
-    monkeypatch.setitem(sys.modules, "starlette", None)
+    monkeypatch.setitem(sys.modules, "uvicorn", None)  # as if it were not installed
     monkeypatch.setattr("vasa_jax.doors.infer._prepare_jax", lambda platform: None)
+    monkeypatch.setattr("vasa_jax.load", lambda *wanted: pytest.fail("it would serve"))
     assert main(["--port", "0"]) == 2
     err = capsys.readouterr().err
     assert err.count("\n") == 1 and err.endswith("install the extra: pip install 'vasa-jax[serve]'\n")
