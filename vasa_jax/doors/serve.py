@@ -7,6 +7,7 @@ none was given. Ctrl-C or SIGTERM ends it, and the sessions that are open.
 import contextlib
 import dataclasses
 import errno
+import importlib.util
 import ipaddress
 import secrets
 import signal
@@ -21,6 +22,8 @@ from vasa_jax.command import run
 from vasa_jax.doors.flags import read_flags
 from vasa_jax.errors import UserError, check_devices, reason
 
+NEEDS = ("starlette", "uvicorn", "websockets", "aiortc")
+"""Packages of the extra."""
 SHORTEST = 16
 """Letters of a token that cannot be guessed."""
 UNSENT = 1 << 17
@@ -120,13 +123,13 @@ def _serve(options: Options, listener: socket.socket) -> Iterator[str]:
     from vasa_jax.doors.infer import _prepare_jax
 
     _prepare_jax(options.platform)
-    try:
-        from vasa_jax.serve.app import Settings, make_app
-    except ImportError as error:
-        raise UserError(
-            f"{error.name} is not installed, which the server needs; install the extra: pip install 'vasa-jax[serve]'"
-        ) from error
+    for name in NEEDS:
+        if importlib.util.find_spec(name) is None:
+            raise UserError(
+                f"{name} is not installed, which the server needs; install the extra: pip install 'vasa-jax[serve]'"
+            )
     import vasa_jax
+    from vasa_jax.serve.app import Settings, make_app
     from vasa_jax.serve.engine import Engine
     from vasa_jax.serve.portraits import Portraits, people
 
