@@ -91,6 +91,7 @@ def search(process: Any, address: str, flags: argparse.Namespace) -> None:
     """Prints a row a number of sessions, until one is not in real time."""
     print(f"model {flags.model}, hop {flags.hop}, {flags.container}, {flags.seconds} s each")
     print("sessions  late of 1000  p50 ms  p95 ms  frames/s each  CPU cores  memory MB  GPU")
+    wait_until_idle(process)
     best = 0
     for count in range(1, flags.most + 1):
         used = process.cpu_times()
@@ -109,6 +110,12 @@ def search(process: Any, address: str, flags: argparse.Namespace) -> None:
             break
         best = count
     print(f"in real time: {best} sessions")
+
+
+def wait_until_idle(process: Any) -> None:
+    """Returns when the server has compiled what makes several sessions together."""
+    while process.cpu_percent(5.0) > 30:
+        pass
 
 
 async def clients(address: str, count: int, seconds: float, container: str, speaking: bool = True) -> list[Heard]:
