@@ -55,7 +55,8 @@ tests: $(VENV)/.dev
 
 # Whole ways: documents' commands in order, clusters, training to a video, real films.
 long: $(VENV)/.dev
-	$(BIN)/python -m pytest --durations=10 -m long --ignore tests/parity/against_torch --ignore tests/installed $(WORKERS)
+	$(BIN)/python -m pytest --durations=10 -m "long and not alone" --ignore tests/parity/against_torch --ignore tests/installed $(WORKERS)
+	$(BIN)/python -m pytest --durations=10 -m alone tests/serve
 
 # The session of tests compiles in a hurry (tests/compiling.py); here XLA keeps its own options.
 compiled: $(VENV)/.dev
