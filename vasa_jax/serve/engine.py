@@ -190,7 +190,7 @@ class Engine:
         self._rhythm: Any = {"hop": hop, "look_ahead": look_ahead}
         self._sessions: list[Session] = []
         self._reserved = 0
-        self._lock, self._computing = threading.Lock(), threading.Lock()
+        self._lock = threading.Lock()
         self._stopping = threading.Event()
         self._together = 1
         self._thread: threading.Thread | None = None
@@ -260,10 +260,12 @@ class Engine:
             stream = self._stream(sitting, **wishes)
             stream.interrupt()  # silence comes before the first sound
             session = Session(stream, deliver, microphone)
-        finally:
+        except BaseException:
             with self._lock:
                 self._reserved -= 1
+            raise
         with self._lock:
+            self._reserved -= 1
             self._sessions.append(session)
         return session
 
