@@ -2,10 +2,10 @@
 
     vasa-train demo_autoencoder_128 --workdir runs/autoencoder_128 --init-from demo
 
-The network is the demo's on pictures and volumes of twice the side: the same parameters, so that the released weights
-start it. What is dear is done now and then: l_consist and the canonical volumes in every fourth step, the game in every
-second one, from step 2000 on. A picture costs 3.1 to 3.5 times the demo's (`--dry-run`). No number is to be expected
-yet: this configuration has not been trained.
+The network is the demo's with one more pooling before the volume and one more up-sampling behind it: pictures of twice
+the side, volumes, warps and parameters as they were, so that the released weights start it and a frame costs twice
+the demo's. The motion encoders see 64x64 pixels as before, but of the face at twice the detail. What is dear is done now
+and then: l_consist and the canonical volumes in every fourth step, the game in every second one.
 """
 
 import dataclasses
@@ -29,7 +29,7 @@ WORLD = HelperConfig(weights="world_features")
 def get_config() -> AutoencoderExperiment:
     """The experiment."""
     return AutoencoderExperiment(
-        model=dataclasses.replace(demo_model(), image_size=128),
+        model=dataclasses.replace(demo_model(), image_size=128, volume_stride=4),
         objective=ObjectiveConfig(
             l1=0.3,
             gradient=0.3,
