@@ -12,7 +12,8 @@ import pytest
 from PIL import Image
 
 from vasa_jax.media.audio import open_sound
-from vasa_jax.media.video import COMMENT, TITLE, FrameWriter, VideoWriter, is_frame_folder, read_rate, read_video
+from vasa_jax.media.tags import COMMENT, TITLE
+from vasa_jax.media.video import FrameWriter, VideoWriter, is_frame_folder, read_rate, read_video
 
 ROOT = Path(__file__).parents[2]
 BLACK, WHITE = (np.full((64, 64, 3), level, np.uint8) for level in (0, 255))

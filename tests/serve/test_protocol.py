@@ -9,7 +9,7 @@ from PIL import Image
 from vasa_jax.errors import UserError
 from vasa_jax.inference.controls import make_controls
 from vasa_jax.inference.pair import ADJUSTMENTS
-from vasa_jax.media.video import COMMENT
+from vasa_jax.media.tags import COMMENT
 from vasa_jax.serve.containers import PICTURE, SOUND, Hop, Jpeg, Mp4
 from vasa_jax.serve.protocol import CONTROLS, SCHEMAS, Change, End, Interrupt, Microphone, Ping, Start, parse, read
 

@@ -59,11 +59,12 @@ def stream(options: "Options", models: "Models") -> None:
     live = Stream(model, options.image, **wishes)
     for remark in live.remarks:
         sys.stderr.write(f"infer: {remark}\n")
+    sys.stderr.write(f"infer: the frames carry the mark {live.tags.identity}\n")
     count, made = 0, _paced if options.paced else _at_once
     try:
         with (
             open(into, "rb", buffering=0, closefd=False) as source,
-            LiveWriter(_Pipe(out), (live.height, live.width), options.container) as writer,
+            LiveWriter(_Pipe(out), (live.height, live.width), options.container, live.tags) as writer,
         ):
             for chunk in made(live, source):
                 if STOPPED:
