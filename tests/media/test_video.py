@@ -242,6 +242,7 @@ def test_a_folder_of_pictures(tmp_path):
         with Image.open(file) as picture:
             np.testing.assert_array_equal(np.asarray(picture), frame)
             assert picture.info["Comment"] == COMMENT
+            assert "AIGC>{&quot;Label&quot;: &quot;1&quot;" in picture.info["XML:com.adobe.xmp"]
     with pytest.raises(ValueError, match="not an empty folder"):
         FrameWriter(tmp_path / "frames", 64)
     transparent = np.random.default_rng(1).integers(0, 256, (33, 47, 4), np.uint8)

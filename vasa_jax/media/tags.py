@@ -6,9 +6,9 @@ Three things in every file that the package writes, by what the kind of file has
 * IPTC's Digital Source Type (newscodes, "digitalsourcetype"), the term that search engines and photo libraries read;
 * `AIGC`, the implicit label of GB 45438-2025: a JSON object with the fields of its annex, in their order.
 
-MP4, M4V and MOV hold them as tags of the container (QuickTime's keys) and the last two also as an XMP packet in a box of
-its own (XMP specification part 3); Matroska and WebM as tags; PNG as text and XMP. Anyone can write tags and take them
-out: they are a notice, the evidence is the signed manifest (`provenance.credentials`).
+MP4, M4V and MOV hold them as tags of the container (QuickTime's keys), and the last two also as an XMP packet in a box
+of its own (XMP specification part 3); Matroska and WebM as tags; PNG as text and XMP. Anyone can write tags and take
+them out: they are a notice, the evidence is the signed manifest (`provenance.credentials`).
 """
 
 import dataclasses

@@ -49,7 +49,7 @@ class Plate(NamedTuple):
     cover: Float[np.ndarray, "h w 1"]
 
 
-def badged(frame: UInt8[np.ndarray, "h w c"], number: int, fps: float = FPS) -> UInt8[np.ndarray, "h w c"]:
+def badged(frame: UInt8[np.ndarray, "h w c"], number: int, fps: int = FPS) -> UInt8[np.ndarray, "h w c"]:
     """A frame with the notice that is due: words in the first two seconds, then the sign.
 
     Args:
@@ -73,7 +73,7 @@ def badged(frame: UInt8[np.ndarray, "h w c"], number: int, fps: float = FPS) -> 
     return drawn
 
 
-def badging(frames: Iterable[UInt8[np.ndarray, "h w c"]], fps: float = FPS) -> Iterator[UInt8[np.ndarray, "h w c"]]:
+def badging(frames: Iterable[UInt8[np.ndarray, "h w c"]], fps: int = FPS) -> Iterator[UInt8[np.ndarray, "h w c"]]:
     """Frames from the first on as they come, each with its notice."""
     for number, frame in enumerate(frames):
         yield badged(frame, number, fps)

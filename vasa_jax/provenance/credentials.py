@@ -161,7 +161,7 @@ def declare(
 
 
 def tags_of(provenance: Provenance) -> Tags:
-    """The plain tags of a file of generated frames, written before it is sealed: its id there is that of the manifest."""
+    """The plain tags of a file of generated frames, to be written before it is sealed, with the manifest's id."""
     return Tags(source=TERMS[provenance.intent], identity=provenance.id)
 
 
