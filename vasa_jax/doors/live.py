@@ -59,7 +59,6 @@ def stream(options: "Options", models: "Models") -> None:
     live = Stream(model, options.image, **wishes)
     for remark in live.remarks:
         sys.stderr.write(f"infer: {remark}\n")
-    sys.stderr.write(f"infer: the frames carry the mark {live.tags.identity}\n")
     count, made = 0, _paced if options.paced else _at_once
     try:
         with (
@@ -69,6 +68,8 @@ def stream(options: "Options", models: "Models") -> None:
             for chunk in made(live, source):
                 if STOPPED:
                     raise KeyboardInterrupt
+                if not count:
+                    sys.stderr.write(f"infer: the frames carry the mark {live.tags.identity}\n")
                 writer.write(chunk.frames, chunk.sound)
                 count = writer.frames
     except (BrokenPipeError, KeyboardInterrupt):
