@@ -148,7 +148,7 @@ class Stream:
     Attributes:
         model: that it is made with. sitting: the picture. listening: hop and heard frames. options: of sampling.
         remarks: what to tell the user, a line each. height, width: of frames, in pixels. mark: 32 bits that the
-        watermark of its frames carries.
+        watermark of its frames carries. badge: whether they have the notice that people see.
     """
 
     def __init__(
@@ -169,7 +169,7 @@ class Stream:
         self.model, self.listening, self.options = model, asked.listening, asked.options
         self.sitting = image if isinstance(image, Sitting) else Sitting(model, image, **wishes)
         self.height, self.width, self.remarks = self.sitting.height, self.sitting.width, self.sitting.remarks
-        self._badge = wishes.get("badge", False)
+        self.badge = wishes.get("badge", False)
         self._set_mark(secrets.randbits(BITS) if mark is None else mark)
         adjustments = np.array([_numbers(asked.adjustments)])
         tracks = asked.controls, adjustments
@@ -338,7 +338,7 @@ class Stream:
         lead = self.model.motion.needs.lead
         theirs = hop.sound[lead : lead + SAMPLES_PER_FRAME * hop.count].copy()
         finished = [self.sitting.finish(frame) for frame in frames]
-        if self._badge:
+        if self.badge:
             finished = [badged(frame, hop.first + i, self.model.fps) for i, frame in enumerate(finished)]
         finished = np.stack([self._marked(frame) for frame in finished])
         return Chunk(hop.first, finished, theirs, first(motion, hop.count), hop.lacking[: hop.count])
