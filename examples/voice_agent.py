@@ -71,7 +71,7 @@ async def answer(avatar: Avatar, lines: asyncio.Queue[str | None]) -> None:
 async def talk(avatar: Avatar, lines: asyncio.Queue[str | None], out: BinaryIO) -> None:
     """Shows the face, in rhythm, until everything is said."""
     answering, rest = asyncio.create_task(answer(avatar, lines)), REST
-    with LiveWriter(out, (avatar.height, avatar.width)) as writer:
+    with LiveWriter(out, (avatar.height, avatar.width), tags=avatar.tags) as writer:
         async for frame in avatar.frames():
             pictures = np.repeat(frame.picture[None], len(frame.sound) // SAMPLES_PER_FRAME, 0)
             await asyncio.to_thread(writer.write, pictures, frame.sound)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from vasa_jax.doors.flags import read_flags
 from vasa_jax.doors.serve import SHORTEST, Options, check, is_local, listen, main, url
 from vasa_jax.errors import UserError
 
@@ -36,6 +37,11 @@ def test_other_machines_need_a_token_that_is_made_where_none_is_given():
 def test_what_cannot_be_served_is_refused(options, complaint):
     with pytest.raises(UserError, match=complaint):
         check(options)
+
+
+def test_viewers_are_told_unless_it_is_declined():
+    assert read_flags(Options, "serve", [], description="").badge
+    assert not read_flags(Options, "serve", ["--no-badge"], description="").badge
 
 
 def test_loopback_is_known():

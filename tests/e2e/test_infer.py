@@ -79,6 +79,12 @@ def test_a_video_with_sound(command, folder):
     assert examine("talk.mp4").verdict == "marked"
 
 
+def test_a_notice_for_viewers_is_asked_for_by_a_flag():
+    given = ["--image", "face.png", "--audio", "speech.wav", "--out", "talk.mp4"]
+    assert door.wishes_of(door.parse([*given, "--badge"])) == {"badge": True}
+    assert door.wishes_of(door.parse(given)) == {}
+
+
 def test_a_folder_of_pictures_is_the_same_for_the_same_seed(command):
     options = {"gaze": "-5,10", "distance": 1.5, "emotion": "happy:0.6", "box": "5,5,40", "size": 48}
     for out, seed in (("a/", 1), ("b", 1), ("c", 2)):

@@ -3,6 +3,7 @@
 import io
 import os
 import queue
+import re
 import shlex
 import shutil
 import signal
@@ -70,6 +71,8 @@ def read(data: bytes) -> tuple[np.ndarray, float]:
 def test_raw_samples_become_a_video_with_sound(command, portrait, model, container):
     code, out, err = command(SOUND.tobytes(), container=container)
     assert code == 0 and err.splitlines()[-1] == "infer: 22 frames of 32x32"
+    mark = re.search(r"infer: the frames carry the mark ([0-9a-f]{8})\n", err)[1]
+    assert mark.encode() in out  # in the stream's tags, too
     frames, seconds = read(out)
     assert frames.shape == (22, 32, 32, 3) and 0 <= seconds - 22 / 25 < 0.022
     wishes = {"box": parse_box("5,5,40"), "steps": 2, "seed": 3, "hop": 5, "look_ahead": 0}

@@ -14,10 +14,14 @@ from vasa_jax.inference.public import PublicFace, PublicPortrait
 from vasa_jax.inference.stream import Chunk, Sitting, Stream, pull_together
 from vasa_jax.liveportrait.animation import Source
 from vasa_jax.liveportrait.keypoints import HeadMotion
+from vasa_jax.provenance import watermark
+from vasa_jax.provenance.badge import badged
+from vasa_jax.provenance.watermark import marking
 
 FACE = np.random.default_rng(0).integers(0, 256, (40, 48, 3), np.uint8)
 SOUND = np.random.default_rng(1).uniform(-0.3, 0.3, 640 * 20 + 1).astype(np.float32)
 QUICK = {"box": Box(24, 20, 40), "steps": 2, "hop": 2, "look_ahead": 1}
+MARK = 0xC0FFEE42
 GAZES = {"gaze": [(0.0, 0.0)] * 5 + [(10.0, 0.0)] * 4 + [(20.0, -5.0)]}
 
 
@@ -57,9 +61,9 @@ def same(one, other):
 def test_motion_is_that_of_the_offline_driver_however_sound_comes(model, hop, look_ahead):
     wishes = QUICK | GAZES | {"sampler": "dpm++", "hop": hop, "look_ahead": look_ahead, "seed": 3}
     kept = []
-    offline = np.stack(list(model.perform(FACE, SOUND, kept, **wishes).frames))
+    offline = np.stack(list(marking(model.perform(FACE, SOUND, kept, **wishes).frames, MARK)))
     for seed in (0, 1):
-        chunks = streamed(Stream(model, FACE, **wishes), pieces(SOUND, seed))
+        chunks = streamed(Stream(model, FACE, mark=MARK, **wishes), pieces(SOUND, seed))
         same(motion_of(chunks), jax.tree.map(lambda *leaves: np.concatenate(leaves), *kept))
         frames = np.concatenate([chunk.frames for chunk in chunks])
         assert frames.shape == offline.shape and np.abs(frames.astype(int) - offline).max() <= 1
@@ -195,7 +199,7 @@ def test_a_late_look_ahead_tears_nothing(model):
 
 
 def test_an_interrupt_drops_what_waits_and_keeps_the_pose(model):
-    stream, other = (Stream(model, FACE, **QUICK) for _ in range(2))
+    stream, other = (Stream(model, FACE, mark=MARK, **QUICK) for _ in range(2))
     for one in (stream, other):
         one.push(SOUND[:1280])
     drawn(stream, 1), drawn(other, 1)
@@ -266,7 +270,7 @@ def test_streams_that_are_pulled_together_make_what_each_makes_alone(model):
     sounds = [SOUND[1000 * i :][:4000] for i in range(3)]
 
     def begun(i: int) -> Stream:
-        stream = Stream(model, pictures[i], **QUICK | {"seed": i, "amplitude": 1.0 + 0.2 * i})
+        stream = Stream(model, pictures[i], mark=i, **QUICK | {"seed": i, "amplitude": 1.0 + 0.2 * i})
         if i != 1:
             stream.push(sounds[i])
         stream.change(gaze=(5.0 * i, 0.0))
@@ -292,9 +296,39 @@ def test_streams_that_differ_cannot_be_pulled_together(model):
 def test_one_sitting_serves_many_streams(model, monkeypatch):
     sitting = Sitting(model, FACE, box=QUICK["box"])
     monkeypatch.setattr(Model, "portrait", lambda *arguments: pytest.fail("encoded again"))
-    one, other = (Stream(model, sitting, **QUICK) for _ in range(2))
+    one, other = (Stream(model, sitting, mark=MARK, **QUICK) for _ in range(2))
     one.push(SOUND), other.push(SOUND)
     same(one.pull(), other.pull())
+
+
+def test_frames_carry_the_streams_own_mark_with_a_notice_and_without(model):
+    """At 256 pixels, where one frame is enough; a stream that is restored goes on with the mark of the one it was."""
+    marks = set()
+    for wishes in ({}, {"badge": True}):
+        stream = Stream(model, FACE, **QUICK | {"size": 256} | wishes)
+        chunk = stream.pull(now=True)
+        found = watermark.detect(chunk.frames)
+        assert found.mark == stream.mark == int(stream.tags.identity, 16)
+        marks.add(stream.mark)
+    assert len(marks) == 2
+    other = Stream(model, FACE, **QUICK | {"size": 256})
+    other.restore(stream.state)
+    assert watermark.detect(other.pull(now=True).frames).mark == stream.mark
+
+
+def test_a_notice_is_drawn_before_the_mark_and_counts_the_streams_frames(model):
+    """Its words go after two seconds, offline as in a stream."""
+    wishes = QUICK | {"badge": True, "hop": 2, "look_ahead": 1}
+    sound = np.tile(SOUND, 3)[: 640 * 52]
+    plain = list(model.animate(FACE, sound, **wishes | {"badge": False}))
+    offline = list(model.animate(FACE, sound, **wishes))
+    for i in (0, 49, 50, 51):
+        np.testing.assert_array_equal(offline[i], badged(plain[i], i))
+    stream = Stream(model, FACE, mark=MARK, **wishes)
+    stream.push(sound)
+    stream.end()
+    frames = np.concatenate([chunk.frames for chunk in iter(stream.pull, None)])
+    assert np.abs(frames.astype(int) - np.stack(list(marking(offline, MARK)))).max() <= 2
 
 
 def test_speech_that_sets_in_keeps_some_sound_back(model):

@@ -12,6 +12,7 @@ from vasa_jax.arrays import SAMPLES_PER_FRAME
 from vasa_jax.errors import UserError
 from vasa_jax.media.audio import load_audio
 from vasa_jax.media.live import RATE, LiveWriter, read_sound
+from vasa_jax.media.tags import Tags, identity_of
 
 SOUND = np.random.default_rng(0).uniform(-0.5, 0.5, (5000, 2))
 
@@ -178,7 +179,7 @@ def test_every_hop_leaves_at_once_as_one_fragment(hop):
     pieces = written("mp4", 2, hop)
     assert len(pieces) == 50 // hop + 1  # the last one has the rest of the sound
     for i, piece in enumerate(pieces):
-        assert [name for name, _ in boxes(piece)] == [b"ftyp", b"moov"] * (i == 0) + [b"moof", b"mdat"]
+        assert [name for name, _ in boxes(piece)] == [b"ftyp", b"moov", b"uuid"] * (i == 0) + [b"moof", b"mdat"]
     for count in (1, 2, 50 // hop):
         found = read(b"".join(pieces[:count]))
         np.testing.assert_array_equal(found.times, np.arange(hop * count))
@@ -210,12 +211,13 @@ def test_a_transport_stream_can_be_entered_late():
 
 def test_what_players_are_told():
     pieces = Pieces()
-    with LiveWriter(pieces, (33, 47)) as writer:
+    with LiveWriter(pieces, (33, 47), tags=Tags(identity="c0ffee42")) as writer:
         writer.write(np.zeros((5, 33, 47, 3), np.uint8), np.zeros(3200, np.float32))
     with av.open(io.BytesIO(b"".join(pieces)), "r") as container:
         video = container.streams.video[0].codec_context
         assert (video.height, video.width, video.colorspace, video.color_range) == (32, 46, 1, 1)
         assert "vasa-jax" in container.metadata["comment"]
+        assert identity_of(container.metadata["AIGC"]) == "c0ffee42"
 
 
 def test_nothing_is_written_without_a_frame_or_after_a_failure():

@@ -12,7 +12,8 @@ import pytest
 from PIL import Image
 
 from vasa_jax.media.audio import open_sound
-from vasa_jax.media.video import COMMENT, TITLE, FrameWriter, VideoWriter, is_frame_folder, read_rate, read_video
+from vasa_jax.media.tags import COMMENT, TITLE
+from vasa_jax.media.video import FrameWriter, VideoWriter, is_frame_folder, read_rate, read_video
 
 ROOT = Path(__file__).parents[2]
 BLACK, WHITE = (np.full((64, 64, 3), level, np.uint8) for level in (0, 255))
@@ -241,6 +242,7 @@ def test_a_folder_of_pictures(tmp_path):
         with Image.open(file) as picture:
             np.testing.assert_array_equal(np.asarray(picture), frame)
             assert picture.info["Comment"] == COMMENT
+            assert "AIGC>{&quot;Label&quot;: &quot;1&quot;" in picture.info["XML:com.adobe.xmp"]
     with pytest.raises(ValueError, match="not an empty folder"):
         FrameWriter(tmp_path / "frames", 64)
     transparent = np.random.default_rng(1).integers(0, 256, (33, 47, 4), np.uint8)

@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from vasa_jax.media.tags import Tags
 from vasa_jax.media.video import FrameWriter, VideoWriter
-from vasa_jax.provenance.credentials import Provenance, declare, sealer
+from vasa_jax.provenance.credentials import TERMS, Provenance, declare, sealer, tags_of
 from vasa_jax.provenance.keys import Signing, own_signing
 
 SIDE, FRAMES = 32, 3
@@ -37,14 +38,16 @@ def film(path: Path, provenance: Provenance, signing: Signing) -> Path:
     """Some frames in a video, a folder or a picture, sealed as the commands do."""
     frames = np.random.default_rng(2).integers(0, 256, (FRAMES, SIDE, SIDE, 3)).astype(np.uint8)
     seal = sealer(provenance, signing)
+    tags = tags_of(provenance) if provenance.intent in TERMS else Tags()
+    how = {"tags": tags, "seal": seal}
     if path.suffix == ".png":
         hidden = path.with_name(".unfinished-1.png")
-        Image.fromarray(frames[0]).save(hidden)
+        Image.fromarray(frames[0]).save(hidden, pnginfo=tags.png())
         seal(hidden, path)
         hidden.rename(path)
         return path
-    writer = VideoWriter(path, 25, SIDE, SOUND, seal=seal) if path.suffix else FrameWriter(path, SIDE, seal=seal)
-    with writer:
+    video = bool(path.suffix)
+    with VideoWriter(path, 25, SIDE, SOUND, **how) if video else FrameWriter(path, SIDE, **how) as writer:
         for frame in frames:
             writer.write(frame)
     return path

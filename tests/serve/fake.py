@@ -9,6 +9,7 @@ import numpy as np
 
 from vasa_jax.errors import UserError
 from vasa_jax.inference.stream import Chunk
+from vasa_jax.media.tags import Tags
 from vasa_jax.serve.engine import Busy, Delivery, Engine, Session
 
 SIDE, HOP = 32, 5
@@ -29,7 +30,7 @@ class FakeSession(Session):
         self.pushed: list[np.ndarray] = []
         self.said: list[Any] = []
         self.queue = np.zeros(0, np.float32)
-        self.frame, self.lock = 0, threading.Lock()
+        self.frame, self.lock, self.tags = 0, threading.Lock(), Tags(identity="0badcafe")
         self.closed, self.reason = False, ""
 
     def push(self, samples):

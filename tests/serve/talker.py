@@ -9,6 +9,7 @@ import numpy as np
 
 from vasa_jax.errors import UserError
 from vasa_jax.inference.stream import Chunk
+from vasa_jax.media.tags import Tags
 from vasa_jax.serve.engine import Busy, Delivery
 
 SIDE, HOP = 64, 5
@@ -27,7 +28,7 @@ class TalkerSession:
 
     def __init__(self, deliver: Callable[[Delivery], None], microphone: bool, wishes: dict[str, Any]):
         self.deliver, self.microphone, self.wishes = deliver, microphone, wishes
-        self.closed, self.reason, self.said = False, "", []
+        self.closed, self.reason, self.said, self.tags = False, "", [], Tags(identity="0badcafe")
         self.sound, self.frame, self.lock = np.zeros(0, np.float32), 0, threading.Lock()
         self.arrived: float | None = None
 

@@ -98,6 +98,7 @@ def test_a_session_from_start_to_end():
     with server, server.socket() as socket:
         ready = begin(socket, container="jpeg", rate=8000, source="speech", controls={"gaze": [3, 4]}, seed=5)
         assert (ready["width"], ready["height"], ready["fps"], ready["hop"]) == (64, 64, 25, HOP)
+        assert ready["mark"] == "0badcafe"
         (session,) = server.engine.all
         assert session.wishes == {"gaze": (3, 4), "seed": 5} and not session.microphone
         socket.send(QUIET)

@@ -47,6 +47,18 @@ def test_sessions_tick_together_and_silence_stands_for_what_has_not_come(engine,
     assert speaking.waiting == 0 and [delivery.due for delivery in silent] == [0, 1, 2, 3]
 
 
+def test_every_session_has_a_mark_of_its_own_and_the_notice_where_the_engine_says_so(model, sitting):
+    plain, noticed = Engine(model, hop=HOP), Engine(model, hop=HOP, badge=True)
+    streams = [opened(engine, sitting)[0].stream for engine in (plain, plain, noticed, noticed)]
+    assert len({stream.mark for stream in streams}) == 4
+    assert [stream.badge for stream in streams] == [False, False, True, True]
+    session, seen = opened(noticed, sitting)
+    assert int(session.tags.identity, 16) == session.stream.mark
+    noticed._tick(0.0)
+    (delivery,) = seen
+    assert np.abs(delivery.chunk.frames[0, 2, 2].astype(int) - (16, 16, 24)).max() < 100
+
+
 def test_frames_are_late_by_their_own_time(engine, sitting, monkeypatch):
     session, seen = opened(engine, sitting)
     monkeypatch.setattr("vasa_jax.serve.engine.time.monotonic", lambda: 10.03)

@@ -9,7 +9,7 @@ from PIL import Image
 from vasa_jax.errors import UserError
 from vasa_jax.inference.controls import make_controls
 from vasa_jax.inference.pair import ADJUSTMENTS
-from vasa_jax.media.video import COMMENT
+from vasa_jax.media.tags import COMMENT, Tags
 from vasa_jax.serve.containers import PICTURE, SOUND, Hop, Jpeg, Mp4
 from vasa_jax.serve.protocol import CONTROLS, SCHEMAS, Change, End, Interrupt, Microphone, Ping, Start, parse, read
 
@@ -109,14 +109,15 @@ def test_what_is_no_samples_is_refused(data, complaint):
 
 
 def test_jpeg_pieces_have_the_streams_clock_and_say_that_they_are_generated():
-    first, second = Jpeg().encode(hop(0)), Jpeg().encode(hop(5, shown=False))
+    made = Jpeg(Tags(identity="c0ffee42"))
+    first, second = made.encode(hop(0)), made.encode(hop(5, shown=False))
     heads = [struct.unpack(">BQ", piece[:9]) for piece in first]
     assert heads == [(SOUND, 0)] + [(PICTURE, 40_000 * i) for i in range(5)]
     assert struct.unpack(">BQ", second[0][:9]) == (SOUND, 200_000) and len(second) == 1
     samples = np.frombuffer(first[0][9:], "<i2")
     assert len(samples) == 3200 and np.abs(samples - 3277).max() <= 1
     picture = Image.open(io.BytesIO(first[1][9:]))
-    assert picture.size == (32, 32) and picture.info["comment"].decode() == COMMENT
+    assert picture.size == (32, 32) and picture.info["comment"].decode() == f"{COMMENT} c0ffee42"
 
 
 def test_an_mp4_without_the_pictures_of_a_hop_has_no_hole():

@@ -4,6 +4,7 @@ import soundfile
 from PIL import Image
 
 from vasa_jax.arrays import SAMPLE_RATE
+from vasa_jax.media.tags import read_named
 from vasa_jax.media.video import read_video
 from vasa_jax.synthetic import __main__ as door
 from vasa_jax.synthetic.clip import make_clip
@@ -62,6 +63,8 @@ def test_the_door_writes_a_portrait_and_its_speech(tmp_path, monkeypatch):
     assert door.main(["--portrait", str(portrait), "--speech", str(speech), "--seed", "4000000", "--seconds", "2"]) == 0
     with Image.open(portrait) as picture:
         assert picture.size == (SIZE, SIZE) and picture.mode == "RGB"
+        tags = read_named(picture.info, picture.info["XML:com.adobe.xmp"])
+    assert tags["digitalsourcetype"].endswith("/algorithmicMedia") and '"Label": "1"' in tags["aigc"]
     sound, rate = soundfile.read(speech)
     assert rate == SAMPLE_RATE and sound.shape == (32_000,) and np.abs(sound).max() > 0.02
     assert sorted(path.name for path in tmp_path.iterdir()) == ["portrait.png", "speech.wav"]

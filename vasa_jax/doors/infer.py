@@ -73,6 +73,7 @@ class Options:
     parity: bool = False  # the public pair exactly as its authors' programs run it
     square: bool = False  # write only what the model draws, where it would be put back into the whole picture
     size: int | None = None  # longest side of the output in pixels, 16 to 4096; default: the model's or the picture's
+    badge: bool = False  # a notice that viewers see: "AI-generated" for two seconds, a small "AI" from then on
     stream: bool = False  # sound from standard input (WAV, or raw s16le at 16 kHz mono), video to standard output
     paced: bool = False  # with --stream: in real time by the clock, with silence where no sound has come
     container: Literal["mp4", "mpegts"] = "mp4"  # of the video of --stream
@@ -215,7 +216,7 @@ def wishes_of(options: Options) -> dict[str, Any]:
         wishes["face"] = parse_face(options.face)
     if options.box:
         wishes["box"] = parse_box(options.box)
-    for name in ("square", "parity"):
+    for name in ("square", "parity", "badge"):
         if getattr(options, name):
             wishes[name] = True
     return wishes
@@ -310,12 +311,14 @@ def _writer(options: Options, performance: "Performance", sound: Any, seal: "Sea
     from fractions import Fraction
 
     from vasa_jax.media.video import FrameWriter, VideoWriter, is_frame_folder
+    from vasa_jax.provenance.credentials import tags_of
 
     out, size, alpha = str(options.out), (performance.height, performance.width), performance.alpha
+    tags = tags_of(performance.provenance)
     if is_frame_folder(out):
-        return FrameWriter(out, size, alpha=alpha, seal=seal)
+        return FrameWriter(out, size, alpha=alpha, tags=tags, seal=seal)
     rate = Fraction(performance.rate).limit_denominator(1001)
-    return VideoWriter(out, rate, size, sound, alpha=alpha, seal=seal)
+    return VideoWriter(out, rate, size, sound, alpha=alpha, tags=tags, seal=seal)
 
 
 def _show_crop(path: str, performance: "Performance", size: int, signing: "Signing") -> None:

@@ -63,11 +63,13 @@ def stream(options: "Options", models: "Models") -> None:
     try:
         with (
             open(into, "rb", buffering=0, closefd=False) as source,
-            LiveWriter(_Pipe(out), (live.height, live.width), options.container) as writer,
+            LiveWriter(_Pipe(out), (live.height, live.width), options.container, live.tags) as writer,
         ):
             for chunk in made(live, source):
                 if STOPPED:
                     raise KeyboardInterrupt
+                if not count:
+                    sys.stderr.write(f"infer: the frames carry the mark {live.tags.identity}\n")
                 writer.write(chunk.frames, chunk.sound)
                 count = writer.frames
     except (BrokenPipeError, KeyboardInterrupt):

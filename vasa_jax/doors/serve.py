@@ -47,6 +47,7 @@ class Options:
     hop: int = 5  # frames that are made together: fewer answer sooner and cost more
     look_ahead: int = 0  # frames of sound that are waited for: more make lips surer and later
     idle: float = 300.0  # seconds without sound or a change after which a session ends
+    badge: bool = True  # a notice that viewers see: words in a session's first two seconds, then a sign
     token: str | None = None  # that everyone must show, 16 letters or more; default: none here, made for other machines
     names: tuple[str, ...] = ()  # host names by which the server is reached, beside addresses and localhost
     open: bool = False  # open the page in this machine's browser
@@ -136,7 +137,8 @@ def _serve(options: Options, listener: socket.socket) -> Iterator[str]:
     check_devices("" if options.platform == "auto" else f"--platform {options.platform}")
     yield f"preparing {options.model}, up to a minute the first time ..."
     model = vasa_jax.load(options.model, None if options.dtype == "auto" else options.dtype)
-    engine = Engine(model, hop=options.hop, look_ahead=options.look_ahead, most=options.sessions, idle=options.idle)
+    rhythm = {"hop": options.hop, "look_ahead": options.look_ahead}
+    engine = Engine(model, **rhythm, most=options.sessions, idle=options.idle, badge=options.badge)
     with engine:
         portraits = Portraits(engine.sit, people())
         first = portraits.sitting(portraits.seen_by("")[0])

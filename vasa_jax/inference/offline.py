@@ -53,6 +53,7 @@ from vasa_jax.inference.pair import check_options as check_sampling
 from vasa_jax.media.audio import AudioReader, AudioSource
 from vasa_jax.media.image import ImageSource, open_photo, over_grey
 from vasa_jax.media.video import LARGEST
+from vasa_jax.provenance.badge import badging
 from vasa_jax.provenance.credentials import Provenance, declare
 
 LESS_MEMORY = "end what else runs there, or choose --dtype bfloat16 or --platform cpu"
@@ -89,6 +90,7 @@ class Wishes(TypedDict, total=False):
     square: only what the model draws, where it would be put back into the whole picture.
     alpha: frames keep the transparency of a picture into which they are put back, as a fourth channel.
     fit: steps by which the portrait is pulled towards its picture before it is drawn (`inference.fit`); default none.
+    badge: a notice that people see, words in the first two seconds and a sign from then on (`provenance.badge`).
     size: longest side of the frames in pixels; default: the model's own for squares, the picture's own otherwise.
     """
 
@@ -118,6 +120,7 @@ class Wishes(TypedDict, total=False):
     alpha: bool
     size: int | None
     fit: int
+    badge: bool
 
 
 class Asked(NamedTuple):
@@ -257,6 +260,8 @@ class Model:
             motions = record(motions, keep)
         finish = self.finish(scene, portrait, name_of(image), wishes.get("size"), wishes.get("alpha", False))
         frames = map(finish.apply, self.frames(portrait, motions, asked.controls, asked.adjustments))
+        if wishes.get("badge"):
+            frames = badging(frames, self.fps)
         (height, width, channels), remarks = finish.shape, (*remarks, *finish.remarks)
         provenance = self.declare(image, audio, scene.square, asked.seed, wishes)
         return Performance(

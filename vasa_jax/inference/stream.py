@@ -15,6 +15,9 @@ picture have one clock, which counts frames.
 All that a stream remembers is its `State`, a small pytree: what the model remembers of the last frames, the sound that
 still waits, and what was asked for.
 
+Frames leave a stream with a watermark (`provenance.watermark`), whose number is drawn for each stream: no signed
+credentials can go with a stream, so the mark in its pixels and its tags say that it is generated.
+
 ```
 stream = Stream(vasa_jax.load("demo"), "portrait.png", hop=5)
 for samples in microphone:  # float32 at 16 kHz, or int16
@@ -26,6 +29,7 @@ for samples in microphone:  # float32 at 16 kHz, or int16
 
 import itertools
 import math
+import secrets
 from collections.abc import Sequence
 from functools import partial
 from numbers import Real
@@ -43,6 +47,10 @@ from vasa_jax.inference.offline import Asked, Model, Wishes, check_finite, first
 from vasa_jax.inference.pair import ADJUSTMENTS, Adjustments, Listening, Motion, Options, check_known
 from vasa_jax.media.audio import LOUDEST
 from vasa_jax.media.image import ImageSource
+from vasa_jax.media.tags import Tags
+from vasa_jax.provenance.badge import badged
+from vasa_jax.provenance.credentials import TERMS, Intent
+from vasa_jax.provenance.watermark import BITS, marker
 
 HOP, LOOK_AHEAD = 5, 0
 """Frames that are made together, and frames of sound that are waited for behind them, unless one asks for others."""
@@ -74,7 +82,7 @@ class State(NamedTuple):
     carry: of the motion model, its key as numbers. fitted: of `pair.retarget`, None before the first frame. sound: (n,)
     float32, what waits, from `needs.lead` samples before the next frame. frame: number of that. course: of what is
     asked for. mouth: gain of the mouth, 1 but where sound is missing. lacking: whether sound was missing last. ended:
-    whether none will follow.
+    whether none will follow. mark: that frames carry.
     """
 
     carry: Any
@@ -85,6 +93,7 @@ class State(NamedTuple):
     mouth: float
     lacking: bool
     ended: bool
+    mark: int
 
 
 class Chunk(NamedTuple):
@@ -105,8 +114,9 @@ class Sitting:
     """One picture, opened and encoded once, for any number of streams.
 
     Attributes:
-        model: that encoded it. height, width: of frames, in pixels. remarks: what to tell the user, a line each. tried:
-        in what ways streams have already drawn it.
+        model: that encoded it. height, width: of frames, in pixels. intent: what frames show, as of
+        `provenance.credentials`. remarks: what to tell the user, a line each. tried: in what ways streams have already
+        drawn it.
     """
 
     def __init__(self, model: Model, image: ImageSource, **wishes: Unpack[Wishes]):
@@ -127,6 +137,7 @@ class Sitting:
         self.model, self.portrait = model, model.portrait(scene.shown, scene.view.face)
         finish = model.finish(scene, self.portrait, name_of(image), wishes.get("size"), False)
         self.finish, (self.height, self.width, _) = finish.apply, finish.shape
+        self.intent: Intent = "created" if scene.square else "composite"
         self.remarks = (*scene.view.remarks, *finish.remarks)
         self.tried: set[tuple[Listening, Options]] = set()
 
@@ -136,15 +147,19 @@ class Stream:
 
     Attributes:
         model: that it is made with. sitting: the picture. listening: hop and heard frames. options: of sampling.
-        remarks: what to tell the user, a line each. height, width: of frames, in pixels.
+        remarks: what to tell the user, a line each. height, width: of frames, in pixels. mark: 32 bits that the
+        watermark of its frames carries. badge: whether they have the notice that people see.
     """
 
-    def __init__(self, model: Model, image: ImageSource | Sitting, **wishes: Unpack[Wishes]):
+    def __init__(
+        self, model: Model, image: ImageSource | Sitting, *, mark: int | None = None, **wishes: Unpack[Wishes]
+    ):
         """Opens the picture, compiles and tries everything once, so that the first frames are not late.
 
         Args:
             model: any pair.
             image: as of `Model.animate`, or what was made of it.
+            mark: below 2^32; None draws one by chance.
             wishes: as there, but for those in `OFFLINE`; hop, look_ahead, sampler and steps default to this module's.
 
         Raises:
@@ -154,6 +169,8 @@ class Stream:
         self.model, self.listening, self.options = model, asked.listening, asked.options
         self.sitting = image if isinstance(image, Sitting) else Sitting(model, image, **wishes)
         self.height, self.width, self.remarks = self.sitting.height, self.sitting.width, self.sitting.remarks
+        self.badge = wishes.get("badge", False)
+        self._set_mark(secrets.randbits(BITS) if mark is None else mark)
         adjustments = np.array([_numbers(asked.adjustments)])
         tracks = asked.controls, adjustments
         self._start = model.motion.start(jax.random.key(asked.seed), self.sitting.portrait, asked.controls)
@@ -163,6 +180,11 @@ class Stream:
         self._pieces = [np.zeros(model.motion.needs.lead, np.float32)]
         self._count = 0
         self._try()
+
+    @property
+    def tags(self) -> Tags:
+        """What a container of its frames says: that they are generated, and their mark in hexadecimal."""
+        return Tags(source=TERMS[self.sitting.intent], identity=f"{self.mark:08x}")
 
     @property
     def ready(self) -> bool:
@@ -266,7 +288,7 @@ class Stream:
         carry = jax.tree.map(_plain, self._carry)
         fitted = jax.tree.map(np.asarray, self._fitted)
         sound, course = self._sound().copy(), jax.tree.map(np.copy, self._course)
-        return State(carry, fitted, sound, self._frame, course, self._mouth, self._lacking, self._ended)
+        return State(carry, fitted, sound, self._frame, course, self._mouth, self._lacking, self._ended, self.mark)
 
     def restore(self, state: State) -> None:
         """Goes on where a stream of the same model, picture, hop and look-ahead was.
@@ -285,6 +307,8 @@ class Stream:
         self._frame, self._mouth = int(state.frame), float(state.mouth)
         self._lacking, self._ended = bool(state.lacking), bool(state.ended)
         self._set_sound(np.asarray(state.sound, np.float32))
+        if int(state.mark) != self.mark:
+            self._set_mark(int(state.mark))
 
     def _take(self, now: bool, spare: int) -> "_Hop | None":
         """Takes the sound of the next hop."""
@@ -313,8 +337,14 @@ class Stream:
     def _finish(self, hop: "_Hop", motion: Motion, frames: UInt8[np.ndarray, "t m m 3"]) -> Chunk:
         lead = self.model.motion.needs.lead
         theirs = hop.sound[lead : lead + SAMPLES_PER_FRAME * hop.count].copy()
-        finished = np.stack([self.sitting.finish(frame) for frame in frames])
+        finished = [self.sitting.finish(frame) for frame in frames]
+        if self.badge:
+            finished = [badged(frame, hop.first + i, self.model.fps) for i, frame in enumerate(finished)]
+        finished = np.stack([self._marked(frame) for frame in finished])
         return Chunk(hop.first, finished, theirs, first(motion, hop.count), hop.lacking[: hop.count])
+
+    def _set_mark(self, mark: int) -> None:
+        self.mark, self._marked = mark, marker(mark, (self.height, self.width))
 
     def _placed(self, motion: Motion, controls: Any, adjustments: Float[np.ndarray, "t k"]) -> Motion:
         """Motion fitted to the portrait, in stretches of frames with the same adjustments."""

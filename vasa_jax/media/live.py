@@ -22,7 +22,8 @@ from vasa_jax.errors import UserError
 from vasa_jax.media.audio import FASTEST, SLOWEST
 from vasa_jax.media.mixing import LAYOUTS, mono, resampled
 from vasa_jax.media.reader import MAX_CHANNELS
-from vasa_jax.media.video import COMMENT, TITLE, describe_colours, picture_of
+from vasa_jax.media.tags import Tags
+from vasa_jax.media.video import describe_colours, picture_of
 
 PIECE = 4096
 """Bytes that are read at most at a time."""
@@ -157,7 +158,13 @@ class LiveWriter:
         frames: how many were written.
     """
 
-    def __init__(self, file: Any, size: tuple[int, int], container: Literal["mp4", "mpegts"] = "mp4"):
+    def __init__(
+        self,
+        file: Any,
+        size: tuple[int, int],
+        container: Literal["mp4", "mpegts"] = "mp4",
+        tags: Tags = Tags(),  # noqa: B008 (frozen)
+    ):
         """Nothing is written before the first frame.
 
         Args:
@@ -165,13 +172,20 @@ class LiveWriter:
             size: (height, width) in pixels, whose odd last row or column is left out.
             container: MP4 in fragments, or MPEG-TS, which can be entered at any time, and in which the last frame waits
                 for the next ones, until there is sound for it.
+            tags: of the stream; MPEG-TS knows the name of a service and of its provider alone, which are the title and
+                the identity.
         """
         self._file, self._mp4 = file, container == "mp4"
         self._height, self._width = (length // 2 * 2 for length in size)
         self._buffer = io.BytesIO()
-        options = {"movflags": FRAGMENT} if self._mp4 else {"pes_payload_size": "0", "flush_packets": "1"}
+        options = (
+            {"movflags": f"{FRAGMENT}+use_metadata_tags"}
+            if self._mp4
+            else {"pes_payload_size": "0", "flush_packets": "1"}
+        )
         self._container = av.open(self._buffer, "w", format=container, options=options)
-        self._container.metadata.update({"title": TITLE, "comment": COMMENT})
+        service = {"service_name": tags.title, "service_provider": f"vasa-jax {tags.identity}"}
+        self._container.metadata.update(tags.named() if self._mp4 else service)
         options = {"preset": "veryfast", "crf": "20", "tune": "zerolatency", "g": str(2 * FPS)}
         self._video = self._container.add_stream("libx264", rate=FPS, options=options)
         self._video.width, self._video.height, self._video.pix_fmt = self._width, self._height, "yuv420p"
@@ -179,6 +193,8 @@ class LiveWriter:
         self._sound = self._container.add_stream("aac", rate=RATE, layout="mono")
         self._resampler = av.AudioResampler(format="fltp", layout="mono", rate=RATE)
         self._container.start_encoding()
+        if self._mp4:
+            self._buffer.write(tags.box())
         self._fragments = 0
         self.frames = 0
 

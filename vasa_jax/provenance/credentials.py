@@ -32,6 +32,7 @@ import vasa_jax
 from vasa_jax.errors import UserError, reason, refusals
 from vasa_jax.files import PREFIX, file_digest, whole_file
 from vasa_jax.media.image import ImageSource, open_photo
+from vasa_jax.media.tags import SourceType, Tags
 from vasa_jax.provenance.keys import Signing, make_context, own_signing
 
 Intent = Literal["created", "composite", "drawn"]
@@ -42,6 +43,11 @@ SOURCE_TYPES = {
     "drawn": "COMPOSITE",
 }
 """How C2PA calls each."""
+TERMS: dict[Intent, SourceType] = {
+    "created": "trainedAlgorithmicMedia",
+    "composite": "compositeWithTrainedAlgorithmicMedia",
+}
+"""How IPTC calls what is generated."""
 KINDS = {
     ".mp4": "video/mp4",
     ".m4v": "video/x-m4v",
@@ -152,6 +158,11 @@ def declare(
         options={name: _plain(value) for name, value in (options or {}).items()},
         intent=intent,
     )
+
+
+def tags_of(provenance: Provenance) -> Tags:
+    """The plain tags of a file of generated frames, to be written before it is sealed, with the manifest's id."""
+    return Tags(source=TERMS[provenance.intent], identity=provenance.id)
 
 
 def seal(path: str | os.PathLike, provenance: Provenance, signing: Signing | None = None) -> None:

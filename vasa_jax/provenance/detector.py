@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from vasa_jax.errors import UserError, reason, refusals
+from vasa_jax.media.tags import AIGC, PACKET, identity_of, read_named
 from vasa_jax.provenance.credentials import BESIDE, KINDS, LABEL, WATERMARK, sidecar_of
 
 LOOKED_AT = 50
@@ -52,7 +53,7 @@ class Report:
         statement: what this project's files say beside that (`credentials.Provenance.statement`).
         watermark_named: the number that the pixels carry by the manifest's words.
         watermark_found: the number that was found in the pixels; None where none was, or none was looked for.
-        tags: of the container.
+        tags: plain ones, of the container or an XMP packet in it (`media.tags`).
         problems: what is wrong, in C2PA's words.
     """
 
@@ -92,8 +93,8 @@ def examine(path: str | os.PathLike, trust: str = "") -> Report:
         return Report(str(path), "altered", True, False, tags=tags, problems=(str(damage),))
     found = find_watermark(path)
     if read is None:
-        if found is None:
-            return Report(str(path), "not marked", tags=tags)
+        if found is None or found == _named_by_tags(tags):  # a live stream has no credentials that could be gone
+            return Report(str(path), "not marked", watermark_found=found, tags=tags)
         return Report(str(path), "altered", watermark_found=found, tags=tags, problems=("its credentials are gone",))
     manifest, state, problems = read
     if state == "Invalid":  # then nothing in it counts
@@ -163,20 +164,23 @@ def find_watermark(path: Path) -> str | None:
 
 
 def read_tags(path: Path) -> dict[str, str]:
-    """Title and comment of a container; empty where it has none or cannot be read. Anyone can write them."""
+    """Plain tags, by the names of `media.tags` in lower letters; none where there are none or a file cannot be read.
+
+    Anyone can write them.
+    """
     import av
     from PIL import Image
 
     found: dict[Any, Any] = {}
     with contextlib.suppress(Exception):  # whatever a damaged file makes of a library
         if path.suffix.lower() in (".mp4", ".m4v", ".mov", ".mkv", ".webm"):
-            with av.open(f"file:{path}") as container:
+            with av.open(f"file:{path}", options={"export_xmp": "1"}) as container:
                 found = dict(container.metadata)
         else:
             with Image.open(path) as picture:
                 found = dict(picture.info)
-    known = {str(name).lower(): value for name, value in found.items() if isinstance(value, str)}
-    return {name: known[name] for name in ("title", "comment") if name in known}
+    words = {str(name): value for name, value in found.items() if isinstance(value, str)}
+    return read_named(words, words.get("xmp") or words.get(PACKET, ""))
 
 
 def sentences(report: Report) -> Iterator[str]:
@@ -188,7 +192,8 @@ def sentences(report: Report) -> Iterator[str]:
 def _sentences(report: Report) -> Iterator[str]:
     yield f"{report.file}: {report.verdict}"
     if not report.manifest:
-        yield "  credentials: none"
+        live = report.watermark_found is not None and report.watermark_found == _named_by_tags(report.tags)
+        yield "  credentials: none" + (", as of a live stream, which cannot be signed" if live else "")
     elif not report.intact:
         yield f"  credentials: there, and the file or they were changed since ({'; '.join(report.problems)})"
     else:
@@ -213,10 +218,16 @@ def _watermark_words(report: Report) -> str:
     if found is None:
         return f"the credentials name {named}; none was found" if named else "none was found"
     if named is None:
-        return f"{found} was found, and no credentials name it"
+        who = "as its tags say" if found == _named_by_tags(report.tags) else "and no credentials name it"
+        return f"{found} was found, {who}"
     return (
         f"{found} was found, as the credentials say" if found == named else f"{found} was found, not {named} as named"
     )
+
+
+def _named_by_tags(tags: dict[str, str]) -> str:
+    """The number in a stream's pixels by the words of its tags."""
+    return identity_of(tags.get(AIGC.lower(), ""))
 
 
 class _DamagedError(Exception):

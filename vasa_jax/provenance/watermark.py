@@ -19,7 +19,7 @@ docs/provenance.md.
 import functools
 import hashlib
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
 import jax
@@ -237,16 +237,26 @@ def pattern(mark: int, shape: tuple[int, int], key: bytes = KEY) -> Float[np.nda
     return (np.real(down @ spectrum @ across) / np.sqrt(power + 1e-20)).astype(np.float32)
 
 
+Marker = Callable[[UInt8[np.ndarray, "h w c"]], UInt8[np.ndarray, "h w c"]]
+"""Marks a frame."""
+
+
+def marker(mark: int, shape: tuple[int, int], key: bytes = KEY) -> Marker:
+    """What marks frames of `shape` (height, width), one at a time. Raises UserError as `pattern`."""
+    shown = jnp.asarray(pattern(mark, shape, key))
+    return lambda frame: np.asarray(embed(jnp.asarray(frame)[None], shown))[0]
+
+
 def marking(
     frames: Iterable[UInt8[np.ndarray, "h w c"]], mark: int, key: bytes = KEY
 ) -> Iterator[UInt8[np.ndarray, "h w c"]]:
     """Frames of one size as they come, marked. Raises UserError as `pattern`."""
-    shown: Array | None = None
+    marked: Marker | None = None
     for frame in frames:
-        if shown is None:
+        if marked is None:
             height, width = frame.shape[:2]
-            shown = jnp.asarray(pattern(mark, (height, width), key))
-        yield np.asarray(embed(jnp.asarray(frame)[None], shown))[0]
+            marked = marker(mark, (height, width), key)
+        yield marked(frame)
 
 
 def _triangles(length: int, cells: int) -> Float[np.ndarray, "cells length"]:

@@ -160,6 +160,7 @@ class _Server:
         self._peers[telling] = peer
         telling.add_done_callback(self._peers.pop)
         about = {"width": sitting.width, "height": sitting.height, "remarks": list(sitting.remarks)}
+        about["mark"] = peer.session.tags.identity
         return JSONResponse(answer | about)
 
     async def live(self, socket: WebSocket) -> None:

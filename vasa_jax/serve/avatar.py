@@ -37,6 +37,7 @@ from vasa_jax.errors import UserError
 from vasa_jax.inference.offline import Model, Wishes
 from vasa_jax.inference.stream import EASE, Sitting, checked_sound
 from vasa_jax.media.image import ImageSource
+from vasa_jax.media.tags import Tags
 from vasa_jax.serve.clock import Clock
 from vasa_jax.serve.engine import Delivery, Engine, Session
 
@@ -86,7 +87,8 @@ class Avatar:
     """One portrait that speaks for an agent; an asynchronous context manager. All methods belong to one event loop.
 
     Attributes:
-        height, width: of pictures, in pixels, once it is open. skipped: pictures that were not taken in time.
+        height, width: of pictures, in pixels, once it is open. tags: for containers of them, with the mark in their
+        pixels, likewise. skipped: pictures that were not taken in time.
     """
 
     def __init__(
@@ -114,6 +116,7 @@ class Avatar:
         self._image, self._wishes, self._clock = image, wishes, clock
         self._session: Session | None = None
         self.height = self.width = self.skipped = 0
+        self.tags = Tags()
         self._frames: deque[_Waiting] = deque()
         self._come = asyncio.Event()
         self._utterances: deque[_Utterance] = deque()
@@ -241,6 +244,7 @@ class Avatar:
         sitting = image if isinstance(image, Sitting) else self._engine.sit(image, **self._wishes)
         self.height, self.width = sitting.height, sitting.width
         self._session = self._engine.open(sitting, self._deliver, microphone=False, **self._wishes)
+        self.tags = self._session.tags
 
     async def _close(self) -> None:
         if self._session is not None:

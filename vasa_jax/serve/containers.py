@@ -18,7 +18,7 @@ from PIL import Image
 
 from vasa_jax.arrays import FPS
 from vasa_jax.media.live import LiveWriter
-from vasa_jax.media.video import COMMENT
+from vasa_jax.media.tags import Tags
 
 PICTURE, SOUND = 1, 2
 """Types of pieces."""
@@ -55,12 +55,12 @@ class Container(Protocol):
 class Mp4:
     """H.264 and AAC in fragments."""
 
-    def __init__(self, height: int, width: int):
-        """Sizes of frames in pixels."""
+    def __init__(self, height: int, width: int, tags: Tags = Tags()):  # noqa: B008 (frozen)
+        """Sizes of frames in pixels; what the stream says in its tags."""
         level = "1f" if height * width <= LARGE else "33"
         self.mime = f'video/mp4; codecs="avc1.6400{level},mp4a.40.2"'
         self._pieces: list[bytes] = []
-        self._writer = LiveWriter(self, (height, width))
+        self._writer = LiveWriter(self, (height, width), tags=tags)
         self._last = np.zeros((1, height, width, 3), np.uint8)
 
     def write(self, data: bytes) -> int:
@@ -83,13 +83,17 @@ class Jpeg:
 
     mime = "image/jpeg"
 
+    def __init__(self, tags: Tags = Tags()):  # noqa: B008 (frozen)
+        """What every picture says in its tags: the words alone, which are small."""
+        self._comment = f"{tags.comment} {tags.identity}".rstrip()
+
     def encode(self, hop: Hop) -> list[bytes]:
         """A binary frame for the sound, and one for each picture."""
         samples = np.clip(np.round(hop.sound * 32768), -32768, 32767).astype("<i2")
         pieces = [_head(SOUND, hop.first) + samples.tobytes()]
         for i, frame in enumerate(() if hop.frames is None else hop.frames):
             file = io.BytesIO()
-            Image.fromarray(frame).save(file, "JPEG", quality=QUALITY, comment=COMMENT)
+            Image.fromarray(frame).save(file, "JPEG", quality=QUALITY, comment=self._comment)
             pieces.append(_head(PICTURE, hop.first + i) + file.getvalue())
         return pieces
 
@@ -98,6 +102,6 @@ def _head(kind: int, frame: int) -> bytes:
     return struct.pack(">BQ", kind, frame * 1_000_000 // FPS)
 
 
-def container(name: str, height: int, width: int) -> Container:
+def container(name: str, height: int, width: int, tags: Tags = Tags()) -> Container:  # noqa: B008 (frozen)
     """The container of a `protocol.Start`."""
-    return Mp4(height, width) if name == "mp4" else Jpeg()
+    return Mp4(height, width, tags) if name == "mp4" else Jpeg(tags)

@@ -38,9 +38,13 @@ ANSWERS: dict[str, tuple[str, dict[str, Any], tuple[str, ...]]] = {
             "fps": {"type": "integer"},
             "hop": {"type": "integer", "description": "frames that come together"},
             "mime": {"type": "string", "description": "of the binary frames, for MediaSource"},
+            "mark": {
+                "type": "string",
+                "description": "32 bits, in hexadecimal, that the watermark of all frames carries",
+            },
             "remarks": {"type": "array", "items": {"type": "string"}},
         },
-        ("width", "height", "fps", "hop", "mime", "remarks"),
+        ("width", "height", "fps", "hop", "mime", "mark", "remarks"),
     ),
     "state": (
         "How it goes, once a second.",
@@ -98,7 +102,7 @@ def openapi(limits: Limits) -> dict[str, Any]:
         },
         "required": ["sdp", "type", "portrait"],
     }
-    answer = {"type": "object", "properties": {"sdp": {"type": "string"}, "type": {"type": "string"}}}
+    answer = {"type": "object", "properties": {name: {"type": "string"} for name in ("sdp", "type", "mark")}}
     paths = {
         "/portraits": {
             "get": {"summary": "The portraits that can be animated.", "responses": {"200": found}},

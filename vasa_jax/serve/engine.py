@@ -72,13 +72,15 @@ class Session:
     """One portrait that speaks; all its doors are safe for any thread and return at once.
 
     Attributes:
-        height, width: of frames, in pixels. closed: whether it has ended. reason: why, "closed", "idle", or one line of
-        what went wrong. late: frames so far that were ready after they were due.
+        height, width: of frames, in pixels. tags: of the stream, with the mark in its frames. closed: whether it has
+        ended. reason: why, "closed", "idle", or one line of what went wrong. late: frames so far that were ready after
+        they were due.
     """
 
     def __init__(self, stream: Stream, deliver: Callable[[Delivery], None], microphone: bool):
         """Of `Engine.open`. The stream is the engine's thread's alone: what comes waits in an inbox until its tick."""
-        self.height, self.width, self.closed, self.reason, self.late = stream.height, stream.width, False, "", 0
+        self.height, self.width, self.tags = stream.height, stream.width, stream.tags
+        self.closed, self.reason, self.late = False, "", 0
         self.deliver = deliver
         self.stream, self._microphone = stream, microphone
         self._lock = threading.Lock()
@@ -170,7 +172,14 @@ class Engine:
     """
 
     def __init__(
-        self, model: Model, *, hop: int = HOP, look_ahead: int = LOOK_AHEAD, most: int = 4, idle: float = 300.0
+        self,
+        model: Model,
+        *,
+        hop: int = HOP,
+        look_ahead: int = LOOK_AHEAD,
+        most: int = 4,
+        idle: float = 300.0,
+        badge: bool = False,
     ):
         """Nothing is computed yet.
 
@@ -179,6 +188,7 @@ class Engine:
             hop, look_ahead: frames that are made together, and frames of sound that they wait for.
             most: sessions at once, 1 or more.
             idle: seconds without sound or a change after which a session ends.
+            badge: whether every session's frames have the notice that people see (`provenance.badge`).
 
         Raises:
             UserError: numbers out of range.
@@ -188,6 +198,7 @@ class Engine:
         model.asked(hop=hop, look_ahead=look_ahead)
         self.model, self.hop, self.look_ahead, self.most, self.idle = model, hop, look_ahead, most, idle
         self._rhythm: Any = {"hop": hop, "look_ahead": look_ahead}
+        self._badge: Any = {"badge": True} if badge else {}
         self._sessions: list[Session] = []
         self._reserved = 0
         self._lock = threading.Lock()
@@ -245,7 +256,7 @@ class Engine:
             sitting: the picture.
             deliver: gets each hop, from the engine's thread; it must return at once.
             microphone: whether sound comes as it is spoken.
-            wishes: as of `Stream`, but hop and look-ahead, which are the engine's.
+            wishes: as of `Stream`, but hop and look-ahead, which are the engine's, as is a badge.
 
         Raises:
             Busy: where all places are taken.
@@ -270,7 +281,7 @@ class Engine:
         return session
 
     def _stream(self, sitting: Sitting, **wishes: Any) -> Stream:
-        return Stream(self.model, sitting, **wishes | self._rhythm)
+        return Stream(self.model, sitting, **wishes | self._rhythm | self._badge)
 
     def _taken(self) -> list[Session]:
         with self._lock:

@@ -153,7 +153,6 @@ class Visit:
             raise UserError("the session has started; open another WebSocket for another")
         portrait = self._portraits.find(start.portrait, self._visitor)
         sitting = await self._aside(self._openers, self._portraits.sitting, portrait)
-        made = await self._aside(self._encoders, container, start.container, sitting.height, sitting.width)
         viewer, wishes = Viewer(), {"seed": start.seed} | dict(start.controls)
         spoken = start.source == "microphone"
         opening = asyncio.ensure_future(
@@ -164,6 +163,12 @@ class Visit:
         except asyncio.CancelledError:  # a server that ends leaves no session behind
             opening.add_done_callback(_close_late)
             raise
+        try:
+            size = sitting.height, sitting.width
+            made = await self._aside(self._encoders, container, start.container, *size, session.tags)
+        except BaseException:
+            session.close()
+            raise
         self._playing = Playing(session, viewer, made, Microphone(start.rate))
         await self._say(
             "ready",
@@ -172,6 +177,7 @@ class Visit:
             fps=FPS,
             hop=self._engine.hop,
             mime=made.mime,
+            mark=session.tags.identity,
             remarks=list(sitting.remarks),
         )
 

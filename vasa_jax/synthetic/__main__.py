@@ -22,6 +22,7 @@ from vasa_jax.arrays import FPS, SAMPLE_RATE
 from vasa_jax.command import Parser, run
 from vasa_jax.errors import UserError, check_devices
 from vasa_jax.files import check_apart, check_target, whole_file
+from vasa_jax.media.tags import Tags
 from vasa_jax.media.video import VideoWriter, check_video_target
 from vasa_jax.synthetic.clip import shoot
 from vasa_jax.synthetic.identity import identity_from_seed
@@ -35,6 +36,12 @@ SECONDS, SIZE = 6.0, 256
 """What is filmed where nothing else is said."""
 TILE = 80
 """Side of the pictures of a sheet, likewise."""
+TAGS = Tags(
+    title="A synthetic person (vasa-jax)",
+    comment="Drawn and voiced by the synthetic world of vasa-jax. Nobody whom it shows exists.",
+    source="algorithmicMedia",
+)
+"""Of pictures and videos: nothing in them was learned."""
 
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
@@ -94,14 +101,14 @@ def work(options: argparse.Namespace) -> Iterator[str]:
     check_devices()
     if options.sheet is not None:
         with whole_file(options.sheet) as hidden:
-            contact_sheet(options.seed, options.tile).save(hidden, "PNG", optimize=True)
+            contact_sheet(options.seed, options.tile).save(hidden, "PNG", optimize=True, pnginfo=TAGS.png())
         yield f"wrote {options.sheet}"
     if not (options.out or options.portrait or options.speech):
         return
     identity = identity_from_seed(options.seed)
     performance = perform(options.seed, options.seconds, options.emotion)
     if options.out is not None:
-        with VideoWriter(options.out, FPS, options.size, (performance.audio, SAMPLE_RATE)) as writer:
+        with VideoWriter(options.out, FPS, options.size, (performance.audio, SAMPLE_RATE), tags=TAGS) as writer:
             for frames, _ in shoot(identity, performance.states, options.size):
                 for frame in frames:
                     writer.write(frame)
@@ -109,7 +116,7 @@ def work(options: argparse.Namespace) -> Iterator[str]:
     if options.portrait is not None:
         frames, _ = next(shoot(identity, neutral_state((1,)), PORTRAIT_SIZE))
         with whole_file(options.portrait) as hidden:
-            Image.fromarray(frames[0]).save(hidden)
+            Image.fromarray(frames[0]).save(hidden, pnginfo=TAGS.png())
         yield f"wrote {options.portrait}"
     if options.speech is not None:
         sound = io.BytesIO()  # libsndfile calls whatever the system refuses "System error."
