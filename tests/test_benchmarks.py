@@ -31,6 +31,7 @@ from tests.training.tiny import STAGE_1
 from vasa_jax.autoencoder.objective import TERMS
 from vasa_jax.inference.pair import Listening, Options, Sound
 from vasa_jax.metrics.judges.protocol import Row
+from vasa_jax.metrics.transfer import face_disc
 from vasa_jax.synthetic.splits import SPLITS
 
 QUICK = ["--repeats", "1", "--matrix-size", "32", "--dtypes", "float32"]
@@ -41,7 +42,7 @@ def test_a_bar_is_passed_or_missed(capsys, monkeypatch, tmp_path):
     values = {"gain/jaw": (0.5, 1.0), "seam/pose": (3.9, 1.0), "jitter/pose": (0.6, 0.3), "amplitude/step": (0.1, 0.2)}
     rows = [Row(name, "", "truth", value, 0.0, 1.0, true, math.nan, 9) for name, (value, true) in values.items()]
     monkeypatch.setattr(demo_quality, "open_source", lambda source: source)
-    monkeypatch.setattr(demo_quality, "evaluate", lambda judged, setting, people, cache, say: iter(rows))
+    monkeypatch.setattr(demo_quality, "evaluate", lambda judged, setting, people, only, cache, say: iter(rows))
     demo_quality.main(["--clips", "6", "--json", str(tmp_path / "numbers.json")])
     printed = capsys.readouterr().out.splitlines()
     written = json.loads((tmp_path / "numbers.json").read_text())
@@ -202,7 +203,7 @@ def test_the_face_is_a_disc_that_follows_the_head():
     """Of half a head: its area, and its centre moved with the pose."""
     pose = np.zeros((2, 6), np.float32)
     pose[1, 3:] = 0.2, -0.1, np.log(2.0)
-    discs = fit.face_disc(pose, 201)
+    discs = face_disc(pose, 201)
     np.testing.assert_allclose(discs.mean((1, 2)), np.pi / 4 * np.array([0.25, 0.0625]), rtol=0.02)
     side = np.linspace(-1, 1, 201)
     centres = [[(disc.sum(0) * side).sum() / disc.sum(), (disc.sum(1) * side).sum() / disc.sum()] for disc in discs]
