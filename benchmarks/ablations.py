@@ -282,7 +282,7 @@ class _Budget:
     def __call__(self, step: int) -> str:
         if math.isnan(self._begun):
             self._begun = time.monotonic()  # what came before is not steps: data, compilation
-        return self.REASON if time.monotonic() - self._begun > self.left else ""
+        return self.REASON if time.monotonic() - self._begun >= self.left else ""
 
 
 def _seconds_of_steps(workdir: Path) -> float:
