@@ -19,12 +19,11 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 
 from benchmarks import timing
 from vasa_jax.arrays import FPS, Motion
 from vasa_jax.errors import UserError
-from vasa_jax.geometry.picture import face_crop_grid
 from vasa_jax.inference import Model, load
 from vasa_jax.inference.fit import fit
 from vasa_jax.inference.vasa import FaceModel
@@ -36,8 +35,6 @@ from vasa_jax.synthetic.state import State, state_pose
 
 LEAST = 1.0
 """Gain in dB that the median must reach; none may be below 0."""
-RADIUS = 0.5
-"""Of the face, in canonical head units."""
 SECONDS = 4.0
 """Of the performances, and of the sound behind the generated motion."""
 
@@ -125,28 +122,12 @@ def gain(
         key=jax.random.key(flags.seed),
         progress=lambda done: times.append(time.perf_counter()),
     )
-    mask = face_disc(pose, model.size)
+    mask = transfer.face_disc(pose, model.size)
     before, after = (
-        disc_psnr(np.asarray(frames) / np.float32(255), shown, mask)
+        transfer.masked_psnr(np.asarray(frames) / np.float32(255), shown, mask)
         for frames, _ in (face.render(portrait, motion), face.render(fitted.portrait, motion))
     )
     return Gain(before, after, np.diff(times))
-
-
-def face_disc(pose: Float[np.ndarray, "n 6"], size: int) -> Bool[np.ndarray, "n h w"]:
-    """The face of heads at some poses, in pictures of `size` pixels."""
-    centre = np.asarray(face_crop_grid(jnp.asarray(pose), 1, 0.0))
-    side = np.linspace(-1.0, 1.0, size)
-    radius = RADIUS * np.exp(-pose[:, 5])[:, None, None]
-    return np.hypot(side[None, None, :] - centre[..., 0], side[None, :, None] - centre[..., 1]) < radius
-
-
-def disc_psnr(
-    picture: Float[np.ndarray, "n h w 3"], truth: Float[np.ndarray, "n h w 3"], mask: Bool[np.ndarray, "n h w"]
-) -> Float[np.ndarray, " n"]:
-    """PSNR in dB of each picture inside of its mask."""
-    square = np.square(picture.astype(np.float64) - truth).mean(-1)
-    return -10.0 * np.log10((square * mask).sum((1, 2)) / mask.sum((1, 2)) + 1e-10)
 
 
 def _row(name: str, before: Float[np.ndarray, " n"], after: Float[np.ndarray, " n"]) -> str:

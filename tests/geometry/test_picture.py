@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 from numpy.testing import assert_allclose
 
-from vasa_jax.geometry.picture import FACE_CENTRE, face_crop, face_crop_grid, in_plane_grid, sample_2d
+from vasa_jax.geometry.picture import FACE_CENTRE, face_crop, face_crop_grid, in_plane_grid, resample, sample_2d
 from vasa_jax.geometry.rotation import apply_pose
 
 
@@ -35,6 +35,18 @@ def test_each_picture_of_a_batch_is_sampled_from_itself():
     out = sample_2d(pictures, jnp.zeros((2, 3, 3, 2)))
     assert_allclose(out[0], 0.0)
     assert_allclose(out[1], 1.0)
+
+
+def test_a_smooth_picture_is_the_same_at_any_size():
+    """Corners stay corners: a cosine that ends flat is drawn at both sizes; its own size changes nothing."""
+
+    def wave(size):
+        line = jnp.cos(jnp.pi * jnp.linspace(-1.0, 1.0, size))
+        return (line[:, None] * line[None, :])[None, ..., None]
+
+    for size in (33, 9):
+        assert_allclose(resample(wave(17), size), wave(size), atol=0.03)
+    assert_allclose(resample(wave(17), 17), wave(17), atol=1e-6)
 
 
 def test_crop_of_a_neutral_head_is_a_plain_rectangle():

@@ -6,7 +6,17 @@ import pytest
 from numpy.testing import assert_allclose
 
 from vasa_jax.arrays import Motion
-from vasa_jax.metrics.transfer import CONTROLS, Face, detail, held_out_psnr, picture_psnr, transfer_gain
+from vasa_jax.metrics.transfer import (
+    CONTROLS,
+    Face,
+    detail,
+    face_disc,
+    finest_octave,
+    held_out_psnr,
+    masked_psnr,
+    picture_psnr,
+    transfer_gain,
+)
 
 SIZE = 32
 PEOPLE = (1_000_000, 1_000_001)
@@ -93,3 +103,19 @@ def test_detail_is_what_a_blur_takes():
     y, x = np.mgrid[:9, :9]
     board, ramp = ((y + x) % 2)[None, ..., None] * np.ones(3), (x / 9)[None, ..., None] * np.ones(3)
     assert_allclose(detail(np.concatenate([board, ramp]).astype(np.float32)), [(4 / 9) ** 2, 0.0], atol=1e-6)
+
+
+def test_the_finest_octave_is_what_half_the_side_cannot_hold():
+    """Nothing of a plane, all of a chequered picture, and within a mask."""
+    line = np.arange(16.0)
+    plane = np.broadcast_to((line[:, None] + line)[None, ..., None] / 30, (1, 16, 16, 3))
+    chequered = np.broadcast_to(((line[:, None] + line) % 2)[None, ..., None], (1, 16, 16, 3))
+    assert_allclose(finest_octave(plane)[:, 4:-4, 4:-4], 0.0, atol=1e-12)
+    assert_allclose(finest_octave(chequered)[:, 4:-4, 4:-4], 0.25, atol=1e-12)
+
+
+def test_psnr_within_a_mask_sees_nothing_beyond_it():
+    """An error of 0.1 inside is 20 dB, whatever is outside."""
+    disc = face_disc(np.zeros((1, 6), np.float32), 33)
+    wrong = np.where(disc[..., None], 0.1, 0.9) * np.ones(3)
+    assert_allclose(masked_psnr(wrong, np.zeros_like(wrong), disc), 20.0, atol=1e-6)

@@ -38,10 +38,10 @@ def test_errors_where_a_window_joins_its_context_count_more(monkeypatch, context
     """A network that is off by 0.1 throughout: where the context is known, its first step is as wrong as its frames."""
     monkeypatch.setattr(objective, "q_sample", lambda schedule, x0, level, eps: x0)
     monkeypatch.setattr(objective, "predict", lambda config, params, noisy, level, conditions: noisy + 0.1)
-    config = dataclasses.replace(TINY, drop=DropConfig(context=0.0 if context else 1.0))
+    config = dataclasses.replace(TINY, drop=DropConfig(context=0.0 if context else 1.0), velocity=0.7)
     value, metrics = objective.loss(config, PARAMS, STATISTICS, batch(4), KEYS[:4])
     first = objective.FIRST * np.exp(-np.arange(6) / objective.FIRST_FRAMES).mean()
-    more = first + objective.VELOCITY / 6 if context else 0
+    more = first + 0.7 / 6 if context else 0
     assert float(value) == pytest.approx(0.01 * (1 + more), rel=1e-3)
     assert float(metrics["pose"]) == pytest.approx(0.01, rel=1e-3) == float(metrics["dynamics"])
 

@@ -31,6 +31,20 @@ def sample_2d(picture: Float[Array, "b h w c"], place: Float[Array, "b h2 w2 2"]
     return interpolate(picture, (clamped(place[..., 1], h), clamped(place[..., 0], w)))
 
 
+def resample(picture: Float[Array, "b h w c"], size: int) -> Float[Array, "b h2 w2 c"]:
+    """Pictures at another size by Lanczos' filter of three lobes, which when it shrinks passes nothing finer than the
+    new pixels; align_corners=True.
+
+    Args:
+        picture: (b, h, w, c). The filter overshoots at edges: clip what must stay within 0..1.
+        size: side of the new pictures in pixels, 2 or more.
+    """
+    b, h, w, c = picture.shape
+    scale = jnp.array([(size - 1) / (side - 1) for side in (h, w)], picture.dtype)
+    shift = 0.5 - 0.5 * scale  # pixel centres lie at whole numbers and a half there
+    return jax.image.scale_and_translate(picture, (b, size, size, c), (1, 2), scale, shift, "lanczos3")
+
+
 def face_crop_grid(pose: Float[Array, "b 6"], size: int, reach: float) -> Float[Array, "b h w 2"]:
     """Where the pixels of the upright face crop lie in the picture.
 

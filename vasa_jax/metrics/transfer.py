@@ -19,12 +19,13 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, UInt8
+from jaxtyping import Array, Bool, Float, UInt8
 
 from vasa_jax.arrays import Motion, Portrait
 from vasa_jax.autoencoder.config import AutoencoderConfig
 from vasa_jax.autoencoder.model import Autoencoder
 from vasa_jax.errors import UserError
+from vasa_jax.geometry.picture import face_crop_grid
 from vasa_jax.synthetic.identity import Identity, sample_identity
 from vasa_jax.synthetic.render import labels, render
 from vasa_jax.synthetic.splits import seeds as seeds_of
@@ -47,6 +48,8 @@ CONTROLS = {
     "pitch": (-0.2, 0.2),
 }
 """The controls of (1) with the two values they move to, in units of `synthetic.state.State` (angles in radians)."""
+FACE_RADIUS = 0.5
+"""Of the disc that counts as the face, in canonical head units."""
 POSE_CONTROLS = ("yaw", "pitch")
 _VECTORS = {"gaze_x": ("gaze", 0), "gaze_y": ("gaze", 1), "pitch": ("rotation", 0), "yaw": ("rotation", 1)}
 _POSE_ERRORS = ("pitch_deg", "yaw_deg", "roll_deg", "tx", "ty", "log_distance")
@@ -228,6 +231,43 @@ def detail(picture: Float[np.ndarray, "b h w 3"]) -> Float[np.ndarray, " b"]:
     height, width = inner.shape[1:3]
     around = sum(picture[:, y : y + height, x : x + width] for y in range(3) for x in range(3))
     return np.square(inner - around / 9).mean((1, 2, 3))
+
+
+def finest_octave(picture: Float[np.ndarray, "b h w 3"]) -> Float[np.ndarray, "b h w"]:
+    """Energy of the finest level of the Laplacian pyramid (Burt and Adelson 1983, "The Laplacian Pyramid as a Compact
+    Image Code") at each pixel: the square of what a picture departs by from itself at half the side, mean of the
+    colours; filters are binomial, of five taps, and borders are repeated."""
+
+    def along(x: np.ndarray, axis: int) -> np.ndarray:
+        count = x.shape[axis]
+        padded = np.take(x, np.clip(np.arange(-2, count + 2), 0, count - 1), axis)
+        parts = (np.take(padded, range(k, k + count), axis) for k in range(5))
+        return sum(weight / 16 * part for weight, part in zip((1, 4, 6, 4, 1), parts, strict=True))
+
+    def blur(x: np.ndarray) -> np.ndarray:
+        return along(along(x, 1), 2)
+
+    picture = np.asarray(picture, np.float64)
+    halved, places = np.zeros_like(picture), np.zeros((1, *picture.shape[1:3], 1))
+    halved[:, ::2, ::2], places[:, ::2, ::2] = blur(picture)[:, ::2, ::2], 1.0
+    return np.square(picture - blur(halved) / blur(places)).mean(-1)
+
+
+def face_disc(pose: Float[np.ndarray, "n 6"], size: int) -> Bool[np.ndarray, "n h w"]:
+    """The face of heads at some poses, in pictures of `size` pixels: a disc of half a head around the point between
+    nose and mouth."""
+    centre = np.asarray(face_crop_grid(jnp.asarray(pose), 1, 0.0))
+    side = np.linspace(-1.0, 1.0, size)
+    radius = FACE_RADIUS * np.exp(-pose[:, 5])[:, None, None]
+    return np.hypot(side[None, None, :] - centre[..., 0], side[None, :, None] - centre[..., 1]) < radius
+
+
+def masked_psnr(
+    picture: Float[np.ndarray, "n h w 3"], truth: Float[np.ndarray, "n h w 3"], mask: Bool[np.ndarray, "n h w"]
+) -> Float[np.ndarray, " n"]:
+    """PSNR in dB of each picture inside of its mask."""
+    square = np.square(picture.astype(np.float64) - truth).mean(-1)
+    return -10.0 * np.log10((square * mask).sum((1, 2)) / np.maximum(mask.sum((1, 2)), 1) + 1e-10)
 
 
 def clip_psnr(face: Face, frames: UInt8[np.ndarray, "b n h w 3"]) -> float:

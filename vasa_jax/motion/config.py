@@ -48,6 +48,7 @@ class MotionConfig:
     gaze_guidance: float = 1.0  # scale at which samples follow a gaze where none is asked for; the paper's is 1
     audio: AudioEncoderConfig = AudioEncoderConfig()
     drop: DropConfig = DropConfig()
+    velocity: float = 0.5  # V of equation (2) of `motion.objective`: weight of the errors of steps
     dtype: Literal["float32", "bfloat16"] = "float32"  # of the layers; parameters and the result stay float32
 
     def __post_init__(self) -> None:
@@ -60,6 +61,8 @@ class MotionConfig:
             raise UserError(f"{self.head_cutoff=} must be 0 to {FPS / 2} Hz; 4 keeps nods and loses a tracker's noise")
         if not 0 <= self.gaze_guidance < float("inf"):
             raise UserError(f"{self.gaze_guidance=} must be finite, 0 or more")
+        if not 0 <= self.velocity < float("inf"):
+            raise UserError(f"{self.velocity=} must be finite, 0 or more")
         if self.dtype not in ("float32", "bfloat16"):
             raise UserError(f"{self.dtype=} must be 'float32' or 'bfloat16'")
         if self.drop.audio_min_frames > self.window:

@@ -36,8 +36,8 @@ from vasa_jax.motion.statistics import Statistics, normalise
 
 SOUND, STRAY = 1, 3
 """Folded into a sample's key for the augmentation of its sound, and for how far its context strays."""
-FIRST, FIRST_FRAMES, VELOCITY = 4.0, 4.0, 0.5
-"""F, f and V of equation (2)."""
+FIRST, FIRST_FRAMES = 4.0, 4.0
+"""F and f of equation (2); V is `MotionConfig.velocity`."""
 STRAY_SHARE, STRAY_SIZE, STRAY_FRAMES = 0.5, 0.4, 6.0
 """Share of the samples whose context strays; deviation of d, in deviations within the window; and s, in frames."""
 
@@ -180,7 +180,7 @@ def loss(
     weight = 1 + FIRST * jnp.exp(-frames / FIRST_FRAMES) * joined
     steps = jnp.concatenate([joined * error[:, :1], jnp.diff(error, axis=1)], axis=1)
     square = jnp.square(error)
-    value = (weight * square).mean() + VELOCITY * jnp.square(steps).mean()
+    value = (weight * square).mean() + config.velocity * jnp.square(steps).mean()
     return value, {"pose": square[..., :POSE_DIM].mean(), "dynamics": square[..., POSE_DIM:].mean()}
 
 

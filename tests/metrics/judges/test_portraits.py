@@ -7,7 +7,8 @@ from numpy.testing import assert_allclose
 
 from vasa_jax.arrays import Motion
 from vasa_jax.geometry.rotation import gaze_in_head
-from vasa_jax.metrics.judges.portraits import FACE_JUDGES, PEOPLE, FaceEvidence, swapped_state
+from vasa_jax.metrics.judges import portraits
+from vasa_jax.metrics.judges.portraits import FACE_JUDGES, FACTORS, PEOPLE, FaceEvidence, swapped_state
 from vasa_jax.metrics.judges.protocol import ask, select
 from vasa_jax.metrics.transfer import Face, people_of, random_states
 from vasa_jax.pretrained.helper import Helper
@@ -40,7 +41,9 @@ def still():
 def rows():
     """Every row of the still face, by name."""
     evidence = FaceEvidence(still(), SIZE, 4, (HELPER, 1.0))
-    return {row.name: row for row in ask(FACE_JUDGES, evidence)}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(portraits, "COMMON_SIZE", 2 * SIZE)
+        return {row.name: row for row in ask(FACE_JUDGES, evidence)}
 
 
 def test_a_still_face_transfers_nothing_and_keeps_its_identity(rows):
@@ -50,17 +53,21 @@ def test_a_still_face_transfers_nothing_and_keeps_its_identity(rows):
         assert rows[f"psnr/{region}"].value == rows[f"psnr/{region}_of_source"].value
     assert rows["psnr/all"].value < rows["psnr/all_of_pose_alone"].value
     assert rows["swap/all"].value == rows["swap/all_of_source"].value
+    for name in (f"exchange/{factor}/{region}" for factor in FACTORS for region in ("mouth", "eyes", "head")):
+        assert rows[name].value == rows[f"{name}_of_source"].value
     assert 0.7 < rows["sharpness"].of_truth < 1.4
+    assert rows["at_128/sharpness"].value < 0.3 and rows["at_128/psnr"].value < 25
     assert rows["identity/stranger"].value < rows["identity/own"].truth < 1
     assert rows["pose/yaw"].value > 3 and rows["pose/yaw"].count == 4
 
 
-def test_a_face_that_draws_its_driver_is_a_stranger(rows):
-    """Crossed pictures show the driver, not the source."""
+def test_a_face_that_draws_its_driver_is_a_stranger(rows, monkeypatch):
+    """Crossed pictures show the driver, not the source; one's own are as sharp as the truth."""
     driven = still()._replace(
         motion=lambda picture: Motion(jnp.zeros((len(picture), 6)), picture.reshape(len(picture), -1)),
         render=lambda portrait, motion: motion.dynamics.reshape(portrait.shape),
     )
+    monkeypatch.setattr(portraits, "COMMON_SIZE", SIZE)
     evidence = FaceEvidence(driven, SIZE, 4, (HELPER, 1.0))
     identity, gain = (
         {row.name: row for row in ask(select(FACE_JUDGES, [name]), evidence)} for name in ("identity", "gain")
@@ -68,6 +75,9 @@ def test_a_face_that_draws_its_driver_is_a_stranger(rows):
     assert_allclose(identity["identity/crossed"].value, identity["identity/stranger"].value, rtol=1e-5)
     assert_allclose(identity["identity/own"].value, identity["identity/own"].truth, rtol=1e-5)
     assert_allclose(gain["gain/jaw"].value, 1.0, atol=1e-5)
+    same = {row.name: row for row in ask(select(FACE_JUDGES, ["at_128"]), evidence)}
+    assert same["at_128/psnr"].value > 90 and same["at_128/face"].value > 90
+    assert_allclose(same["at_128/sharpness"].value, 1.0, atol=1e-4)
 
 
 def test_a_swap_keeps_the_head_of_one_and_the_face_of_the_other():

@@ -145,6 +145,8 @@ class Setting:
     minutes: int = 10  # of the performance that drift is measured on
     steps: int = 0  # of the sampler; 0 is the model's own number
     seed: int = 0  # of the generated motion
+    # scale by name of condition, as in `Wishes` without "guidance_"; one that is left out has the model's own
+    guidance: tuple[tuple[str, float], ...] = ()
 
     def __post_init__(self):
         if self.clips < 2 or self.voices < 2 or self.minutes < 1 or not self.seconds > 0 or not self.wish_seconds > 0:
@@ -328,6 +330,7 @@ class MotionEvidence:
     def _made(self, sound: np.ndarray, number: int, **wishes: Any) -> Take:
         if self.setting.steps:
             wishes["steps"] = self.setting.steps
+        wishes |= {f"guidance_{name}": scale for name, scale in self.setting.guidance}
         return take_of(_joined(list(self.model.motions(None, sound, seed=self._seed(number), **wishes))))
 
     def _seed(self, number: int) -> int:

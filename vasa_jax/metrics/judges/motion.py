@@ -35,6 +35,8 @@ COMPONENTS: Mapping[str, tuple[str, Callable[[Take], np.ndarray]]] = {
     "gaze_y": ("deg", lambda take: np.degrees(take.gaze[:, 1])),
 }
 """Curves of a take by name, with their units; of the distance its logarithm, where 1 % is a hundredth."""
+DRIFTS = (*COMPONENTS, "code", "step")
+"""What may drift: the components, the distance of the code from true ones, and the head's liveliness."""
 OCTAVES = (0.09, 0.2, 0.4, 0.8, 1.6)
 """Edges of the bands of (4) in hertz: where heads of the world move. What lies above is (2)'s."""
 BLOCK = 10 * FPS

@@ -8,6 +8,13 @@ exist for. With D the decoder, V and id of one frame, pose and dyn of another:
     identity   cosine of a face helper between D(V_s, id_s, pose_d, dyn_d) and a true picture of s; d is another
                frame of s, or, crossed, of somebody else: l_cross_id                                               (2)
 
+Of two people's clips three more pictures are made, each with one factor of the other's: pose, dynamics or identity.
+The world draws exactly that combination, so each is compared with the truth (`exchange`).
+
+Models of different sizes are compared at 128 pixels (`at_128`): what a model draws is brought there by Lanczos' filter
+and held against the world's own picture of that size. Sharpness is there the energy of the finest octave of the
+Laplacian pyramid within the face, over that of the truth.
+
 The identity helper sees the upright face crop at the pose that the picture should have.
 """
 
@@ -21,13 +28,16 @@ import numpy as np
 from jaxtyping import Float
 
 from vasa_jax.arrays import Motion
-from vasa_jax.geometry.picture import face_crop
+from vasa_jax.geometry.picture import face_crop, resample
 from vasa_jax.geometry.rotation import gaze_angles, gaze_direction, gaze_in_head, pose_rotation
 from vasa_jax.metrics.judges.protocol import Judge, Row, ratio, row
 from vasa_jax.metrics.transfer import (
     Face,
     batched,
+    face_disc,
+    finest_octave,
     gain_products,
+    masked_psnr,
     people_of,
     photograph,
     picture_psnr,
@@ -45,6 +55,11 @@ PEOPLE = seeds("test")
 FIRST, SECOND = 5, 6
 """Which of a person's random states are swapped; `transfer` and the probe use those before."""
 
+COMMON_SIZE = 128
+"""Side in pixels at which models of different sizes are compared."""
+FACTORS = ("pose", "dynamics", "identity")
+"""What is exchanged between two people's clips."""
+
 
 class Rebuilt(NamedTuple):
     """`transfer.reconstructions`, and PSNR by region of two rivals: the source itself, and the true pose with the
@@ -53,6 +68,26 @@ class Rebuilt(NamedTuple):
     model: dict[str, np.ndarray]
     source: dict[str, np.ndarray]
     pose_only: dict[str, np.ndarray]
+
+
+class Enlarged(NamedTuple):
+    """Self-driven reconstruction at `COMMON_SIZE`, a number a person (n,).
+
+    psnr, face: in dB, of the whole picture and of the face. made, true: energy of the finest octave within the face.
+    """
+
+    psnr: np.ndarray
+    face: np.ndarray
+    made: np.ndarray
+    true: np.ndarray
+
+
+class Exchanged(NamedTuple):
+    """PSNR in dB by region, of pictures with one factor of somebody else's clip, and of the picture that gives the
+    looks, left as it is; by factor."""
+
+    psnr: dict[str, dict[str, np.ndarray]]
+    left: dict[str, dict[str, np.ndarray]]
 
 
 class Swapped(NamedTuple):
@@ -119,6 +154,48 @@ class FaceEvidence:
         return Rebuilt(reconstructions(self.face, self.people, self.size), *map(_joined, rivals))
 
     @functools.cached_property
+    def enlarged(self) -> Enlarged:
+        """The reconstruction at the size that all models are compared at."""
+        self.say(f"reconstruction at {COMMON_SIZE} pixels")
+        columns: list[list[np.ndarray]] = [[] for _ in Enlarged._fields]
+        for chunk in batched(self.people):
+            pairs, truth = world_pairs(chunk, self.size), world_pairs(chunk, COMMON_SIZE).driver
+            motion = self.face.motion(jnp.asarray(pairs.driver))
+            drawn = self.face.render(self.face.encode(jnp.asarray(pairs.source)), motion)
+            picture = np.clip(np.asarray(resample(jnp.asarray(drawn, jnp.float32), COMMON_SIZE), np.float64), 0.0, 1.0)
+            disc = face_disc(pairs.pose, COMMON_SIZE)
+            everywhere = np.ones_like(disc)
+            octaves = ((finest_octave(frames) * disc).sum((1, 2)) / disc.sum((1, 2)) for frames in (picture, truth))
+            told = (masked_psnr(picture, truth, everywhere), masked_psnr(picture, truth, disc), *octaves)
+            for column, part in zip(columns, told, strict=True):
+                column.append(part)
+        return Enlarged(*map(np.concatenate, columns))
+
+    @functools.cached_property
+    def exchanges(self) -> Exchanged:
+        """One factor of the next person of the list, the other two of one's own."""
+        self.say("exchanges")
+        drivers = [*self.people[1:], *self.people[:1]]
+        psnr: dict[str, list[dict[str, np.ndarray]]] = {factor: [] for factor in FACTORS}
+        left: dict[str, list[dict[str, np.ndarray]]] = {factor: [] for factor in FACTORS}
+        for chunk, others in zip(batched(self.people), batched(drivers), strict=True):
+            one, other = people_of(chunk), people_of(others)
+            here, there = random_states(chunk, FIRST), random_states(others, SECOND)
+            pictures = photograph(one, here, self.size), photograph(other, there, self.size)
+            own, foreign = (self.face.motion(jnp.asarray(picture)) for picture in pictures)
+            combined = {
+                "pose": (0, one, swapped_state(one, there, here), Motion(foreign.pose, own.dynamics)),
+                "dynamics": (0, one, swapped_state(one, here, there), Motion(own.pose, foreign.dynamics)),
+                "identity": (1, other, here, own),
+            }
+            for factor, (looks, people, wanted, motion) in combined.items():
+                truth = photograph(people, wanted, self.size)
+                drawn = np.asarray(self.face.render(self.face.encode(jnp.asarray(pictures[looks])), motion))
+                psnr[factor].append(_by_region(drawn, truth, people, wanted))
+                left[factor].append(_by_region(pictures[looks], truth, people, wanted))
+        return Exchanged(*({factor: _joined(rows) for factor, rows in of.items()} for of in (psnr, left)))
+
+    @functools.cached_property
     def swaps(self) -> Swapped:
         """Poses and expressions of two frames of one person, exchanged."""
         self.say("swaps")
@@ -128,16 +205,15 @@ class FaceEvidence:
             one, other = random_states(chunk, FIRST), random_states(chunk, SECOND)
             wanted = swapped_state(people, one, other)
             pictures = [photograph(people, state, self.size) for state in (one, other, wanted)]
-            regions = np.asarray(labels(people, wanted)["regions"])
             here, there = (self.face.motion(jnp.asarray(picture)) for picture in pictures[:2])
             motion = Motion(here.pose, there.dynamics)
             first, second = (
                 np.asarray(self.face.render(self.face.encode(jnp.asarray(picture)), motion), np.float64)
                 for picture in pictures[:2]
             )
-            psnr.append(picture_psnr(first, pictures[2], regions))
-            left.append(picture_psnr(pictures[0], pictures[2], regions))
-            agreement.append(picture_psnr(first, second, regions)["psnr/all"])
+            psnr.append(_by_region(first, pictures[2], people, wanted))
+            left.append(_by_region(pictures[0], pictures[2], people, wanted))
+            agreement.append(_by_region(first, second, people, wanted)["psnr/all"])
         return Swapped(_joined(psnr), _joined(left), np.concatenate(agreement))
 
     @functools.cached_property
@@ -192,6 +268,14 @@ def _embed(helper: Helper, params: Any, picture: Float[Any, "b h w 3"], pose: Fl
     return helper.embed(params, face_crop(picture, pose, helper.crop, helper.reach))
 
 
+def _by_region(picture: Any, truth: np.ndarray, people: Any, state: State) -> dict[str, np.ndarray]:
+    """`picture_psnr` of people in a state, and `psnr/head`, within the face's disc."""
+    picture = np.asarray(picture, np.float64)
+    known = labels(people, state)
+    disc = face_disc(np.asarray(known["pose"]), truth.shape[1])
+    return picture_psnr(picture, truth, np.asarray(known["regions"])) | {"psnr/head": masked_psnr(picture, truth, disc)}
+
+
 def _joined(rows: Sequence[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
     return {name: np.concatenate([part[name] for part in rows]) for name in rows[0]}
 
@@ -223,9 +307,28 @@ def _sharpness(rebuilt: Rebuilt) -> list[Row]:
 
 
 def _swap(swaps: Swapped) -> list[Row]:
-    rows = [row(f"swap/{region}", "dB", "high", (swaps.psnr[f"psnr/{region}"],)) for region in ("all", "eyes", "mouth")]
+    regions = ("all", "eyes", "mouth", "head")
+    rows = [row(f"swap/{region}", "dB", "high", (swaps.psnr[f"psnr/{region}"],)) for region in regions]
     left = row("swap/all_of_source", "dB", "high", (swaps.left["psnr/all"],))
     return [*rows, left, row("swap/agreement", "dB", "high", (swaps.agreement,))]
+
+
+def _exchange(exchanges: Exchanged) -> list[Row]:
+    rows = []
+    for factor in FACTORS:
+        for region in ("mouth", "eyes", "head"):
+            for name, psnr in (("", exchanges.psnr), ("_of_source", exchanges.left)):
+                values = psnr[factor][f"psnr/{region}"]
+                rows.append(row(f"exchange/{factor}/{region}{name}", "dB", "high", (values,)))
+    return rows
+
+
+def _at_128(enlarged: Enlarged) -> list[Row]:
+    return [
+        row("at_128/psnr", "dB", "high", (enlarged.psnr,)),
+        row("at_128/face", "dB", "high", (enlarged.face,)),
+        row("at_128/sharpness", "of truth", "truth", (enlarged.made, enlarged.true), 1.0, statistic=ratio),
+    ]
 
 
 def _identity(alike: Alike) -> list[Row]:
@@ -241,6 +344,8 @@ FACE_JUDGES = (
     Judge("psnr", "self-driven reconstruction, beside two simple rivals", "rebuilt", _reconstruction),
     Judge("pose", "mean error of the predicted pose", "rebuilt", _pose),
     Judge("sharpness", "high-frequency energy of the picture", "rebuilt", _sharpness),
+    Judge("at_128", f"reconstruction and sharpness at {COMMON_SIZE} pixels, whatever the size", "enlarged", _at_128),
+    Judge("exchange", "pictures with pose, dynamics or identity of somebody else's clip", "exchanges", _exchange),
     Judge("swap", "pictures with one frame's pose and another's expression", "swaps", _swap),
     Judge("identity", "likeness of pictures to the person of the source", "likenesses", _identity),
 )
