@@ -1,12 +1,14 @@
 """Does anything grow, drift or slip in hours? Hours of sound through the offline driver, or through a stream.
 
     python -m benchmarks.soak --offline 2 [--model demo] [--sampler dpm++ --steps 5] [--out talk.mp4]
-    python -m benchmarks.soak --stream 1 [--paced] [--out talk.mp4]
+    python -m benchmarks.soak --stream 1 [--paced] [--drawn 10] [--out talk.mp4]
 
 People of the synthetic world whom no model has met take turns of a minute. Offline their sound becomes a video file as
 `infer.py` writes it: watermarked, encoded, signed. As a stream it becomes fragments as `infer.py --stream` writes them,
 as fast as the machine can or, `--paced`, by the clock. (The live server is soaked by `benchmarks.sessions --slope`.)
-The file is removed at the end unless `--out` keeps it. Printed every quarter of an hour of sound and at the end:
+The file is removed at the end unless `--out` keeps it. With `--drawn 10` the pictures of the first ten seconds are
+shown again and again, which leaves out what costs most and watches all the rest. Ctrl-C ends a run early, and what was
+made until then is measured. Printed every quarter of an hour of sound and at the end:
 
     memory  slope of the process's resident set over the hours of sound, the first sixth left out: caches fill first
     drift   slope over minutes of what the `drift` judge looks at, from means over ten seconds, and of the distance of
@@ -22,12 +24,15 @@ interval at 1 - 0.05 / curves leaves out 0.
 
 import argparse
 import collections
+import itertools
 import math
+import signal
 import tempfile
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
+from unittest import mock
 
 import av
 import numpy as np
@@ -38,7 +43,7 @@ from scipy import stats
 
 from benchmarks import timing
 from benchmarks.latency import PERSON
-from vasa_jax.arrays import FPS, SAMPLE_RATE, SAMPLES_PER_FRAME, Motion
+from vasa_jax.arrays import FPS, SAMPLE_RATE, Motion
 from vasa_jax.errors import UserError
 from vasa_jax.inference.load import load
 from vasa_jax.inference.offline import Model
@@ -105,7 +110,8 @@ class Curves(list):
         """
         super().__init__()
         self._mean, self._turn, self._scale = (
-            np.asarray(getattr(statistics, name), np.float64) for name in ("dynamics_mean", "rotation", "dynamics_scale")
+            np.asarray(getattr(statistics, name), np.float64)
+            for name in ("dynamics_mean", "rotation", "dynamics_scale")
         )
         self._waiting: list[np.ndarray] = []
         self._last: np.ndarray | None = None
@@ -144,7 +150,8 @@ class Watch:
         self.curves = Curves(statistics)
         self.memory: list[float] = []
         self.last: collections.deque[np.ndarray] = collections.deque(maxlen=KEPT)
-        self.frames = 0
+        self.frames, self.stopped = 0, False
+        signal.signal(signal.SIGINT, lambda number, frame: setattr(self, "stopped", True))
 
     def see(self, frame: UInt8[np.ndarray, "h w c"]) -> None:
         """Takes a frame that was written; looks at the memory, and prints, when it is time."""
@@ -174,6 +181,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--model", default="demo", help="name of a bundled model, or a release folder")
     parser.add_argument("--sampler", help="the model's own by default, or the stream's")
     parser.add_argument("--steps", type=timing.positive, help="of the sampler, likewise")
+    parser.add_argument("--drawn", type=float, metavar="SECONDS", help="that are drawn, and shown again and again")
     parser.add_argument("--out", type=Path, help="keeps the video: for --stream .mp4, else see infer.py")
     flags = parser.parse_args(arguments)
     if flags.paced and flags.stream is None:
@@ -189,10 +197,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
             raise UserError(f"a model of kind {model.pair.kind!r} speaks other coordinates than the drift judge's")
         portrait = make_clip(PERSON, 1 / FPS, model.size).frames[0]
         watch = Watch(hours, model.motion.statistics)
-        if flags.stream is None:
-            offline(model, portrait, sound, out, watch, wishes)
-        else:
-            stream(model, portrait, sound, out, watch, wishes, flags.paced)
+        with mock.patch.object(model.face, "render", looped(model.face.render, flags.drawn)):
+            if flags.stream is None:
+                offline(model, portrait, sound, out, watch, wishes)
+            else:
+                stream(model, portrait, sound, out, watch, wishes, flags.paced)
         print(watch.table())
         print(f"\n{out.stat().st_size / 1e6:.1f} MB written\n{skew_row(skew(out, sound, watch.last, watch.frames))}")
 
@@ -206,6 +215,21 @@ def speak(path: Path, seconds: float) -> None:
             file.write(perform(SPEAKERS[turn % len(SPEAKERS)], length, None).audio)
 
 
+def looped(render: Callable, seconds: float | None) -> Callable:
+    """What draws, or shows again what it drew of the first so many seconds."""
+    if seconds is None:
+        return render
+    kept, calls = [], itertools.count()
+
+    def call(portrait: Any, motion: Any) -> Any:
+        if sum(len(frames) for frames, _ in kept) < seconds * FPS:
+            kept.append(render(portrait, motion))
+            return kept[-1]
+        return kept[next(calls) % len(kept)]
+
+    return call
+
+
 def offline(model: Model, portrait: np.ndarray, sound: Path, out: Path, watch: Watch, wishes: dict[str, Any]) -> None:
     """A video file, as `infer.py` writes it."""
     performance = model.perform(portrait, str(sound), watch.curves, square=True, **wishes)
@@ -215,6 +239,8 @@ def offline(model: Model, portrait: np.ndarray, sound: Path, out: Path, watch: W
         for frame in marked:
             writer.write(frame)
             watch.see(frame)
+            if watch.stopped:
+                break
 
 
 def stream(
@@ -235,6 +261,8 @@ def stream(
             watch.curves.append(chunk.motion)
             for frame in chunk.frames:
                 watch.see(frame)
+            if watch.stopped:
+                break
 
 
 def fit(times: Float[np.ndarray, " n"], values: Float[np.ndarray, " n"], level: float = LEVEL) -> Slope:
