@@ -7,24 +7,28 @@
 #   make parity      compare with torch itself       make format      let ruff rewrite the files
 #   make train-demo  train both demo models again    make lock        resolve requirements/ again
 #   make compiled    some tests as users compile     make installed   try wheel and sdist elsewhere
-#   make long        tests of whole ways
+#   make long        tests of whole ways         make audit      ask for known holes in what the locks name
+#   make sbom        build/sbom.json: what we stand on (CycloneDX)
 #   make clean       remove what the targets made, $(VENV) included
 #
 # Variables: PYTHON (an interpreter to use), VENV (default .venv), PORT (of the live face, default 8000), RUNS (where train-demo
-# writes), UPGRADE=--upgrade (for lock).
+# writes), UPGRADE=--upgrade (for lock), LOCK (of sbom, default core), SERVICE (that audit asks: pypi or osv).
 
 VENV ?= .venv
 RUNS ?= runs
 PYTHON ?=
 UPGRADE ?=
 PORT ?= 8000
+LOCK ?= core
+SERVICE ?= pypi
+AUDIT := build/audit
 BIN := $(VENV)/bin
 PIP_INSTALL := -m pip install --quiet --quiet --disable-pip-version-check --no-compile
 WORKERS := --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 TORCH := torch==2.13.0
 PACKAGING := pyproject.toml setup.py
 
-.PHONY: demo live test setup lint types tests long compiled installed parity format train-demo lock clean
+.PHONY: demo live test setup lint types tests long compiled installed parity audit sbom format train-demo lock clean
 
 demo: $(VENV)/.core
 	@mkdir -p build; began=$$(date +%s); \
@@ -67,6 +71,29 @@ installed: $(VENV)/.dev
 
 parity: $(VENV)/.parity
 	$(BIN)/python -m pytest --durations=5 tests/parity/against_torch $(WORKERS)
+
+# Every version that any lock names for any Python and platform, hence without markers: the first of each package in pins.1.txt, a
+# second one in pins.2.txt, and so on. Strict, for else a version that the service does not know would pass for a clean one. Its
+# warnings are about hashes, which the locks have and pins do not need.
+audit: $(AUDIT)/.made
+	@rm -f $(AUDIT)/pins.*.txt
+	@sed -n 's/^\([A-Za-z0-9._-]*==[^ ]*\).*/\1/p' requirements/*.txt | sort -u | \
+		awk -F== '{ print > ("$(AUDIT)/pins." ++seen[$$1] ".txt") }'
+	@failed=0; for pins in $(AUDIT)/pins.*.txt; do \
+		echo "$$(wc -l < $$pins) versions"; \
+		$(AUDIT)/bin/pip-audit --strict --progress-spinner off --disable-pip --no-deps --vulnerability-service $(SERVICE) \
+			-r $$pins 2> $(AUDIT)/errors || failed=1; \
+		grep -v "^WARNING" $(AUDIT)/errors >&2; \
+	done; exit $$failed
+
+# Checked against CycloneDX's schema before it is written; the same lock gives the same bytes. It lists packages and not which of
+# them needs which: that is what the warning would be about.
+sbom: $(AUDIT)/.made
+	@version=$$(sed -n 's/^__version__ = "\(.*\)"/\1/p' vasa_jax/__init__.py); \
+		sed "s/^dynamic = .*/version = \"$$version\"/" pyproject.toml > $(AUDIT)/pyproject.toml
+	@$(AUDIT)/bin/python -W ignore::UserWarning -m cyclonedx_py requirements requirements/$(LOCK).txt \
+		--pyproject $(AUDIT)/pyproject.toml --mc-type library --output-reproducible --validate --output-format JSON --output-file build/sbom.json
+	@echo "build/sbom.json: all that requirements/$(LOCK).txt names"
 
 format: $(VENV)/.dev
 	$(BIN)/ruff check --fix .
@@ -112,6 +139,10 @@ $(VENV)/.parity: requirements/parity.txt | $(VENV)/.dev
 	@echo "installing $(TORCH)"; $(BIN)/python $(PIP_INSTALL) $(TORCH)
 	$(call install,parity,.parity)
 
+$(AUDIT)/.made: requirements/audit.txt | $(VENV)/.made
+	@echo "installing requirements/audit.txt into $(AUDIT)"; rm -rf $(AUDIT); $(BIN)/python -m venv $(AUDIT)
+	@$(AUDIT)/bin/python $(PIP_INSTALL) --require-hashes -r requirements/audit.txt && touch $@
+
 $(BIN)/uv: | $(VENV)/.made
 	$(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check uv
 
@@ -120,15 +151,16 @@ $(BIN)/uv: | $(VENV)/.made
 lock: $(BIN)/uv
 	@resolve() { \
 		file=requirements/$$1.txt; \
-		$(BIN)/uv pip compile pyproject.toml --quiet --universal --python-version 3.11 $$2 $(UPGRADE) \
+		$(BIN)/uv pip compile $$2 --quiet --universal --python-version 3.11 $(UPGRADE) \
 			--generate-hashes --no-header --no-annotate --no-emit-index-url --output-file $$file || exit; \
 		{ echo "# $$1: every version and hash; made by \`make lock\` from pyproject.toml."; cat $$file; } > $$file.new; \
 		mv $$file.new $$file; \
 	}; \
 	held="--constraints requirements/dev.txt"; \
-	resolve dev "--group editable --extra dev --extra prepare --extra serve --extra livekit"; \
-	resolve core "--group editable $$held"; \
-	for extra in parity cuda tpu plan prepare serve livekit; do resolve $$extra "--extra $$extra $$held"; done; \
+	resolve dev "pyproject.toml --group editable --extra dev --extra prepare --extra serve --extra livekit"; \
+	resolve core "pyproject.toml --group editable $$held"; \
+	resolve audit "--group audit $$held"; \
+	for extra in parity cuda tpu plan prepare serve livekit; do resolve $$extra "pyproject.toml --extra $$extra $$held"; done; \
 	for python in 3.11 3.12 3.13 3.14; do \
 		for platform in x86_64-manylinux_2_28 aarch64-manylinux_2_28 aarch64-apple-darwin; do \
 			MACOSX_DEPLOYMENT_TARGET=15.0 $(BIN)/uv pip install --quiet --dry-run --target $(VENV)/none --only-binary :all: \

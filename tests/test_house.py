@@ -33,6 +33,9 @@ LOCKED_EXTRAS = {
     "livekit": ("livekit",),
     "dev": ("dev",),
 }
+TOOLS = "audit"
+"""The dependency group that is locked by itself, beside the extras: nothing of the package."""
+LOCKS = (*LOCKED_EXTRAS, TOOLS)
 UNLOCKED = {"torch", "wandb"}
 """Extras that are never locked; pyproject.toml says why."""
 DISTRIBUTION = {"c2pa": "c2pa-python", "cv2": "opencv-contrib-python", "PIL": "pillow", "orbax": "orbax-checkpoint"}
@@ -67,6 +70,13 @@ def pins(name: str, python: str, platform: tuple[str, str] = PLATFORMS[0]) -> di
 def requirements(*extras: str) -> list[Requirement]:
     lines = PROJECT["dependencies"] + [line for name in extras for line in PROJECT["optional-dependencies"][name]]
     return [Requirement(line) for line in lines]
+
+
+def asked(name: str) -> list[Requirement]:
+    """What a lock is made of."""
+    if name == TOOLS:
+        return [Requirement(line) for line in PYPROJECT["dependency-groups"][TOOLS]]
+    return requirements(*LOCKED_EXTRAS[name])
 
 
 def undocumented(node: ast.Module | ast.ClassDef, prefix: str) -> list[str]:
@@ -110,11 +120,11 @@ def test_every_import_is_a_declared_package() -> None:
 
 
 def test_there_is_one_lock_an_extra() -> None:
-    assert {path.stem for path in ROOT.glob("requirements/*")} == LOCKED_EXTRAS.keys()
+    assert {path.stem for path in ROOT.glob("requirements/*")} == {*LOCKS}
     assert LOCKED_EXTRAS.keys() - {"core"} == PROJECT["optional-dependencies"].keys() - UNLOCKED
 
 
-@pytest.mark.parametrize("name", LOCKED_EXTRAS)
+@pytest.mark.parametrize("name", LOCKS)
 def test_a_lock_has_hashes_and_no_addresses(name: str) -> None:
     text = lock(name)
     lines = [line for line in text.splitlines() if line and not line.startswith("#")]
@@ -127,11 +137,11 @@ def test_a_lock_has_hashes_and_no_addresses(name: str) -> None:
 
 
 @pytest.mark.parametrize("python", PYTHONS)
-@pytest.mark.parametrize("name", LOCKED_EXTRAS)
+@pytest.mark.parametrize("name", LOCKS)
 def test_a_lock_holds_what_the_project_asks_for(name: str, python: str) -> None:
     for platform in PLATFORMS:
         pinned = pins(name, python, platform)
-        for requirement in requirements(*LOCKED_EXTRAS[name]):
+        for requirement in asked(name):
             version = pinned.get(canonicalize_name(requirement.name), "0")
             wanted = applies(requirement, python, platform)
             assert requirement.specifier.contains(version) or not wanted, f"{requirement}, {platform}: run make lock"
@@ -139,7 +149,7 @@ def test_a_lock_holds_what_the_project_asks_for(name: str, python: str) -> None:
 
 @pytest.mark.parametrize("python", PYTHONS)
 def test_locks_agree(python: str) -> None:
-    everything = [pins(name, python) for name in LOCKED_EXTRAS]
+    everything = [pins(name, python) for name in LOCKS]
     for pinned in everything:
         assert all(pinned[name] == other[name] for other in everything for name in pinned.keys() & other.keys())
     assert pins("core", python).keys() <= pins("dev", python).keys()
@@ -147,6 +157,44 @@ def test_locks_agree(python: str) -> None:
 
 def test_torch_is_never_locked() -> None:
     assert not any(re.search(r"(?m)^torch\b", path.read_text("utf-8")) for path in ROOT.glob("requirements/*.txt"))
+
+
+def test_every_install_of_a_lock_wants_its_hashes() -> None:
+    files = [ROOT / "Makefile", *ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob(".ci/*")]
+    lines = [line for path in files for line in path.read_text(encoding="utf-8").splitlines()]
+    installs = [line for line in lines if "-r requirements/" in line]
+    assert len(installs) > 2 and all("--require-hashes" in line for line in installs)
+
+
+def test_what_is_audited_is_every_version_of_every_lock(tmp_path: Path) -> None:
+    """The target asks a tool that only notes what it is asked about; where that fails, so does the target."""
+    tool = tmp_path / "bin" / "pip-audit"
+    tool.parent.mkdir()
+    (tmp_path / ".made").touch()
+    for code in (0, 1):
+        tool.write_text(f'#!/bin/sh\nfor file; do :; done\ncat "$file" >> {tmp_path}/asked-{code}\nexit {code}\n')
+        tool.chmod(0o755)
+        make = ["make", "--no-print-directory", f"AUDIT={tmp_path}", f"--old-file={tmp_path}/.made", "audit"]
+        made = subprocess.run(make, cwd=ROOT, check=False, capture_output=True, text=True)
+        assert (made.returncode == 0) == (code == 0), made.stderr
+        seen = (tmp_path / f"asked-{code}").read_text().splitlines()
+        assert sorted(seen) == sorted({f"{item.name}{item.specifier}" for name in LOCKS for item in locked(name)})
+        for file in tmp_path.glob("pins.*.txt"):
+            names = [line.partition("==")[0] for line in file.read_text().splitlines()]
+            assert len(names) == len(set(names)), file  # a name twice in a file is refused
+
+
+def test_the_threats_name_tests_that_exist() -> None:
+    text = (ROOT / "SECURITY.md").read_text(encoding="utf-8")
+    rows = [
+        line for line in text.partition("## Threats")[2].partition("\n## ")[0].splitlines() if line.startswith("| ")
+    ][1:]
+    for row in rows:
+        named = re.findall(r"`([\w/]+\.py)::(test_\w+)`", row.rstrip("| ").rpartition("|")[2])
+        assert named, row
+        for file, name in named:
+            defined = ast.parse((ROOT / "tests" / file).read_text(encoding="utf-8")).body
+            assert name in {node.name for node in defined if isinstance(node, ast.FunctionDef)}, f"{file}::{name}"
 
 
 def test_pythons_are_the_same_everywhere() -> None:

@@ -182,7 +182,7 @@ def test_paced_a_hop_is_made_at_each_tick_whatever_has_come(model, monkeypatch):
     monkeypatch.setattr(live, "time", SimpleNamespace(monotonic=clock.monotonic, sleep=clock.sleep))
     face = np.zeros((40, 40, 3), np.uint8)
     stream = Stream(model, face, box=Box(20, 20, 40), steps=2, hop=2, look_ahead=1)
-    chunks = list(live._paced(stream, clock))
+    chunks = list(live.paced(stream, clock))
     assert clock.now == pytest.approx(100 + 0.08 * (clock.slept - 1)) and clock.slept == len(chunks) + 1
     assert [chunk.first for chunk in chunks] == list(range(0, 2 * len(chunks), 2))
     assert all(len(chunk.frames) == 2 for chunk in chunks[:-1])

@@ -59,7 +59,7 @@ def stream(options: "Options", models: "Models") -> None:
     live = Stream(model, options.image, **wishes)
     for remark in live.remarks:
         sys.stderr.write(f"infer: {remark}\n")
-    count, made = 0, _paced if options.paced else _at_once
+    count, made = 0, paced if options.paced else at_once
     try:
         with (
             open(into, "rb", buffering=0, closefd=False) as source,
@@ -77,7 +77,7 @@ def stream(options: "Options", models: "Models") -> None:
     sys.stderr.write(f"infer: {count} frames of {live.width}x{live.height}\n")
 
 
-def _at_once(live: "Stream", source: Any) -> Iterator["Chunk"]:
+def at_once(live: "Stream", source: Any) -> Iterator["Chunk"]:
     """Each hop as soon as its sound is there."""
     from vasa_jax.media.live import read_sound
 
@@ -90,7 +90,7 @@ def _at_once(live: "Stream", source: Any) -> Iterator["Chunk"]:
         yield chunk
 
 
-def _paced(live: "Stream", source: Any) -> Iterator["Chunk"]:
+def paced(live: "Stream", source: Any) -> Iterator["Chunk"]:
     """A hop at each tick, until the sound has ended and was spoken."""
     from vasa_jax.inference.pacing import Pace
     from vasa_jax.serve.engine import SPARE
