@@ -19,6 +19,7 @@ import vasa_jax  # noqa: E402
 from tests.serve.server import OWN, Server  # noqa: E402
 from vasa_jax.autoencoder.config import LABEL_MEAN, LABEL_UNIT  # noqa: E402
 from vasa_jax.media.audio import load_audio  # noqa: E402
+from vasa_jax.provenance.watermark import marking  # noqa: E402
 from vasa_jax.serve.containers import PICTURE, SOUND  # noqa: E402
 from vasa_jax.serve.engine import Engine  # noqa: E402
 from vasa_jax.serve.portraits import people  # noqa: E402
@@ -44,15 +45,16 @@ def server(face):
 
 
 def recorded(server, sound):
-    """The pictures and the samples of a session that hears this sound and is left a second later."""
-    pictures, samples, left = {}, [], None
+    """Mark, pictures and samples of a session that hears this sound and is left a second later."""
+    mark, pictures, samples, left = 0, {}, [], None
     with server.socket() as socket:
         start = {"type": "start", "portrait": OWN, "container": "jpeg", "source": "speech", "seed": 7}
         socket.send(json.dumps(start))
         while left is None or left > 0:
             message = socket.recv(timeout=300)
             if isinstance(message, str):
-                if json.loads(message)["type"] == "ready":
+                if (told := json.loads(message))["type"] == "ready":
+                    mark = int(told["mark"], 16)
                     for piece in np.split(sound, range(16_000, len(sound), 16_000)):
                         socket.send(piece.tobytes())
                     socket.send(json.dumps({"type": "end"}))
@@ -67,13 +69,13 @@ def recorded(server, sound):
                 if left is None and len(begun) and len(spoken) > begun[0] + len(sound):
                     left = 5
                 left = None if left is None else left - 1
-    return pictures, np.concatenate(samples)
+    return mark, pictures, np.concatenate(samples)
 
 
 @pytest.mark.parametrize("name", FILES)
 def test_a_recording_is_the_offline_video(server, face, assets, name):
     sound = np.round(32767 * load_audio(assets / "speech" / f"{name}.wav")[: SECONDS * 16_000]).astype("<i2")
-    pictures, spoken = recorded(server, sound)
+    mark, pictures, spoken = recorded(server, sound)
     begins = int(np.flatnonzero(spoken)[0] - np.flatnonzero(sound)[0])
     np.testing.assert_array_equal(spoken[begins : begins + len(sound)], sound)
     wishes = {"hop": 5, "look_ahead": 0, "sampler": "dpm++", "steps": 5, "seed": 7, "square": True}
@@ -81,7 +83,7 @@ def test_a_recording_is_the_offline_video(server, face, assets, name):
     sent = spoken.astype(np.float32) / np.float32(2**15)
     offline = server.engine.model.perform(face, sent, kept, box=server.box, **wishes)
     first, last = begins // 640 + 3, (begins + len(sound)) // 640
-    frames = {i: frame for i, frame in enumerate(offline.frames) if first <= i < last and i in pictures}
+    frames = {i: frame for i, frame in enumerate(marking(offline.frames, mark)) if first <= i < last and i in pictures}
     assert len(frames) > 0.5 * (last - first)  # a busy machine drops some
     apart = [np.abs(pictures[i].astype(int) - frame).mean() for i, frame in frames.items()]
     assert max(apart) < 2.5  # JPEG

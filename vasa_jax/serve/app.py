@@ -160,6 +160,7 @@ class _Server:
         self._peers[telling] = peer
         telling.add_done_callback(self._peers.pop)
         about = {"width": sitting.width, "height": sitting.height, "remarks": list(sitting.remarks)}
+        assert peer.session is not None  # an answer has one
         about["mark"] = peer.session.tags.identity
         return JSONResponse(answer | about)
 
