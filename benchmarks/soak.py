@@ -17,9 +17,10 @@ made until then is measured. Printed every quarter of an hour of sound and at th
             correlation with what was spoken and by comparison with the frames that were drawn
 
 A slope is that of least squares. Its interval knows that neighbours are alike: residuals are taken as a first-order
-autoregression with coefficient r, so n values count as n (1 - r) / (1 + r) (Bartlett 1935), in the standard error and
-in the degrees of freedom of Student's t. Of several curves one may be off by chance, so "drift" is said where the
-interval at 1 - 0.05 / curves leaves out 0.
+autoregression with coefficient r, freed of the bias that fitting a line gives it, -(2 + 4 r) / n (Marriott and Pope
+1954), so n values count as n (1 - r) / (1 + r) (Bartlett 1935), in the standard error and in the degrees of freedom
+of Student's t. Of several curves one may be off by chance, so "drift" is said where the interval at 1 - 0.05 / curves
+leaves out 0.
 """
 
 import argparse
@@ -128,7 +129,7 @@ class Curves(list):
         self._last = angles[-1:]
         columns = [curve(take) for _, curve in COMPONENTS.values()]
         self._waiting.append(np.stack([*columns, np.sqrt(np.square(code).mean(1)), steps], axis=1))
-        if sum(map(len, self._waiting)) >= BLOCK:
+        while sum(map(len, self._waiting)) >= BLOCK:
             rows = np.concatenate(self._waiting)
             self.means.append(rows[:BLOCK].mean(0, dtype=np.float64))
             self._waiting = [rows[BLOCK:]]
@@ -271,16 +272,17 @@ def fit(times: Float[np.ndarray, " n"], values: Float[np.ndarray, " n"], level: 
     Without three values that are worth as much as independent ones the interval has no ends.
     """
     value, count = slope(times, values), len(times)
-    if count < 4:
+    if count < 5:
         return Slope(value, -math.inf, math.inf, 1.0, math.nan)
     centred = times - times.mean()
     rest = values - values.mean() - value * centred
     power = float(rest @ rest)
-    r = min(max(float(rest[1:] @ rest[:-1]) / power, 0.0), 0.999) if power else 0.0
+    r = (float(rest[1:] @ rest[:-1]) / power + 2 / count) / (1 - 4 / count) if power else 0.0
+    r = min(max(r, 0.0), 0.999)
     worth = count * (1 - r) / (1 + r)
     if worth <= 3:
         return Slope(value, -math.inf, math.inf, 1.0, r)
-    error = math.sqrt(power / count * worth / (worth - 2) / worth / float(centred @ centred) * count)
+    error = math.sqrt(power / ((worth - 2) * float(centred @ centred)))
     wide = float(stats.t.ppf(0.5 + level / 2, worth - 2)) * error
     chance = float(2 * stats.t.sf(abs(value) / error, worth - 2)) if error else float(value == 0)
     return Slope(value, value - wide, value + wide, chance, r)
@@ -289,7 +291,7 @@ def fit(times: Float[np.ndarray, " n"], values: Float[np.ndarray, " n"], level: 
 def memory_row(megabytes: Float[np.ndarray, " n"]) -> str:
     """The resident set, one value each ten seconds of sound."""
     settled = megabytes[round(SETTLE * len(megabytes)) :]
-    if len(settled) < 4:
+    if len(settled) < 5:
         return "memory: too short a run"
     hours = np.arange(len(settled)) * BLOCK / FPS / 3600
     line = fit(hours, settled)
@@ -304,7 +306,7 @@ def memory_row(megabytes: Float[np.ndarray, " n"]) -> str:
 def drift_table(curves: Curves) -> str:
     """A row a curve: slope a minute with its interval, and the change over the run in deviations of its means."""
     means = np.array(curves.means)
-    if len(means) < 4:
+    if len(means) < 5:
         return "drift: too short a run"
     minutes = (np.arange(len(means)) + 0.5) * BLOCK / FPS / 60
     lines = [f"{'drift of':<10} {'slope a minute, 95 %':>32} {'over the run':>13}  unit", ""]
@@ -337,28 +339,27 @@ def skew(path: Path, sound: Path, last: Iterable[UInt8[np.ndarray, "h w c"]], fr
         if len(places) == 2 * FARTHEST + 1:
             off = [float(np.square(drawn[place] - picture).mean()) for place in places]
             found.append(time_ - (first + places[int(np.argmin(off))]) / FPS)
-    spoken, _ = soundfile.read(sound, dtype="float32", start=max(0, round((begins - LATEST) * SAMPLE_RATE)))
-    early = begins - max(0, round((begins - LATEST) * SAMPLE_RATE)) / SAMPLE_RATE
-    return Skew(1e3 * lag(voice, spoken, early), 1e3 * float(np.median(found)) if found else math.nan, 1e3 * ends)
+    start = max(0, round((begins - LATEST) * SAMPLE_RATE))
+    reach = round(begins * SAMPLE_RATE) - start
+    spoken, _ = soundfile.read(sound, reach + len(voice) + round(LATEST * SAMPLE_RATE), start, dtype="float32")
+    return Skew(1e3 * lag(voice, spoken, reach), 1e3 * float(np.median(found)) if found else math.nan, 1e3 * ends)
 
 
-def lag(heard: Float[np.ndarray, " n"], spoken: Float[np.ndarray, " m"], early: float) -> float:
+def lag(heard: Float[np.ndarray, " n"], spoken: Float[np.ndarray, " m"], reach: int) -> float:
     """Seconds by which what is heard comes late.
 
     Args:
         heard: 16 kHz.
-        spoken: 16 kHz, from `early` seconds before the time of the first sample that is heard on.
+        spoken: 16 kHz, of which sample number `reach` should be the first one that is heard.
     """
     widest = round(LATEST * SAMPLE_RATE)
+    middle = heard[widest : len(heard) - widest].astype(np.float64)  # so that both ends stay inside what was spoken
+    total = len(middle) + len(spoken)
+    likeness = np.fft.irfft(np.fft.rfft(spoken, total) * np.conj(np.fft.rfft(middle, total)), total)
     shifts = np.arange(-widest, widest + 1)
-    reach = round(early * SAMPLE_RATE)
-    heard = heard[widest : len(heard) - widest].astype(np.float64)  # so that both ends stay inside what was spoken
-    total = len(heard) + len(spoken)
-    product = np.fft.irfft(np.fft.rfft(spoken, total) * np.conj(np.fft.rfft(heard, total)), total)
     places = reach + widest - shifts
-    inside = (places >= 0) & (places + len(heard) <= len(spoken))
-    best = shifts[inside][int(np.argmax(product[places[inside]]))]
-    return float(best) / SAMPLE_RATE
+    inside = (places >= 0) & (places + len(middle) <= len(spoken))
+    return float(shifts[inside][int(np.argmax(likeness[places[inside]]))]) / SAMPLE_RATE
 
 
 def read_end(path: Path) -> tuple[list[tuple[float, np.ndarray]], Float[np.ndarray, " n"], float, float]:
@@ -366,8 +367,7 @@ def read_end(path: Path) -> tuple[list[tuple[float, np.ndarray]], Float[np.ndarr
     sample; and the seconds by which the track of sound is longer. Nothing else of the file is decoded."""
     with av.open(str(path)) as container:
         video, audio = container.streams.video[0], container.streams.audio[0]
-        pictures: list[Any] = []
-        before: list[Any] = []
+        groups: collections.deque[list[Any]] = collections.deque([[]])  # of pictures, from a key frame to the next
         rate = audio.codec_context.sample_rate
         sounds: collections.deque[Any] = collections.deque(maxlen=math.ceil((HEARD + 1) * rate / 1024))
         longest = {video: 0.0, audio: 0.0}
@@ -380,13 +380,15 @@ def read_end(path: Path) -> tuple[list[tuple[float, np.ndarray]], Float[np.ndarr
                 sounds.append(packet)
             else:
                 if packet.is_keyframe:
-                    before, pictures = pictures, []
-                pictures.append(packet)
+                    groups.append([])
+                groups[-1].append(packet)
+                while sum(map(len, groups)) - len(groups[0]) >= KEPT:
+                    groups.popleft()
         seen = [
             (float(frame.pts * video.time_base), frame.to_ndarray(format="rgb24").astype(np.float32))
-            for frame in _decoded(video, [*before, *pictures])
+            for frame in _decoded(video, itertools.chain(*groups))
         ]
-        blocks = [frame for frame in _decoded(audio, sounds)][2:]  # the first ones lack what came before
+        blocks = list(_decoded(audio, sounds))[2:]  # the first ones lack what came before
         begins = float(blocks[0].pts * audio.time_base)
         voice = np.concatenate([np.asarray(block.to_ndarray(), np.float32).mean(0) for block in blocks])
     heard = soxr.resample(voice, rate, SAMPLE_RATE) if rate != SAMPLE_RATE else voice
