@@ -10,7 +10,8 @@ The file is removed at the end unless `--out` keeps it. With `--drawn 10` the pi
 shown again and again, which leaves out what costs most and watches all the rest. Ctrl-C ends a run early, and what was
 made until then is measured. Printed every quarter of an hour of sound and at the end:
 
-    memory  slope of the process's resident set over the hours of sound, the first sixth left out: caches fill first
+    memory  slope of the process's own memory (resident, without what is mapped from files, which the system drops and
+            reads again as it likes) over the hours of sound, the first sixth left out: caches fill first
     drift   slope over minutes of what the `drift` judge looks at, from means over ten seconds, and of the distance of
             the code from the training mean
     skew    at the end, from the file as PyAV reads it: how much later the sound comes than its picture, found by
@@ -159,7 +160,8 @@ class Watch:
         self.last.append(frame)
         self.frames += 1
         if self.frames % BLOCK == 0:
-            self.memory.append(self._process.memory_info().rss / 1e6)
+            memory = self._process.memory_info()
+            self.memory.append((memory.rss - getattr(memory, "shared", 0)) / 1e6)  # told by Linux alone
         if self.frames % round(REPORT * 60 * FPS) == 0 and self.frames < round(self._hours * 3600 * FPS):
             print(self.table(), flush=True)
 
@@ -289,17 +291,20 @@ def fit(times: Float[np.ndarray, " n"], values: Float[np.ndarray, " n"], level: 
 
 
 def memory_row(megabytes: Float[np.ndarray, " n"]) -> str:
-    """The resident set, one value each ten seconds of sound."""
+    """Memory, one value each ten seconds of sound."""
     settled = megabytes[round(SETTLE * len(megabytes)) :]
     if len(settled) < 5:
         return "memory: too short a run"
     hours = np.arange(len(settled)) * BLOCK / FPS / 3600
     line = fit(hours, settled)
-    verdict = "flat" if line.low <= 0 <= line.high else f"grows, {'within' if line.high < BARS['memory'] else 'BEYOND'}"
-    verdict += "" if verdict == "flat" else f" the bar of {BARS['memory']:g}"
+    if line.high > BARS["memory"]:
+        verdict = "BEYOND the bar" if line.low > 0 else "too short a run to tell"
+    else:
+        verdict = "grows within the bar" if line.low > 0 else "flat"
     return (
         f"memory: {settled[0]:.1f} MB at first, {settled[-1]:.1f} at last, {settled.max():.1f} at most; slope "
-        f"{line.value:+.2f} [{line.low:+.2f}, {line.high:+.2f}] MB an hour of sound: {verdict}"
+        f"{line.value:+.2f} [{line.low:+.2f}, {line.high:+.2f}] MB an hour of sound: {verdict} "
+        f"({BARS['memory']:g})"
     )
 
 

@@ -44,9 +44,14 @@ def test_what_is_too_short_or_never_returns_has_no_interval():
 def test_memory_is_flat_or_grows():
     noise = np.random.default_rng(0).normal(size=720)
     hours = np.arange(720) * soak.BLOCK / soak.FPS / 3600
-    assert soak.memory_row(900 + noise).endswith("flat")
-    assert soak.memory_row(900 + noise + 10 * hours).endswith("grows, within the bar of 20")
-    assert soak.memory_row(900 + noise + 40 * hours).endswith("grows, BEYOND the bar of 20")
+    for growth, verdict in (
+        (0, "flat (20)"),
+        (10, "grows within the bar (20)"),
+        (40, "BEYOND the bar (20)"),
+        (-40, "flat (20)"),
+    ):
+        assert soak.memory_row(900 + noise + growth * hours).endswith(verdict), growth
+    assert soak.memory_row(900 + noise[:12]).endswith("too short a run to tell (20)")
     assert soak.memory_row(np.ones(4)) == "memory: too short a run"
 
 
