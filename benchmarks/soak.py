@@ -17,11 +17,9 @@ made until then is measured. Printed every quarter of an hour of sound and at th
     skew    at the end, from the file as PyAV reads it: how much later the sound comes than its picture, found by
             correlation with what was spoken and by comparison with the frames that were drawn
 
-A slope is that of least squares. Its interval knows that neighbours are alike: residuals are taken as a first-order
-autoregression with coefficient r, freed of the bias that fitting a line gives it, -(2 + 4 r) / n (Marriott and Pope
-1954), so n values count as n (1 - r) / (1 + r) (Bartlett 1935), in the standard error and in the degrees of freedom
-of Student's t. Of several curves one may be off by chance, so "drift" is said where the interval at 1 - 0.05 / curves
-leaves out 0.
+A slope is that of least squares through the means of twelve equal parts of the run, with Student's t: neighbouring values
+are alike, means of long parts hardly so (batch means, Law and Carson 1979). Of several curves one may be off by chance,
+so "drift" is said where the interval at 1 - 0.05 / curves leaves out 0.
 """
 
 import argparse
@@ -68,6 +66,8 @@ REPORT = 15.0
 """Minutes of sound between two tables."""
 SETTLE = 1 / 6
 """Share of a run in which caches fill."""
+PARTS = 12
+"""Of a run, whose means a line is led through."""
 LEVEL = 0.95
 KEPT = 4 * FPS
 """Last frames that are compared with the file."""
@@ -83,13 +83,12 @@ BARS = {"memory": 20.0, "skew": 20.0}
 
 class Slope(NamedTuple):
     """A straight line's. value: a unit of time. low, high: its interval at 95 %. chance: how often a slope of 0 gives
-    one as large. correlation: r, of neighbouring residuals."""
+    one as large."""
 
     value: float
     low: float
     high: float
     chance: float
-    correlation: float
 
 
 class Skew(NamedTuple):
@@ -268,32 +267,24 @@ def stream(
                 break
 
 
-def fit(times: Float[np.ndarray, " n"], values: Float[np.ndarray, " n"], level: float = LEVEL) -> Slope:
-    """The slope of values that follow each other evenly, with an interval that knows they are alike (see above).
-
-    Without three values that are worth as much as independent ones the interval has no ends.
-    """
-    value, count = slope(times, values), len(times)
-    if count < 5:
-        return Slope(value, -math.inf, math.inf, 1.0, math.nan)
-    centred = times - times.mean()
-    rest = values - values.mean() - value * centred
-    power = float(rest @ rest)
-    r = (float(rest[1:] @ rest[:-1]) / power + 2 / count) / (1 - 4 / count) if power else 0.0
-    r = min(max(r, 0.0), 0.999)
-    worth = count * (1 - r) / (1 + r)
-    if worth <= 3:
-        return Slope(value, -math.inf, math.inf, 1.0, r)
-    error = math.sqrt(power / ((worth - 2) * float(centred @ centred)))
-    wide = float(stats.t.ppf(0.5 + level / 2, worth - 2)) * error
-    chance = float(2 * stats.t.sf(abs(value) / error, worth - 2)) if error else float(value == 0)
-    return Slope(value, value - wide, value + wide, chance, r)
+def fit(times: Float[np.ndarray, " n"], values: Float[np.ndarray, " n"]) -> Slope:
+    """The slope of `PARTS` values or more that follow each other evenly (see above)."""
+    length = len(values) // PARTS
+    begun = len(values) - PARTS * length  # what the parts leave over is at the beginning
+    means = (values[begun:] - values[-1]).reshape(PARTS, length).mean(1)
+    middles = times[begun:].reshape(PARTS, length).mean(1)
+    value, centred = slope(middles, means), middles - middles.mean()
+    rest = means - means.mean() - value * centred
+    error = math.sqrt(float(rest @ rest) / (PARTS - 2) / float(centred @ centred))
+    wide = float(stats.t.ppf(0.5 + LEVEL / 2, PARTS - 2)) * error
+    chance = float(2 * stats.t.sf(abs(value) / error, PARTS - 2)) if error else float(value == 0)
+    return Slope(value, value - wide, value + wide, chance)
 
 
 def memory_row(megabytes: Float[np.ndarray, " n"]) -> str:
     """Memory, one value each ten seconds of sound."""
     settled = megabytes[round(SETTLE * len(megabytes)) :]
-    if len(settled) < 5:
+    if len(settled) < PARTS:
         return "memory: too short a run"
     hours = np.arange(len(settled)) * BLOCK / FPS / 3600
     line = fit(hours, settled)
@@ -311,7 +302,7 @@ def memory_row(megabytes: Float[np.ndarray, " n"]) -> str:
 def drift_table(curves: Curves) -> str:
     """A row a curve: slope a minute with its interval, and the change over the run in deviations of its means."""
     means = np.array(curves.means)
-    if len(means) < 5:
+    if len(means) < PARTS:
         return "drift: too short a run"
     minutes = (np.arange(len(means)) + 0.5) * BLOCK / FPS / 60
     lines = [f"{'drift of':<10} {'slope a minute, 95 %':>32} {'over the run':>13}  unit", ""]
