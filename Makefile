@@ -7,7 +7,7 @@
 #   make parity      compare with torch itself       make format      let ruff rewrite the files
 #   make train-demo  train both demo models again    make lock        resolve requirements/ again
 #   make compiled    some tests as users compile     make installed   try wheel and sdist elsewhere
-#   make long        tests of whole ways         make audit      ask for known holes in what the locks name
+#   make long        tests of whole ways             make audit       ask for known holes in what the locks name
 #   make sbom        build/sbom.json: what we stand on (CycloneDX)
 #   make clean       remove what the targets made, $(VENV) included
 #

@@ -10,16 +10,16 @@ The file is removed at the end unless `--out` keeps it. With `--drawn 10` the pi
 shown again and again, which leaves out what costs most and watches all the rest. Ctrl-C ends a run early, and what was
 made until then is measured. Printed every quarter of an hour of sound and at the end:
 
-    memory  slope of the process's resident set over the hours of sound, the first sixth left out: caches fill first
+    memory  slope of the process's own memory (resident, without what is mapped from files, which the system drops and
+            reads again as it likes) over the hours of sound, the first sixth left out: caches fill first
     drift   slope over minutes of what the `drift` judge looks at, from means over ten seconds, and of the distance of
             the code from the training mean
     skew    at the end, from the file as PyAV reads it: how much later the sound comes than its picture, found by
             correlation with what was spoken and by comparison with the frames that were drawn
 
-A slope is that of least squares. Its interval knows that neighbours are alike: residuals are taken as a first-order
-autoregression with coefficient r, so n values count as n (1 - r) / (1 + r) (Bartlett 1935), in the standard error and
-in the degrees of freedom of Student's t. Of several curves one may be off by chance, so "drift" is said where the
-interval at 1 - 0.05 / curves leaves out 0.
+A slope is that of least squares through the means of twelve equal parts of the run, with Student's t: neighbouring values
+are alike, means of long parts hardly so (batch means, Law and Carson 1979). Of several curves one may be off by chance,
+so "drift" is said where the interval at 1 - 0.05 / curves leaves out 0.
 """
 
 import argparse
@@ -66,6 +66,8 @@ REPORT = 15.0
 """Minutes of sound between two tables."""
 SETTLE = 1 / 6
 """Share of a run in which caches fill."""
+PARTS = 12
+"""Of a run, whose means a line is led through."""
 LEVEL = 0.95
 KEPT = 4 * FPS
 """Last frames that are compared with the file."""
@@ -81,13 +83,12 @@ BARS = {"memory": 20.0, "skew": 20.0}
 
 class Slope(NamedTuple):
     """A straight line's. value: a unit of time. low, high: its interval at 95 %. chance: how often a slope of 0 gives
-    one as large. correlation: r, of neighbouring residuals."""
+    one as large."""
 
     value: float
     low: float
     high: float
     chance: float
-    correlation: float
 
 
 class Skew(NamedTuple):
@@ -128,7 +129,7 @@ class Curves(list):
         self._last = angles[-1:]
         columns = [curve(take) for _, curve in COMPONENTS.values()]
         self._waiting.append(np.stack([*columns, np.sqrt(np.square(code).mean(1)), steps], axis=1))
-        if sum(map(len, self._waiting)) >= BLOCK:
+        while sum(map(len, self._waiting)) >= BLOCK:
             rows = np.concatenate(self._waiting)
             self.means.append(rows[:BLOCK].mean(0, dtype=np.float64))
             self._waiting = [rows[BLOCK:]]
@@ -158,7 +159,8 @@ class Watch:
         self.last.append(frame)
         self.frames += 1
         if self.frames % BLOCK == 0:
-            self.memory.append(self._process.memory_info().rss / 1e6)
+            memory = self._process.memory_info()
+            self.memory.append((memory.rss - getattr(memory, "shared", 0)) / 1e6)  # told by Linux alone
         if self.frames % round(REPORT * 60 * FPS) == 0 and self.frames < round(self._hours * 3600 * FPS):
             print(self.table(), flush=True)
 
@@ -265,46 +267,42 @@ def stream(
                 break
 
 
-def fit(times: Float[np.ndarray, " n"], values: Float[np.ndarray, " n"], level: float = LEVEL) -> Slope:
-    """The slope of values that follow each other evenly, with an interval that knows they are alike (see above).
-
-    Without three values that are worth as much as independent ones the interval has no ends.
-    """
-    value, count = slope(times, values), len(times)
-    if count < 4:
-        return Slope(value, -math.inf, math.inf, 1.0, math.nan)
-    centred = times - times.mean()
-    rest = values - values.mean() - value * centred
-    power = float(rest @ rest)
-    r = min(max(float(rest[1:] @ rest[:-1]) / power, 0.0), 0.999) if power else 0.0
-    worth = count * (1 - r) / (1 + r)
-    if worth <= 3:
-        return Slope(value, -math.inf, math.inf, 1.0, r)
-    error = math.sqrt(power / count * worth / (worth - 2) / worth / float(centred @ centred) * count)
-    wide = float(stats.t.ppf(0.5 + level / 2, worth - 2)) * error
-    chance = float(2 * stats.t.sf(abs(value) / error, worth - 2)) if error else float(value == 0)
-    return Slope(value, value - wide, value + wide, chance, r)
+def fit(times: Float[np.ndarray, " n"], values: Float[np.ndarray, " n"]) -> Slope:
+    """The slope of `PARTS` values or more that follow each other evenly (see above)."""
+    length = len(values) // PARTS
+    begun = len(values) - PARTS * length  # what the parts leave over is at the beginning
+    means = (values[begun:] - values[-1]).reshape(PARTS, length).mean(1)
+    middles = times[begun:].reshape(PARTS, length).mean(1)
+    value, centred = slope(middles, means), middles - middles.mean()
+    rest = means - means.mean() - value * centred
+    error = math.sqrt(float(rest @ rest) / (PARTS - 2) / float(centred @ centred))
+    wide = float(stats.t.ppf(0.5 + LEVEL / 2, PARTS - 2)) * error
+    chance = float(2 * stats.t.sf(abs(value) / error, PARTS - 2)) if error else float(value == 0)
+    return Slope(value, value - wide, value + wide, chance)
 
 
 def memory_row(megabytes: Float[np.ndarray, " n"]) -> str:
-    """The resident set, one value each ten seconds of sound."""
+    """Memory, one value each ten seconds of sound."""
     settled = megabytes[round(SETTLE * len(megabytes)) :]
-    if len(settled) < 4:
+    if len(settled) < PARTS:
         return "memory: too short a run"
     hours = np.arange(len(settled)) * BLOCK / FPS / 3600
     line = fit(hours, settled)
-    verdict = "flat" if line.low <= 0 <= line.high else f"grows, {'within' if line.high < BARS['memory'] else 'BEYOND'}"
-    verdict += "" if verdict == "flat" else f" the bar of {BARS['memory']:g}"
+    if line.high > BARS["memory"]:
+        verdict = "BEYOND the bar" if line.low > 0 else "too short a run to tell"
+    else:
+        verdict = "grows within the bar" if line.low > 0 else "flat"
     return (
         f"memory: {settled[0]:.1f} MB at first, {settled[-1]:.1f} at last, {settled.max():.1f} at most; slope "
-        f"{line.value:+.2f} [{line.low:+.2f}, {line.high:+.2f}] MB an hour of sound: {verdict}"
+        f"{line.value:+.2f} [{line.low:+.2f}, {line.high:+.2f}] MB an hour of sound: {verdict} "
+        f"({BARS['memory']:g})"
     )
 
 
 def drift_table(curves: Curves) -> str:
     """A row a curve: slope a minute with its interval, and the change over the run in deviations of its means."""
     means = np.array(curves.means)
-    if len(means) < 4:
+    if len(means) < PARTS:
         return "drift: too short a run"
     minutes = (np.arange(len(means)) + 0.5) * BLOCK / FPS / 60
     lines = [f"{'drift of':<10} {'slope a minute, 95 %':>32} {'over the run':>13}  unit", ""]
@@ -337,28 +335,27 @@ def skew(path: Path, sound: Path, last: Iterable[UInt8[np.ndarray, "h w c"]], fr
         if len(places) == 2 * FARTHEST + 1:
             off = [float(np.square(drawn[place] - picture).mean()) for place in places]
             found.append(time_ - (first + places[int(np.argmin(off))]) / FPS)
-    spoken, _ = soundfile.read(sound, dtype="float32", start=max(0, round((begins - LATEST) * SAMPLE_RATE)))
-    early = begins - max(0, round((begins - LATEST) * SAMPLE_RATE)) / SAMPLE_RATE
-    return Skew(1e3 * lag(voice, spoken, early), 1e3 * float(np.median(found)) if found else math.nan, 1e3 * ends)
+    start = max(0, round((begins - LATEST) * SAMPLE_RATE))
+    reach = round(begins * SAMPLE_RATE) - start
+    spoken, _ = soundfile.read(sound, reach + len(voice) + round(LATEST * SAMPLE_RATE), start, dtype="float32")
+    return Skew(1e3 * lag(voice, spoken, reach), 1e3 * float(np.median(found)) if found else math.nan, 1e3 * ends)
 
 
-def lag(heard: Float[np.ndarray, " n"], spoken: Float[np.ndarray, " m"], early: float) -> float:
+def lag(heard: Float[np.ndarray, " n"], spoken: Float[np.ndarray, " m"], reach: int) -> float:
     """Seconds by which what is heard comes late.
 
     Args:
         heard: 16 kHz.
-        spoken: 16 kHz, from `early` seconds before the time of the first sample that is heard on.
+        spoken: 16 kHz, of which sample number `reach` should be the first one that is heard.
     """
     widest = round(LATEST * SAMPLE_RATE)
+    middle = heard[widest : len(heard) - widest].astype(np.float64)  # so that both ends stay inside what was spoken
+    total = len(middle) + len(spoken)
+    likeness = np.fft.irfft(np.fft.rfft(spoken, total) * np.conj(np.fft.rfft(middle, total)), total)
     shifts = np.arange(-widest, widest + 1)
-    reach = round(early * SAMPLE_RATE)
-    heard = heard[widest : len(heard) - widest].astype(np.float64)  # so that both ends stay inside what was spoken
-    total = len(heard) + len(spoken)
-    product = np.fft.irfft(np.fft.rfft(spoken, total) * np.conj(np.fft.rfft(heard, total)), total)
     places = reach + widest - shifts
-    inside = (places >= 0) & (places + len(heard) <= len(spoken))
-    best = shifts[inside][int(np.argmax(product[places[inside]]))]
-    return float(best) / SAMPLE_RATE
+    inside = (places >= 0) & (places + len(middle) <= len(spoken))
+    return float(shifts[inside][int(np.argmax(likeness[places[inside]]))]) / SAMPLE_RATE
 
 
 def read_end(path: Path) -> tuple[list[tuple[float, np.ndarray]], Float[np.ndarray, " n"], float, float]:
@@ -366,8 +363,7 @@ def read_end(path: Path) -> tuple[list[tuple[float, np.ndarray]], Float[np.ndarr
     sample; and the seconds by which the track of sound is longer. Nothing else of the file is decoded."""
     with av.open(str(path)) as container:
         video, audio = container.streams.video[0], container.streams.audio[0]
-        pictures: list[Any] = []
-        before: list[Any] = []
+        groups: collections.deque[list[Any]] = collections.deque([[]])  # of pictures, from a key frame to the next
         rate = audio.codec_context.sample_rate
         sounds: collections.deque[Any] = collections.deque(maxlen=math.ceil((HEARD + 1) * rate / 1024))
         longest = {video: 0.0, audio: 0.0}
@@ -380,13 +376,15 @@ def read_end(path: Path) -> tuple[list[tuple[float, np.ndarray]], Float[np.ndarr
                 sounds.append(packet)
             else:
                 if packet.is_keyframe:
-                    before, pictures = pictures, []
-                pictures.append(packet)
+                    groups.append([])
+                groups[-1].append(packet)
+                while sum(map(len, groups)) - len(groups[0]) >= KEPT:
+                    groups.popleft()
         seen = [
             (float(frame.pts * video.time_base), frame.to_ndarray(format="rgb24").astype(np.float32))
-            for frame in _decoded(video, [*before, *pictures])
+            for frame in _decoded(video, itertools.chain(*groups))
         ]
-        blocks = [frame for frame in _decoded(audio, sounds)][2:]  # the first ones lack what came before
+        blocks = list(_decoded(audio, sounds))[2:]  # the first ones lack what came before
         begins = float(blocks[0].pts * audio.time_base)
         voice = np.concatenate([np.asarray(block.to_ndarray(), np.float32).mean(0) for block in blocks])
     heard = soxr.resample(voice, rate, SAMPLE_RATE) if rate != SAMPLE_RATE else voice
