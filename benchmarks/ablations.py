@@ -259,7 +259,7 @@ def _trained(name: str, change: Callable[[Any], Any], flags: argparse.Namespace)
     )
     budget = _Budget(60.0 * flags.minutes - _seconds_of_steps(workdir))
     done = newest_bundle(workdir)[0] if workdir.exists() else None
-    if done == flags.steps or (done is not None and budget.left <= 0):
+    if done is not None and (done == flags.steps or budget.left <= 0):
         return done
     print(f"{name}: {arm.about}, from step {done or 0} of {flags.steps}", flush=True)
     experiment = with_helpers(with_speech(experiment))
@@ -300,9 +300,13 @@ def read_arms(workdir: Path) -> dict[str, dict[str, Row]]:
     for name in ARMS:
         if (workdir / name / JUDGED).exists():
             rows = read_json(workdir / name / JUDGED)["rows"]
-            known = [Row(**{key: math.nan if value is None else value for key, value in row.items()}) for row in rows]
-            found[name] = {row.name: row for row in known}
+            found[name] = {row["name"]: _row(row) for row in rows}
     return found
+
+
+def _row(written: Mapping[str, Any]) -> Row:
+    known: dict[str, Any] = {key: math.nan if value is None else value for key, value in written.items()}
+    return Row(**known)
 
 
 def _about(judged: Mapping[str, Any]) -> dict[str, Any]:

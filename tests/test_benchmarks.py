@@ -68,6 +68,7 @@ def test_a_bar_is_passed_or_missed(capsys, monkeypatch, tmp_path):
     assert written["numbers"]["seam/pose"] == {"value": 3.9, "low": 0.0, "high": 1.0, "truth": 1.0, "encoded": None}
 
 
+@pytest.mark.long
 def test_an_arm_ends_with_its_budget_and_goes_on_with_more(capsys, monkeypatch, tmp_path):
     """A tiny stage 1 whose hour is over after a step; with another hour the same run ends, and is judged once."""
     tiny = dataclasses.replace(STAGE_1, steps=3)

@@ -241,8 +241,8 @@ def finest_octave(picture: Float[np.ndarray, "b h w 3"]) -> Float[np.ndarray, "b
     def along(x: np.ndarray, axis: int) -> np.ndarray:
         count = x.shape[axis]
         padded = np.take(x, np.clip(np.arange(-2, count + 2), 0, count - 1), axis)
-        parts = (np.take(padded, range(k, k + count), axis) for k in range(5))
-        return sum(weight / 16 * part for weight, part in zip((1, 4, 6, 4, 1), parts, strict=True))
+        parts = [weight / 16 * np.take(padded, range(k, k + count), axis) for k, weight in enumerate((1, 4, 6, 4, 1))]
+        return np.sum(parts, axis=0)
 
     def blur(x: np.ndarray) -> np.ndarray:
         return along(along(x, 1), 2)
