@@ -344,7 +344,7 @@ class Checkpoint(Subject):
     """A training that goes on from its first checkpoints."""
 
     name, goes_on = "checkpoint", True
-    steps = STEPS
+    until = STEPS  # where it is asked to stop
 
     def command(self, folder: Path) -> int:
         """The loop behind the door, with the smallest network."""
@@ -353,10 +353,13 @@ class Checkpoint(Subject):
         from vasa_jax.training.loop import train
 
         never = {"eval_every": 10**6, "judge_every": 0, "pictures_every": 10**6}
-        experiment = dataclasses.replace(EXPERIMENT, steps=self.steps, log_every=1, save_every=4, **never)
+        experiment = dataclasses.replace(EXPERIMENT, steps=STEPS, log_every=1, save_every=4, **never)
 
         def work() -> Iterator[str]:
-            result = train(experiment, make_toy(), folder, progress=False)
+            def stop(done: int) -> str:
+                return "asked to" * (done == self.until < STEPS)
+
+            result = train(experiment, make_toy(), folder, stop=stop, progress=False)
             yield f"{result.step} {result.stopped} parameters sha256 {result.digest}"
 
         return run("train", work)
@@ -384,7 +387,7 @@ class Checkpoint(Subject):
             yield Wrong("partial", "a checkpoint with a final name was damaged")
         lines = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
         logged = [line["step"] for line in lines if "train/loss" in line]
-        if logged != list(range(1, self.steps + 1)):
+        if logged != list(range(1, STEPS + 1)):
             yield Wrong("lost", f"steps logged: {logged}")
         yield from (Wrong("left", path.name) for path in (folder / "checkpoints").glob("*tmp*"))
 
@@ -483,7 +486,7 @@ def signalled(number: int) -> Callable[[Trial], tuple[str, list[Wrong]]]:
     def fault(trial: Trial) -> tuple[str, list[Wrong]]:
         trial.subject.begin(trial.folder)
         command = trial.start()
-        time.sleep(trial.draw.uniform(0.0, trial.life))
+        time.sleep(trial.draw.uniform(0.0, 0.9 * trial.life))
         command.kill(number)
         end = command.wait()
         asked = -number if number == signal.SIGKILL else 130
@@ -502,7 +505,7 @@ def lost_worker(trial: Trial) -> tuple[str, list[Wrong]]:
     """One of the command's processes is killed."""
     trial.subject.begin(trial.folder)
     command = trial.start()
-    time.sleep(trial.draw.uniform(0.0, trial.life))
+    time.sleep(trial.draw.uniform(0.0, 0.9 * trial.life))
     workers = command.workers()
     if workers:
         with contextlib.suppress(ProcessLookupError):
@@ -517,6 +520,7 @@ def no_memory(trial: Trial) -> tuple[str, list[Wrong]]:
     calls = trial.draw.randrange(3)
 
     def before() -> None:
+        import jax
         import jax.numpy as jnp
 
         from vasa_jax.inference.program import Program
@@ -527,7 +531,8 @@ def no_memory(trial: Trial) -> tuple[str, list[Wrong]]:
         def starved(function: Callable) -> Callable:
             def call(*arguments: Any, **named: Any) -> Any:
                 if not left[0]:
-                    jnp.zeros(HOG).block_until_ready()
+                    with jax.transfer_guard("allow"):
+                        jnp.zeros(HOG).block_until_ready()
                 left[0] -= 1
                 return function(*arguments, **named)
 
@@ -711,9 +716,9 @@ def undisturbed(subject: Subject, folder: Path) -> tuple[float, int]:
         if file and not (subject.scratch / f"old-{file}").exists():
             (subject.scratch / f"old-{file}").write_text("an older one, which must stay")
     if isinstance(subject, Checkpoint) and not (subject.scratch / "begun").exists():
-        subject.steps = BEGUN
+        subject.until = BEGUN
         must(Running(lambda: subject.command(subject.scratch / "begun")).wait())
-        subject.steps = STEPS
+        subject.until = STEPS
     seconds, size = 0.0, 0
     for number in range(2):
         where = folder / f"whole_{number}"
