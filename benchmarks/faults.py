@@ -1,6 +1,6 @@
 """What is lost when something goes wrong? Nothing that was complete; and nothing partial bears a final name.
 
-    python -m benchmarks.faults [--times 20] [--only "full disk"] [--seed 0]
+    python -m benchmarks.faults [--times 20] [--only "full disk" "SIGINT to video"] [--seed 0]
 
 Videos, pictures, records, checkpoints and conversions are made at the smallest sizes, and something happens to each, at
 a moment or a size that is drawn anew each time: the disk is full, the folder is read-only, SIGINT, SIGTERM or SIGKILL
@@ -142,6 +142,7 @@ class Subject:
     name = ""
     goes_on = False  # whether the same command takes up what is there
     room = 1.0  # of what it writes, the share that a full disk has at most
+    modules: tuple[str, ...] = ()  # that its command imports
 
     def __init__(self, scratch: Path):
         """`scratch`: a folder with inputs, for all subjects."""
@@ -202,6 +203,10 @@ class Video(File):
     """`vasa-infer` into an .mp4 file that is there already."""
 
     name, file = "video", "talk.mp4"
+    modules = (
+        *("tests.inference.tiny", "vasa_jax.doors.infer", "vasa_jax.faces.show", "vasa_jax.inference.offline"),
+        *("vasa_jax.inference.load", "vasa_jax.media.video", "vasa_jax.provenance.detector"),
+    )
 
     def command(self, folder: Path) -> int:
         """The door itself."""
@@ -225,6 +230,7 @@ class Pictures(Subject):
     """`vasa-infer` into a folder of pictures."""
 
     name = "pictures"
+    modules = Video.modules
 
     def command(self, folder: Path) -> int:
         """The door itself."""
@@ -259,7 +265,7 @@ class Pictures(Subject):
 class Shard(File):
     """`write_shard` over a shard that is there already."""
 
-    name, file = "shard", "000.array_record"
+    name, file, modules = "shard", "000.array_record", ("vasa_jax.data",)
 
     def command(self, folder: Path) -> int:
         """The writer of all shards."""
@@ -282,7 +288,7 @@ class Shard(File):
 class Conversion(File):
     """`vasa-convert` over a file that is there already."""
 
-    name, file = "conversion", "out.safetensors"
+    name, file, modules = "conversion", "out.safetensors", ("vasa_jax.convert.__main__",)
 
     def command(self, folder: Path) -> int:
         """The door itself."""
@@ -296,7 +302,7 @@ class Conversion(File):
 class Records(Subject):
     """`vasa-prepare` with two workers on pretended videos."""
 
-    name, goes_on, room = "records", True, 0.6
+    name, goes_on, room, modules = "records", True, 0.6, ("vasa_jax.preparation.job", "vasa_jax.data")
 
     def command(self, folder: Path) -> int:
         """The job behind the door, with helpers that open at once."""
@@ -344,6 +350,7 @@ class Checkpoint(Subject):
     """A training that goes on from its first checkpoints."""
 
     name, goes_on = "checkpoint", True
+    modules = ("orbax.checkpoint", "tests.training.toy", "vasa_jax.training.loop", "vasa_jax.training.logs")
     until = STEPS  # where it is asked to stop
 
     def command(self, folder: Path) -> int:
@@ -678,18 +685,17 @@ FAULTS: dict[str, tuple[Callable[[Trial], tuple[str, list[Wrong]]], tuple[str, .
 """What happens, and to what."""
 
 
-def import_all() -> None:
+def import_for(rows: Sequence[tuple[str, str]]) -> None:
     """Import what commands need, so that those that are forked start at once; no device is touched."""
-    for name in (
-        *("orbax.checkpoint", "tests.inference.tiny", "tests.training.toy", "vasa_jax.convert.__main__"),
-        *("vasa_jax.doors.infer", "vasa_jax.faces.show", "vasa_jax.inference.offline", "vasa_jax.provenance.detector"),
-        *("vasa_jax.training.loop", "vasa_jax.training.logs"),
-    ):
+    for name in dict.fromkeys(module for _, subject in rows for module in SUBJECTS[subject].modules):
         importlib.import_module(name)
 
 
-def make_inputs(scratch: Path) -> None:
-    """Write what commands read, in a child: this process must start no device."""
+def make_inputs(scratch: Path, talking: bool) -> None:
+    """Write what commands read, `talking` ones too."""
+    fakes.write_films(scratch / "films", **FILMS)
+    if not talking:
+        return
 
     def work() -> int:
         import numpy as np
@@ -702,12 +708,9 @@ def make_inputs(scratch: Path) -> None:
         write_release(scratch / "tiny")
         Image.fromarray(draws.integers(0, 255, (64, 64, 3), np.uint8)).save(scratch / "face.png")
         soundfile.write(scratch / "sound.wav", draws.normal(0, 0.1, 16000).clip(-1, 1), 16000)
-        fakes.write_films(scratch / "films", **FILMS)
         return 0
 
-    end = Running(work).wait()
-    if end.code:
-        raise RuntimeError(end.err)
+    must(Running(work).wait())  # a child: this process must start no device
 
 
 def undisturbed(subject: Subject, folder: Path) -> tuple[float, int]:
@@ -752,19 +755,20 @@ def faults(scratch: Path, times: int, only: Sequence[str], seed: int, show: Call
         (fault, name)
         for fault, (_, names) in FAULTS.items()
         for name in names
-        if not only or any(word in f"{fault} {name}" for word in only)
+        if not only or any(word in f"{fault} to {name}" for word in only)
     ]
-    make_inputs(scratch)
+    import_for(wanted)
+    make_inputs(scratch, any(name in ("video", "pictures", "conversion") for _, name in wanted))
     subjects: dict[str, tuple[Subject, float, int]] = {}
     show(f"| what happens | to | times | exit codes | {' | '.join((ANSWERS | OTHERS).values())} |")
     show(f"|---|---|---|---|{'---|' * len(ANSWERS | OTHERS)}")
-    told: list[str] = []
+    good = True
     for fault, name in wanted:
         if name not in subjects:
             subject = SUBJECTS[name](scratch)
             subjects[name] = subject, *undisturbed(subject, scratch / name)
         subject, life, size = subjects[name]
-        codes, kinds = Counter[str](), Counter[str]()
+        codes, kinds, told = Counter[str](), Counter[str](), list[str]()
         for number in range(times):
             folder = scratch / name / f"{fault.replace(' ', '_')}_{number}"
             draw = random.Random(f"{seed} {fault} {name} {number}")
@@ -776,9 +780,10 @@ def faults(scratch: Path, times: int, only: Sequence[str], seed: int, show: Call
         ends = ", ".join(f"{code} ({count})" for code, count in codes.most_common())
         counts = " | ".join(str(kinds[kind]) for kind in ANSWERS | OTHERS)
         show(f"| {fault} | {name} | {times} | {ends} | {counts} |")
-    for line in told:
-        show(line)
-    return not told
+        for line in told:
+            show(line)
+        good = good and not told
+    return good
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -793,7 +798,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     os.environ |= {"JAX_PLATFORMS": "cpu"}
     with tempfile.TemporaryDirectory(prefix="faults-") as folder:
         os.environ["XDG_CONFIG_HOME"] = f"{folder}/settings"
-        import_all()
         good = faults(Path(folder), options.times, options.only, options.seed, lambda line: print(line, flush=True))
     return 0 if good else 1
 
