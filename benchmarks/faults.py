@@ -87,7 +87,8 @@ class Running:
             os.setsid()
             for number, file in enumerate(self._said, 1):
                 os.dup2(file.fileno(), number)
-            signal.signal(signal.SIGINT, signal.default_int_handler)
+            sys.stdout, sys.stderr = (open(number, "w", buffering=1, closefd=False) for number in (1, 2))
+            signal.signal(signal.SIGINT, signal.SIG_DFL)  # whoever started this one may ignore it
             before()
             code = work()
         except BaseException:  # noqa: BLE001 (shown as a command's own traceback)
@@ -496,8 +497,8 @@ def signalled(number: int) -> Callable[[Trial], tuple[str, list[Wrong]]]:
         time.sleep(trial.draw.uniform(0.0, 0.9 * trial.life))
         command.kill(number)
         end = command.wait()
-        asked = -number if number == signal.SIGKILL else 130
-        wrong = [] if end.code in (asked, 0) else [Wrong("code", f"{end.code}: {end.err[-300:]}")]
+        known = (0, -number) if number == signal.SIGKILL or not end.out + end.err else (0, 130)  # it had not begun
+        wrong = [] if end.code in known else [Wrong("code", f"{end.code}: {end.err[-300:]}")]
         if "Traceback" in end.err:
             wrong.append(Wrong("line", end.err[-600:]))
         judged = trial.subject.judge(trial.folder)
@@ -633,8 +634,8 @@ class small_disk:  # noqa: N801 (used as a function)
         """Leave some bytes; returns what a child does first."""
         if self._mounts:
             status = os.statvfs(self._folder)
-            used = (status.f_blocks - status.f_bfree) * status.f_frsize
-            self._again(f"size={used + max(room, 1)}")
+            page, used = status.f_frsize, status.f_blocks - status.f_bfree
+            self._again(f"size={max(used + room // page, 1) * page}")  # 0 would be no limit
             return lambda: None
         hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
         return lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (max(room, 1), hard))
