@@ -68,8 +68,9 @@ def run(name: str, work: Callable[[], Iterable[str]]) -> int:
 def ended_by_signals() -> Iterator[None]:
     """End what is inside as by Ctrl-C at SIGINT and SIGTERM, so that a killed command removes what it had begun.
 
-    Python drops an exception that strikes inside a callback of its garbage collector (JAX has one); so the signal is
-    remembered too, in `STOPPED`, and work that goes on for long asks `check_stopped` now and then.
+    Python drops an exception that strikes inside a callback of its garbage collector (JAX has one), and shows its
+    traceback. So the signal is remembered too, in `STOPPED`, work that goes on for long asks `check_stopped` now and
+    then, and the traceback is not shown.
     """
     if threading.current_thread() is not threading.main_thread():  # signals are not ours to catch
         yield
@@ -79,12 +80,19 @@ def ended_by_signals() -> Iterator[None]:
         STOPPED.append(number)
         raise KeyboardInterrupt
 
+    def hook(told: Any) -> None:
+        if not isinstance(told.exc_value, KeyboardInterrupt):
+            shown(told)
+
+    shown, sys.unraisablehook = sys.unraisablehook, hook
     before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+        if sys.unraisablehook is hook:
+            sys.unraisablehook = shown
         STOPPED.clear()
 
 
