@@ -109,6 +109,18 @@ def test_a_signal_that_python_drops_is_remembered(capsys):
     assert capsys.readouterr() == ("it went on\n", "name: interrupted; nothing half-written was left\n")
 
 
+def test_what_a_library_makes_of_a_signal_is_no_bug(capsys):
+    def work():
+        try:
+            signal.raise_signal(signal.SIGTERM)
+        except KeyboardInterrupt:
+            raise ValueError("CANCELLED: the event loop was left") from None
+        yield "never said"
+
+    assert run("name", work) == 130
+    assert capsys.readouterr() == ("", "name: interrupted; nothing half-written was left\n")
+
+
 @pytest.mark.parametrize("numbers", [1 << 46, 1 << 60])
 def test_memory_that_runs_out_is_one_line(capsys, numbers):
     """JAX's own error for an array that no device holds, and NumPy's for one that no machine holds."""

@@ -70,7 +70,8 @@ def ended_by_signals() -> Iterator[None]:
 
     Python drops an exception that strikes inside a callback of its garbage collector (JAX has one), and shows its
     traceback. So the signal is remembered too, in `STOPPED`, work that goes on for long asks `check_stopped` now and
-    then, and the traceback is not shown.
+    then, and the traceback is not shown. Libraries turn it into errors of their own (asyncio and TensorStore do), so
+    what fails after a signal is taken to fail by it.
     """
     if threading.current_thread() is not threading.main_thread():  # signals are not ours to catch
         yield
@@ -88,6 +89,9 @@ def ended_by_signals() -> Iterator[None]:
     before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
+    except Exception as error:
+        check_stopped(error)
+        raise
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
@@ -96,10 +100,10 @@ def ended_by_signals() -> Iterator[None]:
         STOPPED.clear()
 
 
-def check_stopped() -> None:
-    """Raise KeyboardInterrupt where a signal has asked the command to end."""
+def check_stopped(error: BaseException | None = None) -> None:
+    """Raise KeyboardInterrupt, from `error` if there is one, where a signal has asked the command to end."""
     if STOPPED:
-        raise KeyboardInterrupt
+        raise KeyboardInterrupt from error
 
 
 @contextlib.contextmanager
