@@ -59,8 +59,9 @@ class Bundles:
             stack.callback(self._give_room_back)
             stack.enter_context(_quiet(lambda: self._failed))
             alone = jax.process_count() == 1  # else processes tell by the time which of them are lost
+            unhurried = ocp.AsyncOptions(timeout_secs=PATIENCE, create_directories_asynchronously=False)
             options = ocp.CheckpointManagerOptions(
-                async_options=ocp.AsyncOptions(timeout_secs=PATIENCE) if alone else None,
+                async_options=unhurried if alone else None,
                 max_to_keep=None if read_only else keep,
                 keep_period=keep_every or None,
                 cleanup_tmp_directories=not read_only,
