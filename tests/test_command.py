@@ -1,14 +1,16 @@
 """The package's commands complain in one line."""
 
+import gc
 import importlib
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from vasa_jax.command import run
+from vasa_jax.command import STOPPED, check_stopped, run
 from vasa_jax.errors import UserError
 
 ROOT = Path(__file__).parents[1]
@@ -66,6 +68,69 @@ def test_a_bug_keeps_its_traceback():
 
     with pytest.raises(ValueError, match="conv_general"):
         run("name", work)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_it_in_one_line_and_all_is_cleaned_up(capsys, number):
+    cleaned = []
+
+    def work():
+        try:
+            yield "begun"
+            signal.raise_signal(number)
+            yield "never said"
+        finally:
+            cleaned.append(True)
+
+    before = [signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM)]
+    assert run("name", work) == 130 and cleaned and not STOPPED
+    assert capsys.readouterr() == ("begun\n", "name: interrupted; nothing half-written was left\n")
+    assert [signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM)] == before
+
+
+def test_a_signal_that_python_drops_is_remembered(capsys):
+    """An exception in a callback of the garbage collector goes nowhere."""
+
+    def strike(phase, info):
+        signal.raise_signal(signal.SIGTERM)
+
+    def work():
+        gc.callbacks.append(strike)
+        try:
+            gc.collect()
+        finally:
+            gc.callbacks.remove(strike)
+        yield "it went on"
+        check_stopped()
+        yield "never said"
+
+    before = sys.unraisablehook
+    assert run("name", work) == 130 and sys.unraisablehook is before
+    assert capsys.readouterr() == ("it went on\n", "name: interrupted; nothing half-written was left\n")
+
+
+def test_what_a_library_makes_of_a_signal_is_no_bug(capsys):
+    def work():
+        try:
+            signal.raise_signal(signal.SIGTERM)
+        except KeyboardInterrupt:
+            raise ValueError("CANCELLED: the event loop was left") from None
+        yield "never said"
+
+    assert run("name", work) == 130
+    assert capsys.readouterr() == ("", "name: interrupted; nothing half-written was left\n")
+
+
+@pytest.mark.parametrize("numbers", [1 << 46, 1 << 60])
+def test_memory_that_runs_out_is_one_line(capsys, numbers):
+    """JAX's own error for an array that no device holds, and NumPy's for one that no machine holds."""
+    import jax.numpy as jnp
+    import numpy as np
+
+    make = jnp.zeros if numbers == 1 << 46 else np.ones
+    assert run("name", lambda: [str(make(numbers, np.uint8 if make is np.ones else np.float32))]) == 2
+    err = capsys.readouterr().err
+    assert err.count("\n") == 1 and " ran out of memory: " in err and err.endswith("or ask for less at once\n")
 
 
 @pytest.mark.parametrize("redirect", ["2>&-", ">&-", ">&- 2>&- <&-", "> /dev/full", "2> /dev/full", "| true"])

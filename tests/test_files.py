@@ -77,6 +77,25 @@ def test_a_new_folder_takes_the_place_of_an_old_one(tmp_path):
         pass
 
 
+@pytest.mark.parametrize("after", [1, 2])
+def test_a_signal_between_two_names_loses_neither_folder(tmp_path, monkeypatch, after):
+    """The old folder has been moved aside, or the new one has just got its place."""
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "old").touch()
+    rename, done = Path.rename, []
+
+    def interrupted(self, target):
+        rename(self, target)
+        done.append(target)
+        if len(done) == after:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Path, "rename", interrupted)
+    with pytest.raises(KeyboardInterrupt), whole_folder(tmp_path / "folder") as hidden:
+        (hidden / "new").touch()
+    assert names(tmp_path) == ["folder"] and names(tmp_path / "folder") == [{1: "old", 2: "new"}[after]]
+
+
 def test_a_link_keeps_leading_to_what_is_written(tmp_path):
     (tmp_path / "far").mkdir()
     (tmp_path / "link").symlink_to(tmp_path / "far" / "file")

@@ -1,4 +1,5 @@
-"""What all commands share: bad input ends in one line and exit code 2, and the report never spoils the work.
+"""What all commands share: bad input ends in one line and exit code 2, a signal to end in one and 130, and the report
+never spoils the work.
 
 Services and schedulers start programs without standard streams, and readers of a pipe leave early. Neither has to do
 with what a command is for, so a stream that is missing or broken swallows what it is told.
@@ -8,14 +9,20 @@ import argparse
 import contextlib
 import logging
 import os
+import signal
 import sys
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NoReturn
 
-from vasa_jax.errors import UserError, reason
+from vasa_jax.errors import UserError, lacking_memory, reason
 
 INTERRUPTED = 130
 """Exit code after Ctrl-C or a signal to end, as shells count."""
+STOPPED: list[int] = []
+"""Signals that have asked the command that runs to end."""
+LESS_MEMORY = "end what else runs there, or ask for less at once"
+"""What to do where memory runs out, and nobody nearer knows a flag."""
 
 
 class Parser(argparse.ArgumentParser):
@@ -35,20 +42,68 @@ def run(name: str, work: Callable[[], Iterable[str]]) -> int:
             keep their traceback.
 
     Returns:
-        The exit code: 0; 2 after one line on stderr; 130 where it was interrupted.
+        The exit code: 0; 2 after one line on stderr, where memory ran out too; 130 where it was interrupted.
     """
     with patient_streams(), _remarks(name):
         try:
-            for line in work():
-                sys.stdout.write(f"{line}\n")
-                sys.stdout.flush()
+            with ended_by_signals():
+                for line in work():
+                    sys.stdout.write(f"{line}\n")
+                    sys.stdout.flush()
         except UserError as error:
             sys.stderr.write(f"{name}: error: {reason(error)}\n")
+            return 2
+        except (MemoryError, RuntimeError) as error:
+            if not (lacking := lacking_memory(error)):
+                raise
+            sys.stderr.write(f"{name}: error: {lacking}; {LESS_MEMORY}\n")
             return 2
         except KeyboardInterrupt:
             sys.stderr.write(f"{name}: interrupted; nothing half-written was left\n")
             return INTERRUPTED
     return 0
+
+
+@contextlib.contextmanager
+def ended_by_signals() -> Iterator[None]:
+    """End what is inside as by Ctrl-C at SIGINT and SIGTERM, so that a killed command removes what it had begun.
+
+    Python drops an exception that strikes inside a callback of its garbage collector (JAX has one), and shows its
+    traceback. So the signal is remembered too, in `STOPPED`, work that goes on for long asks `check_stopped` now and
+    then, and the traceback is not shown. Libraries turn it into errors of their own (asyncio and TensorStore do), so
+    what fails after a signal is taken to fail by it.
+    """
+    if threading.current_thread() is not threading.main_thread():  # signals are not ours to catch
+        yield
+        return
+
+    def stop(number: int, frame: object) -> None:
+        STOPPED.append(number)
+        raise KeyboardInterrupt
+
+    def hook(told: Any) -> None:
+        if not isinstance(told.exc_value, KeyboardInterrupt):
+            shown(told)
+
+    shown, sys.unraisablehook = sys.unraisablehook, hook
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    except Exception as error:
+        check_stopped(error)
+        raise
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        if sys.unraisablehook is hook:
+            sys.unraisablehook = shown
+        STOPPED.clear()
+
+
+def check_stopped(error: BaseException | None = None) -> None:
+    """Raise KeyboardInterrupt, from `error` if there is one, where a signal has asked the command to end."""
+    if STOPPED:
+        raise KeyboardInterrupt from error
 
 
 @contextlib.contextmanager

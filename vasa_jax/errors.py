@@ -43,7 +43,7 @@ def refusals(action: str, path: str | os.PathLike, *kinds: type[BaseException], 
 
 @contextlib.contextmanager
 def device_memory(advice: str) -> Iterator[None]:
-    """Turn a device that runs out of memory inside into a UserError.
+    """Turn a device, or a machine, that runs out of memory inside into a UserError.
 
     Args:
         advice: how to need less.
@@ -51,15 +51,28 @@ def device_memory(advice: str) -> Iterator[None]:
     Raises:
         UserError: naming the device and the advice.
     """
-    import jax  # this module is read before JAX is told where to run
-
     try:
         yield
-    except jax.errors.JaxRuntimeError as error:
-        if "RESOURCE_EXHAUSTED" not in str(error) and "out of memory" not in str(error).lower():
+    except (MemoryError, RuntimeError) as error:
+        if not (lacking := lacking_memory(error)):
             raise
-        kind = jax.local_devices()[0].device_kind
-        raise UserError(f"{kind} ran out of memory: {reason(error)[:200]}; {advice}") from error
+        raise UserError(f"{lacking}; {advice}") from error
+
+
+def lacking_memory(error: BaseException) -> str:
+    """What ran out of memory, and when, where an exception of Python, NumPy or JAX says that; else ""."""
+    if isinstance(error, MemoryError):
+        where = "this machine"
+    else:
+        import jax  # this module is read before JAX is told where to run
+
+        words = str(error).lower()
+        if not isinstance(error, jax.errors.JaxRuntimeError):
+            return ""
+        if "resource_exhausted" not in words and "out of memory" not in words:
+            return ""
+        where = jax.local_devices()[0].device_kind
+    return f"{where} ran out of memory: {reason(error)[:200]}"
 
 
 def check_devices(flag: str = "") -> None:

@@ -101,12 +101,12 @@ def whole_folder(path: str | os.PathLike, *kinds: type[BaseException]) -> Iterat
             for inside in sorted(hidden.rglob("*")):
                 _flush(inside)
             _flush(hidden)
-            if final.exists():
-                final.rename(aside)
             try:
+                if final.exists():
+                    final.rename(aside)
                 hidden.rename(final)
-            except OSError:
-                if aside.exists():
+            except BaseException:  # a signal too
+                if aside.exists() and not final.exists():
                     aside.rename(final)
                 raise
             _flush(final.parent)

@@ -255,6 +255,16 @@ def test_a_folder_belongs_to_one_run_with_one_setting(whole, films, tmp_path):
         Effort(workers=-1)
 
 
+def test_a_folder_whose_first_file_was_never_finished_is_taken(films, tmp_path):
+    """A run that was killed as it began left that, or one that begins now is writing it."""
+    (tmp_path / "records").mkdir()
+    (tmp_path / "records" / ".unfinished-1-ab.json").touch()
+    with locked(tmp_path / "records"), pytest.raises(UserError, match="is in use by process"):
+        job(films, tmp_path / "records")
+    assert "8 clips of 8 people" in job(films, tmp_path / "records")[-1]
+    assert not list((tmp_path / "records").glob(".unfinished-*"))
+
+
 def test_what_a_record_refuses_is_dropped_alone(tmp_path):
     videos = write_films(tmp_path / "films", a="clips 2")
     job(videos, tmp_path / "records", candidates=fakes.in_degrees)

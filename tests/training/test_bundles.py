@@ -1,10 +1,12 @@
 """Bundles that are damaged, and disks that take no more."""
 
 import dataclasses
+import itertools
 import os
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import jax
@@ -115,6 +117,14 @@ def test_a_damaged_bundle_that_is_named_is_refused(copied, tmp_path, caplog):
         train(EIGHT, large_toy(), tmp_path / "new", Start(resume=str(copied / "checkpoints" / "4")), progress=False)
     assert newest_bundle(copied)[0] == 2  # and where the run alone is named, the one before is taken
     assert (copied / "checkpoints" / "4").is_dir()
+
+
+def test_a_clock_that_is_set_meanwhile_ends_no_write(tmp_path, run, monkeypatch):
+    """Orbax measures how long a write takes by the wall's clock, here one that is fifty years off now and then."""
+    real, years = time.time, itertools.cycle((0, 50, -50))
+    monkeypatch.setattr(time, "time", lambda: real() + next(years) * 365 * 24 * 3600.0)
+    assert train(EIGHT, large_toy(), tmp_path, progress=False).digest == run[1]
+    assert newest_bundle(tmp_path) == (8, [])
 
 
 FULL = """

@@ -14,15 +14,13 @@ writer, shows progress and says how long each part took. What a user got wrong e
 import contextlib
 import dataclasses
 import os
-import signal
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from vasa_jax.command import run
+from vasa_jax.command import check_stopped, run
 from vasa_jax.doors.flags import read_flags
 from vasa_jax.errors import UserError, check_devices
 
@@ -31,8 +29,6 @@ if TYPE_CHECKING:
     from vasa_jax.media.video import Seal
     from vasa_jax.provenance.keys import Signing
 
-STOPPED: list[int] = []
-"""Signals that asked this process to end."""
 SMALLEST = 16
 """Pixels of the side of the smallest output."""
 
@@ -95,10 +91,8 @@ DRIVERS = ("driving", "pose_from", "dynamics_from")
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command and returns its exit code: 0, 2 after one line on stderr, 130 after a signal to end."""
-    STOPPED.clear()
     given = list(sys.argv[1:] if arguments is None else arguments)
-    with _signals_caught():
-        return run("infer", lambda: work(given))
+    return run("infer", lambda: work(given))
 
 
 def parse(arguments: Sequence[str]) -> Options:
@@ -345,8 +339,7 @@ def _fitting(steps: int | None) -> Iterator[Callable[[int], None]]:
     with tqdm(total=steps, unit="step", desc="fitting", dynamic_ncols=True) as bar:
 
         def progress(done: int) -> None:
-            if STOPPED:
-                raise KeyboardInterrupt
+            check_stopped()
             bar.update(1)
 
         yield progress
@@ -359,8 +352,7 @@ def _write(performance: "Performance", writer: Any) -> float:
     seconds = 0.0
     settings = {"unit": "frame", "desc": "talking", "dynamic_ncols": True, "smoothing": 0.1}
     for frame in tqdm(performance.frames, total=performance.count, **settings):
-        if STOPPED:
-            raise KeyboardInterrupt
+        check_stopped()
         start = time.perf_counter()
         writer.write(frame)
         seconds += time.perf_counter() - start
@@ -382,26 +374,3 @@ def _prepare_jax(platform: str) -> None:
     from vasa_jax.compile_cache import keep_compiled
 
     keep_compiled("~/.cache/vasa-jax/compiled")
-
-
-@contextlib.contextmanager
-def _signals_caught() -> Iterator[None]:
-    """Ends inside as by Ctrl-C at SIGINT and SIGTERM, so that a killed run removes what it had begun.
-
-    Python drops an exception that strikes inside a callback of its garbage collector (JAX has one); so the signal is
-    remembered too, and `_write` looks before every frame.
-    """
-
-    def stop(number: int, frame: object) -> None:
-        STOPPED.append(number)
-        raise KeyboardInterrupt
-
-    if threading.current_thread() is not threading.main_thread():  # signals are not ours to catch
-        yield
-        return
-    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

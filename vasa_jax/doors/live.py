@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from vasa_jax.arrays import SAMPLE_RATE
+from vasa_jax.command import check_stopped
 from vasa_jax.errors import UserError
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ def stream(options: "Options", models: "Models") -> None:
     Raises:
         UserError: an option or an input that cannot be used.
     """
-    from vasa_jax.doors.infer import STOPPED, check_wishes, wishes_of
+    from vasa_jax.doors.infer import check_wishes, wishes_of
     from vasa_jax.inference.stream import Stream
     from vasa_jax.media.live import LiveWriter
 
@@ -66,10 +67,10 @@ def stream(options: "Options", models: "Models") -> None:
             LiveWriter(_Pipe(out), (live.height, live.width), options.container, live.tags) as writer,
         ):
             for chunk in made(live, source):
-                if STOPPED:
-                    raise KeyboardInterrupt
+                check_stopped()
                 if not count:
-                    sys.stderr.write(f"infer: the frames carry the mark {live.tags.identity}\n")
+                    sys.stderr.write(f"infer: the frames carry the mark {live.tags.identity}
+")
                 writer.write(chunk.frames, chunk.sound)
                 count = writer.frames
     except (BrokenPipeError, KeyboardInterrupt):

@@ -5,11 +5,8 @@ threshold is a flag, which `--help` lists with its default and its reason. The s
 run stopped. `vasa-prepare report RECORDS` writes the report of a folder anew.
 """
 
-import contextlib
 import dataclasses
-import signal
 import sys
-import threading
 from collections.abc import Iterator, Sequence
 from typing import Annotated
 
@@ -50,22 +47,4 @@ def work(arguments: Sequence[str]) -> Iterator[str]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code: 0, 2 after one line on stderr, 130 where it was interrupted."""
-    with _ends_cleanly():
-        return command.run("prepare", lambda: work(sys.argv[1:] if arguments is None else list(arguments)))
-
-
-@contextlib.contextmanager
-def _ends_cleanly() -> Iterator[None]:
-    """End as by Ctrl-C where a scheduler asks to."""
-    if threading.current_thread() is not threading.main_thread():  # signals are not ours to catch
-        yield
-        return
-
-    def stop(number: int, frame: object) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, stop)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
+    return command.run("prepare", lambda: work(sys.argv[1:] if arguments is None else list(arguments)))

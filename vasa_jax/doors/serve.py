@@ -10,7 +10,6 @@ import errno
 import importlib.util
 import ipaddress
 import secrets
-import signal
 import socket
 import sys
 import threading
@@ -67,10 +66,9 @@ def work(arguments: Sequence[str]) -> Iterator[str]:
         UserError: an option that cannot be used, a port that is taken, an extra that is not installed.
     """
     options = check(read_flags(Options, "python -m vasa_jax.serve", arguments, description=Options.__doc__))
-    with _ended_by_signals():
-        listener = listen(options.host, options.port)
-        with listener, contextlib.suppress(KeyboardInterrupt):
-            yield from _serve(options, listener)
+    listener = listen(options.host, options.port)
+    with listener, contextlib.suppress(KeyboardInterrupt):
+        yield from _serve(options, listener)
     yield "stopped"
 
 
@@ -174,21 +172,3 @@ def url(options: Options, port: int) -> str:
     host = {"0.0.0.0": "localhost", "::": "localhost"}.get(options.host, options.host)
     shown = f"[{host}]" if ":" in host else host
     return f"http://{shown}:{port}/" + (f"?token={options.token}" if options.token else "")
-
-
-@contextlib.contextmanager
-def _ended_by_signals() -> Iterator[None]:
-    """SIGTERM ends what is inside as Ctrl-C does."""
-    if threading.current_thread() is not threading.main_thread():  # signals are not ours to catch
-        yield
-        return
-
-    def stop(number: int, frame: Any) -> None:
-        raise KeyboardInterrupt
-
-    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -12,6 +12,7 @@ from contextlib import AbstractContextManager, closing
 from pathlib import Path
 from typing import Any, Literal
 
+from vasa_jax.command import check_stopped
 from vasa_jax.errors import UserError
 from vasa_jax.files import check_apart, make_folder
 from vasa_jax.preparation.cluster import run_on_ray
@@ -174,6 +175,7 @@ def _run(videos: Sequence[Video], todo: Sequence[Video], work: Work, effort: Eff
     tally = Tally(len(videos), len(videos) - len(todo))
     with closing(outcomes), Progress(tally, whole - sum(video.size for video in todo), whole) as progress:
         for outcome in outcomes:
+            check_stopped()
             progress.add(outcome)
 
 

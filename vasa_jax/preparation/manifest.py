@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from vasa_jax.errors import UserError, refusals
-from vasa_jax.files import read_json, remove_unfinished, write_text
+from vasa_jax.files import PREFIX, read_json, remove_unfinished, write_text
 
 DONE, FAILED = "done", "failed"
 """What an entry says of its video."""
@@ -84,7 +84,7 @@ class Manifest:
         if not path.is_file():
             with refusals("read", self.records):
                 names = sorted(there.name for there in self.records.iterdir()) if self.records.is_dir() else []
-            if strangers := [name for name in names if name not in _OURS]:
+            if strangers := [name for name in names if name not in _OURS and not name.startswith(PREFIX)]:
                 raise UserError(
                     f"{self.records} holds {strangers[0]} and was not made by this command; name an empty folder, or "
                     "one to go on with"

@@ -34,6 +34,9 @@ LATE = "Event loop is closed"
 """What writers in the background find who are late."""
 LATEST = 20
 """Tenths of a second that they are waited for."""
+PATIENCE = 100 * 365 * 24 * 3600
+"""Seconds that a write may take by Orbax's clock, which is the wall's and may be set while it writes: from 1970, where
+a machine starts without a battery, to now."""
 STATUS = re.compile(r"[A-Z_]{5,}: ")
 """How the messages of TensorStore's errors begin, which are ValueErrors."""
 
@@ -55,7 +58,10 @@ class Bundles:
         with ExitStack() as stack:
             stack.callback(self._give_room_back)
             stack.enter_context(_quiet(lambda: self._failed))
+            alone = jax.process_count() == 1  # else processes tell by the time which of them are lost
+            unhurried = ocp.AsyncOptions(timeout_secs=PATIENCE, create_directories_asynchronously=False)
             options = ocp.CheckpointManagerOptions(
+                async_options=unhurried if alone else None,
                 max_to_keep=None if read_only else keep,
                 keep_period=keep_every or None,
                 cleanup_tmp_directories=not read_only,

@@ -19,6 +19,7 @@ import jax
 from tqdm import tqdm
 
 from vasa_jax.checkpoint import digest
+from vasa_jax.command import STOPPED
 from vasa_jax.data.pipeline import Prefetch
 from vasa_jax.errors import UserError, device_memory
 from vasa_jax.files import make_folder, write_text
@@ -264,7 +265,7 @@ def _reason(caught: list[int], done: int, stop: Callable[[int], str], late: bool
 def _catch_signals() -> Iterator[list[int]]:
     """Collect SIGTERM and SIGINT instead of dying from the first; a second SIGINT interrupts as usual. In a cluster JAX
     itself listens for SIGTERM."""
-    caught: list[int] = []
+    caught = list(STOPPED)
 
     def remember(number: int, frame: object) -> None:
         if caught and number == signal.SIGINT:
