@@ -52,7 +52,7 @@ PORTRAIT = 256
 """Pixels of the portraits' sides."""
 SIDE = 256
 """Pixels of a character in the video, at least; a model that draws larger pictures shows them as they are."""
-GALLERY_SIDE, GALLERY_EVERY = 192, 2
+GALLERY_SIDE, GALLERY_EVERY = 160, 2
 """Pixels of a character in the gallery, and every how many frames it shows one."""
 SAMPLING: dict[str, Any] = {"sampler": "dpm++", "steps": 12}
 """Fewer steps than the model's own number, of the sampler that needs fewer."""
@@ -61,8 +61,8 @@ SEED = 1
 
 
 class Show(NamedTuple):
-    """frames: of each act, as the model draws them. sound: of all turns, one after the other, at 16 kHz. portraits: what
-    the model was given. provenance: what files must say about themselves."""
+    """frames: of each act, as the model draws them. sound: of all turns, one after the other, at 16 kHz. portraits:
+    what the model was given. provenance: what files must say about themselves."""
 
     frames: list[UInt8[np.ndarray, "t m m 3"]]
     sound: Float32[np.ndarray, " n"]
@@ -162,23 +162,24 @@ def perform(model: "Model") -> Show:
 
 def compose(show: Show, side: int, every: int = 1) -> Iterator[UInt8[np.ndarray, "y x 3"]]:
     """Frames of the whole row, of which one in `every` is shown, with characters of `side` pixels."""
-    from vasa_jax.media.row import draw_row, fitted
+    from vasa_jax.media.row import draw_row, fitted, icon_side
 
     waiting = [fitted(frames[0], side) for frames in show.frames]
+    icons = [fitted(portrait, icon_side(side)) for portrait in show.portraits]
     for turn, frames in enumerate(show.frames):
         for number in range(0, len(frames), every):
             waiting[turn] = fitted(frames[number], side)
-            yield draw_row(waiting, captions(show.portraits, turn, number), side)
+            yield draw_row(waiting, captions(icons, turn, number), side)
 
 
-def captions(portraits: UInt8[np.ndarray, "a p p 3"], turn: int, number: int) -> list["Caption"]:
+def captions(icons: Sequence[UInt8[np.ndarray, "n n 3"]], turn: int, number: int) -> list["Caption"]:
     """What stands below each character in frame `number` of a turn."""
     from vasa_jax.media.row import Caption
 
     told = []
-    for place, (act, portrait) in enumerate(zip(ACTS, portraits, strict=True)):
+    for place, (act, icon) in enumerate(zip(ACTS, icons, strict=True)):
         part = number * len(act.parts) // TURN if place == turn else 0 if place > turn else len(act.parts) - 1
-        told.append(Caption((act.name, words(act.parts[part])), portrait, place == turn))
+        told.append(Caption((act.name, words(act.parts[part])), icon, place == turn))
     return told
 
 

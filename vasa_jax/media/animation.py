@@ -22,7 +22,7 @@ LOOKED_AT = 12
 
 
 def check_animation_target(path: str | os.PathLike) -> Path:
-    """The path itself, after checks before any work. Raises UserError for another suffix than .png, or no such folder."""
+    """The path itself, after checks before any work. Raises UserError for another suffix than .png, or no folder."""
     target = check_target(path)
     if target.suffix.lower() != ".png":
         raise UserError(f"{path} must end in .png, which holds the animation")

@@ -46,9 +46,7 @@ def draw_row(
     for picture, caption in zip(pictures, captions, strict=True):
         below = _caption(caption.lines, caption.lit, side, caption.icon is not None).copy()
         if caption.icon is not None:
-            height = band(side)
-            margin = _margin(side)
-            icon = fitted(caption.icon, height - 2 * margin)
+            icon, margin = fitted(caption.icon, icon_side(side)), _margin(side)
             below[margin : margin + len(icon), margin : margin + len(icon)] = icon
         tiles.append(np.concatenate([fitted(picture, side), below]))
     return np.concatenate(tiles, 1)
@@ -59,6 +57,11 @@ def fitted(picture: UInt8[np.ndarray, "_ _ 3"], side: int) -> UInt8[np.ndarray, 
     if len(picture) == side:
         return picture
     return np.asarray(Image.fromarray(picture).resize((side, side), Image.Resampling.LANCZOS))
+
+
+def icon_side(side: int) -> int:
+    """Side of the icons below pictures of `side` pixels."""
+    return band(side) - 2 * _margin(side)
 
 
 def _margin(side: int) -> int:

@@ -16,7 +16,7 @@ from jaxtyping import Array, UInt8, UInt32
 from vasa_jax.errors import UserError
 from vasa_jax.synthetic import film
 from vasa_jax.synthetic.identity import Identity, sample_identity
-from vasa_jax.synthetic.looks import Look, Randomisation, look_key, randomise
+from vasa_jax.synthetic.looks import Look, Randomisation, look_key, plain_look, randomise
 from vasa_jax.synthetic.render import render
 from vasa_jax.synthetic.state import neutral_state
 
@@ -52,12 +52,13 @@ def portraits(cast: Sequence[Character], size: int) -> UInt8[np.ndarray, "n h w 
 @partial(jax.jit, static_argnames="styles")
 def _dress(seeds: UInt32[Array, " n"], styles: tuple[str, ...]) -> tuple[Identity, Look]:
     """People and looks of seeds, each in its style."""
+    people = jax.vmap(lambda seed: sample_identity(jax.random.fold_in(jax.random.key(0), seed)))(seeds)
     dressed = []
     for number, style in enumerate(styles):
-        shares: dict[str, Any] = {name: float(style == name) for name in STYLES[1:]}
-        config = Randomisation(share=float(style != "plain"), recorded=0.0, **shares)
-        person = sample_identity(jax.random.fold_in(jax.random.key(0), seeds[number]))
-        person, look = randomise(look_key(seeds[number]), config, person)
+        person, look = jax.tree.map(lambda leaf, number=number: leaf[number], people), plain_look()
+        if style != "plain":
+            shares: dict[str, Any] = {name: float(style == name) for name in STYLES[1:]}
+            person, look = randomise(look_key(seeds[number]), Randomisation(share=1.0, recorded=0.0, **shares), person)
         still = look._replace(offset=0.0 * look.offset, scale=0.0 * look.scale, noise=0.0 * look.noise)
         dressed.append((person, still))
     return jax.tree.map(lambda *leaves: jnp.stack(leaves), *dressed)
