@@ -1,6 +1,6 @@
 """Pictures and voices that nobody here made: how well does a model keep a face, and does its mouth follow speech?
 
-    VASA_JAX_ASSETS=assets python -m benchmarks.portraits [--model demo] [--steps 100] [--sheet sheet.png]
+    VASA_JAX_ASSETS=assets python -m benchmarks.portraits [--model demo] [--fit 100] [--steps 10] [--sheet sheet.png]
 
 Every picture of VASA_JAX_ASSETS/portraits goes through face box and encoder and is drawn at its own motion, by the
 encoder alone ("plain") and after a fit ("fit", `inference.fit`):
@@ -97,9 +97,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     timing.add_platform_flag(parser)
     parser.add_argument("--model", default="demo", help="name of a bundled model, or a release folder")
     parser.add_argument("--parts", nargs="+", choices=("portraits", "speech"), default=["portraits", "speech"])
-    parser.add_argument("--steps", type=timing.positive, default=100, help="of the fit")
+    parser.add_argument("--fit", type=timing.positive, default=100, help="steps of the fit")
+    parser.add_argument("--steps", type=timing.positive, default=10, help="of the sampler")
     parser.add_argument("--sheet", type=Path, help="also draw the pictures into this PNG")
-    parser.add_argument("--seconds", type=float, default=60.0, help="of each voice")
+    parser.add_argument("--seconds", type=float, default=30.0, help="of each voice")
     parser.add_argument("--seed", type=int, default=0, help="of the motion and of the fit")
     flags = parser.parse_args(arguments)
     if flags.sheet is not None and check_target(flags.sheet).suffix.lower() != ".png":
@@ -135,7 +136,7 @@ def print_portraits(model: Model, files: Sequence[Path], flags: argparse.Namespa
             return landmarks_of(landmarker, picture)
 
         for file in files:
-            drawn.append(draw(model, file, voice, flags.steps, flags.seed, find))
+            drawn.append(draw(model, file, voice, flags, find))
             print(picture_row(file.name, drawn[-1].psnr, drawn[-1].apart), flush=True)
     psnr, apart = np.stack([one.psnr for one in drawn]), np.stack([one.apart for one in drawn])
     every = np.isfinite(apart).all(1)
@@ -153,8 +154,7 @@ def draw(
     model: Model,
     file: Path,
     voice: Float[np.ndarray, " n"],
-    steps: int,
-    seed: int,
+    flags: argparse.Namespace,
     find: Callable[[UInt8[np.ndarray, "h w 3"]], Float[np.ndarray, "478 2"] | None],
 ) -> Drawn:
     """What a model makes of a photo at its own motion, and how far from it that is.
@@ -163,7 +163,7 @@ def draw(
         model: of kind "vasa".
         file: the photo.
         voice: whose generated motion the fit sees, at 16 kHz.
-        steps, seed: of the fit.
+        flags: steps of the fit and of the sampler, and the seed.
         find: landmarks of a picture in units of its side, or None.
     """
     face = model.face
@@ -172,9 +172,9 @@ def draw(
     seen = crop(photo, view.box, face.sees)
     levels = jnp.asarray(np.asarray(seen, np.float32)[None] / 255)
     portrait, own = face.encode(levels), face.motion(levels)
-    parts = list(model.motions(portrait, voice, seed=seed))
+    parts = list(model.motions(portrait, voice, seed=flags.seed, steps=flags.steps))
     generated = Motion(*(np.concatenate(part) for part in zip(*parts, strict=True)))
-    fitted = fit(face, portrait, levels, generated, steps=steps, key=jax.random.key(seed)).portrait
+    fitted = fit(face, portrait, levels, generated, steps=flags.fit, key=jax.random.key(flags.seed)).portrait
     plain, better = (np.asarray(face.render(each, own)[0])[0] for each in (portrait, fitted))
     mark = None if view.face is None else view.box.seen(view.face.points, 1)
     mask = np.ones(seen.shape[:2], bool) if mark is None else hull(mark, face.sees)
@@ -236,7 +236,7 @@ def print_speech(model: Model, files: Sequence[Path], flags: argparse.Namespace)
     for file in files:
         once = np.concatenate(list(AudioReader(file)))
         sound = np.resize(once, round(flags.seconds * SAMPLE_RATE))
-        parts = list(model.motions(None, sound, seed=flags.seed))
+        parts = list(model.motions(None, sound, seed=flags.seed, steps=flags.steps))
         take = take_of(Motion(*(np.concatenate(part) for part in zip(*parts, strict=True))))
         heard = judge(sound, take, typical)
         fails = (heard.follows < FOLLOWS, heard.pause > CLOSED, heard.drift > bar)

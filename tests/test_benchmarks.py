@@ -271,7 +271,7 @@ def test_pictures_and_voices_that_nobody_made_are_measured(capsys, monkeypatch, 
     monkeypatch.setattr(portraits, "look", lambda photo, frame, name: View(largest_square(40, 40), None, ()))
     monkeypatch.setattr(portraits, "EXAMPLE", 0.4)
     monkeypatch.setattr(portraits, "PEOPLE", 2)
-    portraits.main(["--model", str(release), "--steps", "1", "--sheet", str(sheet), "--seconds", "2"])
+    portraits.main(["--model", str(release), "--fit", "1", "--steps", "1", "--sheet", str(sheet), "--seconds", "2"])
     printed = capsys.readouterr().out
     row = next(line.split() for line in printed.splitlines() if line.startswith("noise.png"))
     assert all(float(cell) > 0 for cell in row[1:3]) and row[3:] == ["-", "-", "-"]
