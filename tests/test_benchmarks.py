@@ -231,7 +231,9 @@ def test_a_mouth_that_follows_and_rests_is_told_from_one_that_does_not_and_drift
     seconds = np.arange(frames) / 25
     loud = volume.loudness(sound, frames)
     mouth = (loud - loud.min()) / np.ptp(loud)
-    still = dict(pose=np.zeros((frames, 6)), lids=np.ones((frames, 2)), gaze=np.zeros((frames, 2)), dynamics=None)
+    still: dict[str, Any] = dict(
+        pose=np.zeros((frames, 6)), lids=np.ones((frames, 2)), gaze=np.zeros((frames, 2)), dynamics=None
+    )
     typical = dict.fromkeys(portraits.COMPONENTS, 10.0)
     good = portraits.judge(sound, portraits.Take(mouth=mouth, **still), typical)
     assert good.follows > 0.99 and good.lag == 0 and good.pause == 0.0 < good.loud

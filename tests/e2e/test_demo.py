@@ -67,7 +67,7 @@ def test_a_caption_tells_what_is_asked_at_that_time():
         ([], "nothing to write; give --out or --gallery"),
         (["--out", "talk.gif"], "must end in one of"),
         (["--gallery", "gallery.gif"], "must end in .png"),
-        (["--out", "talk.mp4", "--model", "nobody"], "there is no model 'nobody'"),
+        (["--out", "talk.mp4", "--model", "nobody"], "the model 'nobody' is not there"),
     ],
 )
 def test_what_cannot_be_done_ends_in_one_line(flags, message, tmp_path, monkeypatch, capsys):

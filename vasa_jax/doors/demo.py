@@ -188,7 +188,7 @@ def words(part: dict[str, Any]) -> str:
     return ", ".join(f"{name} {value}" for name, value in part.items())
 
 
-def tracks(parts: tuple[dict[str, Any], ...]) -> dict[str, list[Any]]:
+def tracks(parts: tuple[dict[str, Any], ...]) -> dict[str, Any]:
     """Controls of equal parts of a turn as tracks of one value a frame."""
     place = [number * len(parts) // TURN for number in range(TURN)]
     return {name: [parts[part][name] for part in place] for name in parts[0]}
