@@ -44,7 +44,7 @@ def test_an_animation_keeps_time_and_what_stands_still(tmp_path):
 
 def test_an_animation_that_cannot_be_written_leaves_nothing(tmp_path):
     with pytest.raises(UserError, match=r"must end in \.png"):
-        write_animation(tmp_path / "a.gif", [], 10)
+        write_animation(tmp_path / "a.gif", [], 10.0)
     with pytest.raises(UserError, match="there was no frame"):
-        write_animation(tmp_path / "a.png", [], 10)
+        write_animation(tmp_path / "a.png", [], 10.0)
     assert not list(tmp_path.iterdir())
