@@ -271,6 +271,8 @@ def test_pictures_and_voices_that_nobody_made_are_measured(capsys, monkeypatch, 
     nobody = types.SimpleNamespace(find=lambda picture: [])
     monkeypatch.setattr(portraits, "Landmarker", lambda: contextlib.nullcontext(nobody))
     monkeypatch.setattr(portraits, "look", lambda photo, frame, name: View(largest_square(40, 40), None, ()))
+    kept = lambda face, portrait, *given, **flags: types.SimpleNamespace(portrait=portrait)  # noqa: E731
+    monkeypatch.setattr(portraits, "fit", kept)  # which has tests of its own
     monkeypatch.setattr(portraits, "EXAMPLE", 0.4)
     monkeypatch.setattr(portraits, "PEOPLE", 2)
     portraits.main(["--model", str(release), "--fit", "1", "--steps", "1", "--sheet", str(sheet), "--seconds", "2"])
