@@ -1,7 +1,7 @@
 # Everything a newcomer types. `make demo` and `make test` need only Python 3.11 to 3.14, make and a package index: they create
 # $(VENV) from a hashed lock once, with the package in place, and every other target reuses it.
 #
-#   make demo        a talking face: talk.mp4        make test        lint, types and tests: the gate to merge
+#   make demo        talking faces: talk.mp4         make test        lint, types and tests: the gate to merge
 #   make live        a face that answers, in a browser
 #   make setup       install all tools               make lint        ruff and basedpyright alone
 #   make parity      compare with torch itself       make format      let ruff rewrite the files
@@ -31,13 +31,7 @@ PACKAGING := pyproject.toml setup.py
 .PHONY: demo live test setup lint types tests long compiled installed parity audit sbom format train-demo lock clean
 
 demo: $(VENV)/.core
-	@mkdir -p build; began=$$(date +%s); \
-	$(BIN)/vasa-synthetic --seed 4000000 --portrait build/demo_portrait.png --speech build/demo_speech.wav || exit; \
-	made=$$(date +%s); \
-	$(BIN)/vasa-infer --image build/demo_portrait.png --box 0,0,256 --audio build/demo_speech.wav --out talk.mp4 || exit; \
-	ended=$$(date +%s); \
-	echo "talk.mp4 is ready: portrait and speech $$((made - began)) s, video $$((ended - made)) s" \
-		"(installation, once: $$(cat $(VENV)/.core) s)"
+	@$(BIN)/vasa-demo --out talk.mp4 || exit; echo "(installation, once: $$(cat $(VENV)/.core) s)"
 
 # Ctrl-C ends it; it listens on this machine alone.
 live: $(VENV)/.serve

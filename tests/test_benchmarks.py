@@ -1,10 +1,12 @@
 """The benchmarks run at the tiniest setting and print what they promise; their people are nobody else's."""
 
+import contextlib
 import dataclasses
 import itertools
 import json
 import math
 import types
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,6 +22,7 @@ from benchmarks import (
     latency,
     paste,
     pipeline,
+    portraits,
     render,
     sampler,
     terms,
@@ -32,6 +35,8 @@ from tests.inference.tiny import FACE, MOTION, write_release
 from tests.training.tiny import STAGE_1
 from vasa_jax.autoencoder.objective import TERMS
 from vasa_jax.config import difference
+from vasa_jax.faces.box import largest_square
+from vasa_jax.faces.framing import View
 from vasa_jax.inference.pair import Listening, Options, Sound
 from vasa_jax.metrics.judges.protocol import Row
 from vasa_jax.metrics.transfer import face_disc
@@ -276,6 +281,74 @@ def test_hearing_prints_what_recorded_and_live_features_cost(tmp_path, capsys):
     *_, recorded, live = capsys.readouterr().out.splitlines()
     assert recorded.startswith("recorded") and live.startswith("live") and len(live.split()) == 4
     assert float(live.split()[1]) > float(recorded.split()[1])  # TFLOP
+
+
+def test_a_mouth_that_follows_and_rests_is_told_from_one_that_does_not_and_drifts(speech):
+    """The first opens with the tone, the second anyhow, while its head turns by a degree a second."""
+    sound = soundfile.read(speech)[0]
+    sound[:6400] = 0.0
+    frames = len(sound) // 640
+    seconds = np.arange(frames) / 25
+    loud = volume.loudness(sound, frames)
+    mouth = (loud - loud.min()) / np.ptp(loud)
+    still: dict[str, Any] = dict(
+        pose=np.zeros((frames, 6)), lids=np.ones((frames, 2)), gaze=np.zeros((frames, 2)), dynamics=None
+    )
+    typical = dict.fromkeys(portraits.COMPONENTS, 10.0)
+    good = portraits.judge(sound, portraits.Take(mouth=mouth, **still), typical)
+    assert good.follows > 0.99 and good.lag == 0 and good.pause == 0.0 < good.loud
+    still["pose"][:, 1] = np.radians(seconds)
+    bad = portraits.judge(sound, portraits.Take(mouth=np.full(frames, 0.3), **still), typical)
+    assert bad.follows == 0.0 and bad.of == "yaw"
+    np.testing.assert_allclose([bad.pause, bad.loud, bad.drift], [30.0, 30.0, 6.0])
+
+
+def test_people_of_the_world_tell_what_drift_is():
+    typical, bar = portraits.world_slopes(4.0)
+    assert typical.keys() == portraits.COMPONENTS.keys() and min(typical.values()) > 0 and 1.0 < bar < 10.0
+
+
+def test_landmarks_are_compared_in_distances_of_the_eyes_and_pictures_within_them():
+    points = np.random.default_rng(0).uniform(0.25, 0.75, (478, 2))
+    points[[33, 159, 133, 145]], points[[362, 386, 263, 374]] = (0.3, 0.4), (0.5, 0.4)
+    np.testing.assert_allclose(portraits.distance(points, points + np.array([0.0, 0.02])), 10.0)
+    assert math.isnan(portraits.distance(None, points)) and math.isnan(portraits.distance(points, None))
+    inside = portraits.hull(np.array([(0.25, 0.25), (0.75, 0.25), (0.75, 0.75), (0.25, 0.75), (0.5, 0.5)]), 64)
+    assert inside.sum() == 32 * 32 or abs(inside.mean() - 0.25) < 0.02
+    assert inside[20:44, 20:44].all() and not inside[:14].any()
+
+
+def test_pictures_and_voices_that_nobody_made_are_measured(capsys, monkeypatch, tmp_path, speech):
+    """A picture without a face, on a model with random weights: rows, and a sheet of it."""
+    release, sheet = write_release(tmp_path / "tiny"), tmp_path / "sheet.png"
+    for part in ("portraits", "speech"):
+        (tmp_path / part).mkdir()
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 40, 3), np.uint8)).save(
+        tmp_path / "portraits" / "noise.png"
+    )
+    Path(speech).rename(tmp_path / "speech" / "swelling.wav")
+    monkeypatch.setenv("VASA_JAX_ASSETS", str(tmp_path))
+    nobody = types.SimpleNamespace(find=lambda picture: [])
+    monkeypatch.setattr(portraits, "Landmarker", lambda: contextlib.nullcontext(nobody))
+    monkeypatch.setattr(portraits, "look", lambda photo, frame, name: View(largest_square(40, 40), None, ()))
+    kept = lambda face, portrait, *given, **flags: types.SimpleNamespace(portrait=portrait)  # noqa: E731
+    monkeypatch.setattr(portraits, "fit", kept)  # which has tests of its own
+    monkeypatch.setattr(portraits, "EXAMPLE", 0.4)
+    monkeypatch.setattr(portraits, "PEOPLE", 2)
+    portraits.main(["--model", str(release), "--fit", "1", "--steps", "1", "--sheet", str(sheet), "--seconds", "2"])
+    printed = capsys.readouterr().out
+    row = next(line.split() for line in printed.splitlines() if line.startswith("noise.png"))
+    assert all(float(cell) > 0 for cell in row[1:3]) and row[3:] == ["-", "-", "-"]
+    assert "faces found of 1 pictures: photo 0, plain 0, fit 0" in printed
+    assert any(line.startswith("swelling.wav") for line in printed.splitlines())
+    with Image.open(sheet) as picture:
+        assert picture.width == 6 * portraits.TILE
+
+
+def test_without_assets_there_is_nothing_to_measure(monkeypatch):
+    monkeypatch.delenv("VASA_JAX_ASSETS", raising=False)
+    with pytest.raises(ValueError, match="there is no speech: set VASA_JAX_ASSETS"):
+        portraits.main(["--parts", "speech"])
 
 
 @pytest.mark.long

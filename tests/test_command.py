@@ -34,6 +34,7 @@ def test_the_commands_are_those_of_the_documents():
     assert COMMANDS == [
         "vasa_jax.convert",
         "vasa_jax.data",
+        "vasa_jax.doors.demo",
         "vasa_jax.faces",
         "vasa_jax.metrics",
         "vasa_jax.preparation",

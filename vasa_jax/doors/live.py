@@ -69,8 +69,7 @@ def stream(options: "Options", models: "Models") -> None:
             for chunk in made(live, source):
                 check_stopped()
                 if not count:
-                    sys.stderr.write(f"infer: the frames carry the mark {live.tags.identity}
-")
+                    sys.stderr.write(f"infer: the frames carry the mark {live.tags.identity}\n")
                 writer.write(chunk.frames, chunk.sound)
                 count = writer.frames
     except (BrokenPipeError, KeyboardInterrupt):

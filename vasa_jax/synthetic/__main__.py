@@ -4,9 +4,9 @@
     vasa-synthetic --portrait portrait.png --speech speech.wav --seed 4000000
     vasa-synthetic --sheet world.png
 
-The second line is what `make demo` feeds to the model: a neutral, frontal picture of a person at 256 pixels and what
-that person says, the two inputs of VASA-1. The third writes a contact sheet of the world as networks see it in training
-(`looks`): 8 x 8 people from the seed on. Bad input ends with one line on stderr, exit code 2 and no file.
+The second line writes the two inputs of VASA-1: a neutral, frontal picture of a person at 256 pixels and what that
+person says. The third writes a contact sheet of the world as networks see it in training (`looks`): 8 x 8 people from
+the seed on. Bad input ends with one line on stderr, exit code 2 and no file.
 """
 
 import argparse
