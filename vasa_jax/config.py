@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-from vasa_jax.errors import UserError
+from vasa_jax.errors import UserError, reason, refusals
 
 T = TypeVar("T")
 
@@ -52,10 +52,16 @@ def find(name: str | os.PathLike) -> Path:
 def load(name: str | os.PathLike) -> Any:
     """Run the Python file that `find` gives for a name or a path and return what its `get_config()` returns.
 
-    Raises UserError if there is no such file, if it has no `get_config`, or if that returns something other than a
+    Raises UserError if there is no such file, if it is not Python, if it has no `get_config`, or if that returns something other than a
     dataclass instance. Errors inside the file itself pass through unchanged.
     """
     path = find(name)
+    with refusals("read", path):
+        text = path.read_bytes()
+    try:
+        compile(text, str(path), "exec")
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+        raise UserError(f"config {str(path)!r} is not Python: {reason(error)}") from error
     get_config = runpy.run_path(str(path)).get("get_config")
     if not callable(get_config):
         raise UserError(f"config {str(path)!r} defines no function get_config(); add one that returns the experiment")
