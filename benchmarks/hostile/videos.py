@@ -45,7 +45,8 @@ def bomb(rng: np.random.Generator) -> tuple[bytes, str]:
     form = pick(rng, ("mov", "nut", "avi"))
     with av.open(file, "w", format=form) as container:
         stream = container.add_stream("png", rate=25)
-        stream.width, stream.height, stream.pix_fmt = side if rng.random() < 0.5 else 32, side, "rgb24"
+        declared = side if side < 10_000 and rng.random() < 0.5 else 32
+        stream.width, stream.height, stream.pix_fmt = declared, declared, "rgb24"
         data = png(side, side, 8, 2)
         container.start_encoding()
         for i in range(3):

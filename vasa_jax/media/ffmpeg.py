@@ -34,6 +34,13 @@ MOST_PLANES = 7
 LONGEST_GAP = 3600.0
 """Seconds of a gap that any file fills at most."""
 
+PIXELS = 40_000_000
+"""Of the largest picture that is decoded; 8K has 33 million."""
+DECODER = {"max_pixels": str(PIXELS)}
+"""Options of decoders; they also hold while FFmpeg looks at the first pictures of a file, cover art too."""
+STREAMS = 64
+"""Streams of a file that they are given to."""
+
 _ANY_TEXT: dict[str, Any] = {"metadata_errors": "replace"} if int(av.__version__.partition(".")[0]) < 19 else {}
 """Makes PyAV take metadata in any encoding, as it does by itself from 19 on."""
 _TIMED = {"mov", "matroska", "mpegts", "mpeg", "flv", "asf", "ogg", "flac"}
@@ -51,7 +58,9 @@ def open_container(part: Part) -> Iterator[tuple[InputContainer, PartFile]]:
     """
     with (
         part.open() as file,
-        av.open(file, "r", options={"protocol_whitelist": ""}, **_ANY_TEXT) as container,
+        av.open(
+            file, "r", options={"protocol_whitelist": ""}, stream_options=[dict(DECODER)] * STREAMS, **_ANY_TEXT
+        ) as container,
     ):
         yield container, file
 
