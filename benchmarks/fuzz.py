@@ -301,6 +301,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--cases", type=timing.positive, default=2000, help="all kinds together")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--commands", type=int, default=60, help="cases that go through the whole command as well")
+    parser.add_argument("--minutes", type=float, default=float("inf"), help="after which no further case begins")
     parser.add_argument("--kinds", nargs="+", choices=tuple(KINDS), default=tuple(KINDS))
     parser.add_argument("--only", type=int, help="the case of this number alone")
     parser.add_argument("--tell", action="store_true", help="say of each case how it ended")
@@ -314,8 +315,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if flags.commands or SEEDED & set(flags.kinds):
             make_seeds(Path(folder) / "seeds")
         seeds = Path(folder) / "seeds" / "in"
-        due = 0
+        due, last = 0, flags.minutes * 60 + time.monotonic()
         for i, (kind, number) in enumerate(chosen):
+            if time.monotonic() > last:
+                break
             box = open_box(Path(folder) / "case")
             try:
                 case = draw(kind, flags.seed, number, seeds, box)

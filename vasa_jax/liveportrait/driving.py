@@ -33,8 +33,8 @@ _NAMES = {"rotation": ("R", "R_d"), "expression": ("exp",), "scale": ("scale",),
 _RATIOS = {"eyes": (("c_eyes_lst", "c_d_eyes_lst"), 2), "lips": (("c_lip_lst", "c_d_lip_lst"), 1)}
 
 
-def read_driving(content: Mapping[str, Any]) -> DrivingMotion:
-    """The motion of a file's content.
+def read_driving(content: Any) -> DrivingMotion:
+    """The motion of a file's content, which should be a table (see the module).
 
     Raises:
         UserError: a field that is missing, of another shape or not finite, no frames, another number of them than the

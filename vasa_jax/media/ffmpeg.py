@@ -56,13 +56,19 @@ def open_container(part: Part) -> Iterator[tuple[InputContainer, PartFile]]:
 
     Raises FFmpegError and OSError.
     """
-    with (
-        part.open() as file,
-        av.open(
-            file, "r", options={"protocol_whitelist": ""}, stream_options=[dict(DECODER)] * STREAMS, **_ANY_TEXT
-        ) as container,
-    ):
+    with part.open() as file, _opened(file) as container:
         yield container, file
+
+
+def _opened(file: PartFile) -> InputContainer:
+    settings: dict[str, Any] = {"options": {"protocol_whitelist": ""}, **_ANY_TEXT}
+    try:
+        return av.open(file, "r", stream_options=[dict(DECODER)] * STREAMS, **settings)
+    except ValueError as error:
+        if isinstance(error, FFmpegError):
+            raise
+        file.seek(0)  # a format whose head names none of its streams (FLV, MPEG-TS); its codecs know no larger pictures
+        return av.open(file, "r", **settings)
 
 
 def audio_streams(part: Part) -> list[tuple[int, str]]:

@@ -21,6 +21,8 @@ from vasa_jax.media.mixing import BLOCK, regrouped, remixed, resampled
 from vasa_jax.media.parts import Part, parts
 from vasa_jax.media.reader import Piece, Reader, Refused, standard_layout
 
+JOINED = 500
+"""Files that one may be joined of."""
 _PLAIN = (b"RIFF", b"RIFX", b"RF64", b"BW64", b"riff", b"FORM", b"caff", b".snd")
 _DISGUISED = ("ac3", "eac3", "dca")
 """Codecs that hide in a WAV file as if they were samples."""
@@ -36,7 +38,10 @@ def open_sound_file(path: Path) -> Reader:
     """
     try:
         with refusals("read", path):
-            readers = [_open_part(part) for part in parts(path)]
+            joined = parts(path)
+            if len(joined) > JOINED:
+                raise Refused(f"was joined of {len(joined)} files; at most {JOINED} can be read: join them anew as one")
+            readers = [_open_part(part) for part in joined]
     except Refused as error:
         raise UserError(f"{path} {error}{_advice(path)}") from error
     rate = max(reader.rate for reader in readers)
