@@ -1,14 +1,16 @@
 """Does every door end hostile input in a valid result or in one clear line?
 
     python -m benchmarks.fuzz [--cases 2000] [--seed 0] [--commands 60] [--kinds pictures sounds ...] [--keep FOLDER]
+                              [--minutes N] [--tell]
 
 Each case is one input of `benchmarks.hostile`, drawn from (seed, kind, number), in folders of its own. It goes through
 the function behind the door in a process of its own, forked from this one, so that a case costs milliseconds; and some
 (`--commands`) go through the whole command as a user types it. A case is explained where it ends within 60 s and with
 at most 2 GB more than an idle process, either in a valid result, or in exit code 2 and exactly one printable line that
-names the file. Seconds are those of the processor. Anything else counts as unexplained: a traceback, a signal, a hang, a file that a refusal leaves behind
-or that lies outside of the asked place, and code in the input that was run. Prints a table by kind, and of each
-unexplained case its number, so that `--kinds KIND --only NUMBER` repeats it. Exit code 1 if there is any.
+names the file. Seconds are those of the processor. Anything else counts as unexplained: a traceback, a signal, a hang,
+a file that a refusal leaves behind or that lies outside of the asked place, and code in the input that was run. Prints
+a table by kind, and of each unexplained case its number, so that `--kinds KIND --only NUMBER` repeats it. Exit code 1 if
+there is any.
 """
 
 import argparse

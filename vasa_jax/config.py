@@ -52,8 +52,8 @@ def find(name: str | os.PathLike) -> Path:
 def load(name: str | os.PathLike) -> Any:
     """Run the Python file that `find` gives for a name or a path and return what its `get_config()` returns.
 
-    Raises UserError if there is no such file, if it is not Python, if it has no `get_config`, or if that returns something other than a
-    dataclass instance. Errors inside the file itself pass through unchanged.
+    Raises UserError if there is no such file, if it is not Python, if it has no `get_config`, or if that returns
+    something other than a dataclass instance. Errors inside the file itself pass through unchanged.
     """
     path = find(name)
     with refusals("read", path):

@@ -10,7 +10,22 @@ from benchmarks.hostile.case import Box, Case, damaged, number, pick
 from vasa_jax.provenance.__main__ import main
 
 SEALED = ("a.png", "a.mp4", "a.mov", "a.webm", "c.mkv", "b.mp4")
-SUFFIXES = (".png", ".jpg", ".mp4", ".webm", ".mkv", ".mov", ".avif", ".heic", ".webp", ".svg", ".pdf", ".c2pa", ".gif", "")
+SUFFIXES = (
+    ".png",
+    ".jpg",
+    ".mp4",
+    ".webm",
+    ".mkv",
+    ".mov",
+    ".avif",
+    ".heic",
+    ".webp",
+    ".svg",
+    ".pdf",
+    ".c2pa",
+    ".gif",
+    "",
+)
 
 
 def jumbf(rng: np.random.Generator, depth: int) -> bytes:
@@ -42,12 +57,19 @@ def case(rng: np.random.Generator, seeds: Path, box: Box) -> Case:
         if rng.random() < 0.5:
             data, name = pictures.png(40, 48, more=pictures.chunk(b"caBX", boxes)), "a.png"
         else:
-            head = b"\xd8\xfe\xc3\xd6\x1b\x0e\x48\x3c\x92\x97\x58\x28\x87\x7e\xc4\x81" + bytes(4) + b"manifest\0" + bytes(8)
+            head = (
+                b"\xd8\xfe\xc3\xd6\x1b\x0e\x48\x3c\x92\x97\x58\x28\x87\x7e\xc4\x81"
+                + bytes(4)
+                + b"manifest\0"
+                + bytes(8)
+            )
             data, name = data + struct.pack(">I", len(boxes) + len(head) + 8) + b"uuid" + head + boxes, "a.mp4"
     elif way == "link":
         link = b"http://127.0.0.1:9/a.c2pa"
         xmp = b"XML:com.adobe.xmp\0\0\0\0\0<x:xmpmeta xmlns:x='adobe:ns:meta/'><rdf:RDF xmlns:rdf="
-        xmp += b"'http://www.w3.org/1999/02/22-rdf-syntax-ns#'><rdf:Description xmlns:dcterms='http://purl.org/dc/terms/' "
+        xmp += (
+            b"'http://www.w3.org/1999/02/22-rdf-syntax-ns#'><rdf:Description xmlns:dcterms='http://purl.org/dc/terms/' "
+        )
         xmp += b"dcterms:provenance='" + link + b"'/></rdf:RDF></x:xmpmeta>"
         data, name = pictures.png(40, 48, more=pictures.chunk(b"iTXt", xmp)), "a.png"
     elif way == "other":

@@ -17,13 +17,55 @@ from benchmarks.hostile.case import Box, Case, damaged, door, number, pick, text
 from vasa_jax.errors import UserError
 from vasa_jax.serve.protocol import CONTROLS, SCHEMAS
 
-ODD: tuple[Any, ...] = (None, True, -1, 0, 1, 1e300, "", "x", [], [1, 2], [1, 2, 3], {}, {"a": 1}, 2**63, 0.5, "nan", [[]])
-RAW = (
-    *("", " ", "{", "[]", "null", "1", '"start"', "NaN", '{"type": NaN}', '{"type": "ping", "id": 1e999}', "\ud800", "\0"),
-    *("[" * 15_000, '{"type":' * 2000, '{"type": "ping", "id": ' + "9" * 5000 + "}", '{"type": "start", "type": "ping"}'),
-    *('{"type": "ping", "id": -Infinity}', "x" * 20_000, '{"type": "change", "controls": {"distance": 1e-400}}', "\ufeff{}"),
+ODD: tuple[Any, ...] = (
+    None,
+    True,
+    -1,
+    0,
+    1,
+    1e300,
+    "",
+    "x",
+    [],
+    [1, 2],
+    [1, 2, 3],
+    {},
+    {"a": 1},
+    2**63,
+    0.5,
+    "nan",
+    [[]],
 )
-SDP = "v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nt=0 0\r\na=group:BUNDLE 0\r\nm=video 9 UDP/TLS/RTP/SAVPF 96\r\nc=IN IP4 0.0.0.0\r\n"
+RAW = (
+    *(
+        "",
+        " ",
+        "{",
+        "[]",
+        "null",
+        "1",
+        '"start"',
+        "NaN",
+        '{"type": NaN}',
+        '{"type": "ping", "id": 1e999}',
+        "\ud800",
+        "\0",
+    ),
+    *(
+        "[" * 15_000,
+        '{"type":' * 2000,
+        '{"type": "ping", "id": ' + "9" * 5000 + "}",
+        '{"type": "start", "type": "ping"}',
+    ),
+    *(
+        '{"type": "ping", "id": -Infinity}',
+        "x" * 20_000,
+        '{"type": "change", "controls": {"distance": 1e-400}}',
+        "\ufeff{}",
+    ),
+)
+SDP = "v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nt=0 0\r\na=group:BUNDLE 0\r\n"
+SDP += "m=video 9 UDP/TLS/RTP/SAVPF 96\r\nc=IN IP4 0.0.0.0\r\n"
 SDP += "a=rtpmap:96 VP8/90000\r\na=ice-ufrag:abcd\r\na=ice-pwd:abcdefghijklmnopqrstuv\r\na=mid:0\r\na=recvonly\r\n"
 SDP += "a=fingerprint:sha-256 " + ":".join(["AB"] * 32) + "\r\na=setup:actpass\r\n"
 
@@ -50,7 +92,16 @@ def message(rng: np.random.Generator) -> str:
 
 def sound(rng: np.random.Generator) -> bytes:
     """A piece of sound."""
-    files = (b"RIFF" + bytes(40), b"OggS" + bytes(40), bytes(2**20), bytes(2**20 + 2), b"", b"\0", rng.bytes(641), rng.bytes(640))
+    files = (
+        b"RIFF" + bytes(40),
+        b"OggS" + bytes(40),
+        bytes(2**20),
+        bytes(2**20 + 2),
+        b"",
+        b"\0",
+        rng.bytes(641),
+        rng.bytes(640),
+    )
     return pick(rng, files)
 
 
@@ -121,7 +172,9 @@ def case(rng: np.random.Generator, seeds: Path, box: Box) -> Case:
         pieces = [sound(rng) if rng.random() < 0.3 else message(rng) for _ in range(int(rng.integers(1, 6)))]
         pieces = [piece.encode("utf-8", "replace").decode() if isinstance(piece, str) else piece for piece in pieces]
         begin = rng.random() < 0.7
-        return Case(f"a session: {str([piece[:40] for piece in pieces])[:200]}", door("serve", lambda: speak(pieces, begin)))
+        return Case(
+            f"a session: {str([piece[:40] for piece in pieces])[:200]}", door("serve", lambda: speak(pieces, begin))
+        )
     if way == "picture":
         data, what = pictures.made(rng) if rng.random() < 0.5 else sounds.made(rng)
         return Case(f"a picture: {what}", door("serve", lambda: ask("POST", "/portraits", data, {})))
@@ -131,12 +184,24 @@ def case(rng: np.random.Generator, seeds: Path, box: Box) -> Case:
             sdp = damaged(rng, SDP.encode(), 8)[0].decode("utf-8", "replace")
         offer: Any = {"sdp": sdp, "type": "offer", "portrait": "grey"}
         if rng.random() < 0.4:
-            offer[pick(rng, ("sdp", "type", "portrait", "controls", "x"))] = pick(rng, (*ODD, "m=audio 9 x 0\r\n" * 2000))
+            offer[pick(rng, ("sdp", "type", "portrait", "controls", "x"))] = pick(
+                rng, (*ODD, "m=audio 9 x 0\r\n" * 2000)
+            )
         body = json.dumps(offer).encode() if rng.random() < 0.9 else pick(rng, RAW).encode("utf-8", "replace")
         return Case("an offer", door("serve", lambda: ask("POST", "/offer", body, {})))
-    paths = ("/portraits/x", "/portraits/%2e%2e%2fetc", "/page/../../../etc/passwd", "/page/%2e%2e/%2e%2e/app.py", "/state", "/")
+    paths = (
+        "/portraits/x",
+        "/portraits/%2e%2e%2fetc",
+        "/page/../../../etc/passwd",
+        "/page/%2e%2e/%2e%2e/app.py",
+        "/state",
+        "/",
+    )
     path, method = pick(rng, paths), pick(rng, ("GET", "POST", "DELETE", "PUT", "OPTIONS", "TRACE"))
-    odd = {"Host": ("localhost", "evil.example", "[::1", "127.0.0.1:99999", ""), "Origin": ("http://evil.example", "null", "http://[")}
+    odd = {
+        "Host": ("localhost", "evil.example", "[::1", "127.0.0.1:99999", ""),
+        "Origin": ("http://evil.example", "null", "http://["),
+    }
     headers = {name: pick(rng, values) for name, values in odd.items() if rng.random() < 0.4}
     headers |= {"Cookie": pick(rng, ("vasa_visitor=x", "=;=;", "a" * 5000, 'vasa_visitor="\\777"'))}
     body = rng.bytes(100)

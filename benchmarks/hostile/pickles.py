@@ -100,7 +100,9 @@ def value(rng: np.random.Generator, depth: int = 0) -> bytes:
     if way == 3:
         return b"G" + struct.pack(">d", pick(rng, (0.0, np.nan, np.inf, -1.0, 1e308)))
     if way == 4:
-        return unicode(pick(rng, ("", "f4", "O", "<f4", "V1000000000", "S1000000000", "latin1", "idna", "__class__", "0")))
+        return unicode(
+            pick(rng, ("", "f4", "O", "<f4", "V1000000000", "S1000000000", "latin1", "idna", "__class__", "0"))
+        )
     if way == 5:
         return b"B" + struct.pack("<I", 8) + rng.bytes(8)
     if way == 6:
@@ -129,7 +131,9 @@ def attack(rng: np.random.Generator, canary: Path) -> tuple[bytes, str]:
     shell = f"touch {canary}"
     python = f"open({str(canary)!r}, 'w').close()"
     command = python if name in ("eval", "exec", "compile", "runstring", "timeit", "run", "_run_code") else shell
-    way = pick(rng, ("GLOBAL", "STACK_GLOBAL", "INST", "OBJ", "NEWOBJ", "BUILD", "PERSID", "memo", "EXT", "reduce twice"))
+    way = pick(
+        rng, ("GLOBAL", "STACK_GLOBAL", "INST", "OBJ", "NEWOBJ", "BUILD", "PERSID", "memo", "EXT", "reduce twice")
+    )
     if way in ("GLOBAL", "STACK_GLOBAL"):
         body = call(module, name, command, way == "STACK_GLOBAL")
     elif way == "INST":
@@ -142,7 +146,9 @@ def attack(rng: np.random.Generator, canary: Path) -> tuple[bytes, str]:
         state = b"}" + unicode("__setstate__") + f"c{module}\n{name}\n".encode() + b"s"
         body = pick(rng, PARTS)[0] + b")R" + state + b"b" + unicode(command) + b"b"
     elif way == "PERSID":
-        body = b"(" + unicode("storage") + call(module, name, command, False) + unicode("0") + unicode("cpu") + b"K\x04tQ"
+        body = (
+            b"(" + unicode("storage") + call(module, name, command, False) + unicode("0") + unicode("cpu") + b"K\x04tQ"
+        )
     elif way == "memo":
         body = unicode(module) + b"q\x000" + unicode(name) + b"q\x010" + b"h\0h\x01\x93(" + unicode(command) + b"tR"
     elif way == "EXT":
@@ -154,11 +160,30 @@ def attack(rng: np.random.Generator, canary: Path) -> tuple[bytes, str]:
 
 def greedy(rng: np.random.Generator) -> tuple[bytes, str]:
     """A small pickle that wants much."""
-    way = pick(rng, ("long", "laughs", "deep", "memo", "shape", "bytes", "string", "frame", "self", "zeros", "mul", "again", "views"))
+    way = pick(
+        rng,
+        (
+            "long",
+            "laughs",
+            "deep",
+            "memo",
+            "shape",
+            "bytes",
+            "string",
+            "frame",
+            "self",
+            "zeros",
+            "mul",
+            "again",
+            "views",
+        ),
+    )
     if way == "long":
         return b"\x80\x02\x8b\x00\x00\x00\x7f" + b"\x01" * 100 + b".", "an integer of 2 GB"
     if way == "laughs":
-        body = b"]q\0" + b"".join(b"(" + b"h" + bytes([i]) + (b"h" + bytes([i])) * 9 + b"lq" + bytes([i + 1]) for i in range(12))
+        body = b"]q\0" + b"".join(
+            b"(" + b"h" + bytes([i]) + (b"h" + bytes([i])) * 9 + b"lq" + bytes([i + 1]) for i in range(12)
+        )
         return b"\x80\x02" + body + b".", "lists of lists, a million million long"
     if way == "deep":
         return b"\x80\x02" + b"(" * 100_000 + b"t" * 100_000 + b".", "tuples, a hundred thousand deep"
@@ -166,7 +191,10 @@ def greedy(rng: np.random.Generator) -> tuple[bytes, str]:
         return b"\x80\x02}r\xff\xff\xff\x7f.", "a memo of two thousand million"
     if way == "shape":
         view = b"ctorch._utils\n_rebuild_tensor_v2\n((" + unicode("storage") + b"ctorch\nFloatStorage\n" + unicode("0")
-        view += unicode("cpu") + b"K\x04tQK\0(J\xff\xff\xff\x7fJ\xff\xff\xff\x7ftp0\n(K\0K\0t\x89ccollections\nOrderedDict\n)RtR"
+        view += (
+            unicode("cpu")
+            + b"K\x04tQK\0(J\xff\xff\xff\x7fJ\xff\xff\xff\x7ftp0\n(K\0K\0t\x89ccollections\nOrderedDict\n)RtR"
+        )
         return b"\x80\x02" + view + b".", "a tensor of 2^62 numbers with strides of 0"
     if way == "bytes":
         return b"\x80\x04\x8e" + struct.pack("<Q", 2**40) + b"abc.", "a million million bytes"
@@ -183,7 +211,14 @@ def greedy(rng: np.random.Generator) -> tuple[bytes, str]:
         return b"\x80\x03" + array + state + b"b.", "an array of two thousand million numbers out of 8 bytes"
     if way == "again":
         dtype = b"cnumpy\ndtype\n(" + unicode("u1") + b"K\0K\x01tRp1\n0"
-        state = dtype + b"(K\x01(J" + struct.pack("<i", 1 << 22) + b"tg1\n\x89B" + struct.pack("<I", 1 << 22) + bytes(1 << 22)
+        state = (
+            dtype
+            + b"(K\x01(J"
+            + struct.pack("<i", 1 << 22)
+            + b"tg1\n\x89B"
+            + struct.pack("<I", 1 << 22)
+            + bytes(1 << 22)
+        )
         array = b"cnumpy.core.multiarray\n_reconstruct\n(cnumpy\nndarray\n(K\0tC\x01btR"
         return b"\x80\x03" + state + b"tp2\n0(" + (array + b"g2\nb") * 1000 + b"l.", "4 MB of numbers, a thousand times"
     if way == "views":
@@ -215,7 +250,9 @@ def stored(rng: np.random.Generator, body: bytes, bomb: bool) -> tuple[bytes, st
     if way == "gzip":
         return zlib.compress(body, wbits=31), way
     if way == "bomb":
-        return zipped([("m/data.pkl", deflated(body), len(body)), ("m/data/0", zeros(3_000_000_000), 3_000_000_000)]), way
+        return zipped(
+            [("m/data.pkl", deflated(body), len(body)), ("m/data/0", zeros(3_000_000_000), 3_000_000_000)]
+        ), way
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
         root = "model" if rng.random() < 0.8 else pick(rng, ("../../out", "/tmp/x", "a"))
@@ -226,7 +263,9 @@ def stored(rng: np.random.Generator, body: bytes, bomb: bool) -> tuple[bytes, st
             archive.writestr("model/data.pkl", inner.getvalue())
         else:
             archive.writestr(f"{root}/data.pkl", body)
-            archive.writestr(f"{root}/byteorder", b"little" if rng.random() < 0.8 else pick(rng, (b"big", b"\xff\xfe", b"middle")))
+            archive.writestr(
+                f"{root}/byteorder", b"little" if rng.random() < 0.8 else pick(rng, (b"big", b"\xff\xfe", b"middle"))
+            )
             archive.writestr(f"{root}/data/0", bytes(16))
     return file.getvalue(), way
 
@@ -241,7 +280,9 @@ def tensors(rng: np.random.Generator) -> tuple[bytes, str]:
     """A tensor of torch with numbers of any size for its view."""
     sizes = [number(rng) % 2**63 if rng.random() < 0.5 else int(rng.integers(0, 5)) for _ in range(5)]
     ints = [b"\x8a\x08" + struct.pack("<q", size) for size in sizes]
-    kind = pick(rng, (b"FloatStorage", b"BoolStorage", b"UntypedStorage", b"ComplexFloatStorage", b"float32", b"Tensor"))
+    kind = pick(
+        rng, (b"FloatStorage", b"BoolStorage", b"UntypedStorage", b"ComplexFloatStorage", b"float32", b"Tensor")
+    )
     pid = b"(" + unicode("storage") + b"ctorch\n" + kind + b"\n" + unicode("0") + unicode("cpu") + ints[0] + b"tQ"
     view = b"ctorch._utils\n_rebuild_tensor_v2\n(" + pid + ints[1] + b"(" + ints[2] + b"t(" + ints[3] + b"t\x89}tR"
     return b"\x80\x02}" + unicode("w") + view + b"s.", f"a view of {sizes}"
@@ -288,5 +329,3 @@ def case(rng: np.random.Generator, seeds: Path, box: Box) -> Case:
     out = box.output / "out.safetensors"
     arguments = ["liveportrait.stitching", str(path), str(out)]
     return Case(what, lambda: main(arguments), command=("-m", "vasa_jax.convert", *arguments), named=path.name)
-
-

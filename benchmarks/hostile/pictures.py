@@ -85,7 +85,9 @@ def exif(rng: np.random.Generator) -> bytes:
     tags = (0x0112, 0x8769, 0x8825, 0xA005, 0x014A, 0x011A, 0x9286, 0x927C, 0x0201)
     count = int(rng.integers(1, 8))
     entries = b"".join(
-        struct.pack("<HHII", pick(rng, tags), int(rng.integers(0, 15)), number(rng) % 2**32, pick(rng, (8, 6, 0, 2**32 - 1)))
+        struct.pack(
+            "<HHII", pick(rng, tags), int(rng.integers(0, 15)), number(rng) % 2**32, pick(rng, (8, 6, 0, 2**32 - 1))
+        )
         for _ in range(count)
     )
     return b"Exif\0\0II*\0" + struct.pack("<IH", 8, count) + entries + struct.pack("<I", 8)
@@ -120,7 +122,9 @@ def bomb(rng: np.random.Generator) -> tuple[bytes, str]:
     if way < 0.7:
         return png(2**31 - 1, 1, depth, colour), "PNG, two thousand million wide"
     if way < 0.8:
-        body = struct.pack("<BBBBIIHH", 0, 0, 0, 0, 0, 0, 1, 32)[:8] + struct.pack("<II", len(inner := png(side, side)), 22)
+        body = struct.pack("<BBBBIIHH", 0, 0, 0, 0, 0, 0, 1, 32)[:8] + struct.pack(
+            "<II", len(inner := png(side, side)), 22
+        )
         return b"\0\0\1\0\1\0" + body + inner, f"ICO of a PNG of {side}x{side}"
     if way < 0.9:
         return b"P6\n%d %d\n255\n" % (side, side) + bytes(1000), f"PPM, {side}x{side}, cut"
@@ -179,5 +183,15 @@ def case(rng: np.random.Generator, seeds: Path, box: Box) -> Case:
         photo = over_grey(open_photo(path))
         assert photo.dtype == np.uint8 and photo.ndim == 3 and photo.shape[2] == 3 and photo.size
 
-    flags = ("infer.py", "--image", str(path), "--audio", "SOUND", "--model", "MODEL", "--out", str(box.output / "a.mp4"))
+    flags = (
+        "infer.py",
+        "--image",
+        str(path),
+        "--audio",
+        "SOUND",
+        "--model",
+        "MODEL",
+        "--out",
+        str(box.output / "a.mp4"),
+    )
     return Case(what, door("infer", read), command=flags, named=path.name)

@@ -27,8 +27,38 @@ def twisted(rng: np.random.Generator, value: Any) -> Any:
         return [*value[:at], twisted(rng, value[at]), *value[at + 1 :]]
     if isinstance(value, bytes) and value and rng.random() < 0.7:
         return damaged(rng, value)[0]
-    odd: tuple[Any, ...] = (None, True, -1, 0, 1, 2**31, 2**62, 2**64 - 1, 0.5, np.inf, np.nan, "", "x", "O", "V8", "U99999999")
-    odd += ([], [1, 2], [2**40, 2**40], [-1], {}, {"a": 1}, b"", b"\xff" * 9, "float64", "S1000000000", "datetime64[s]", {1: 2})
+    odd: tuple[Any, ...] = (
+        None,
+        True,
+        -1,
+        0,
+        1,
+        2**31,
+        2**62,
+        2**64 - 1,
+        0.5,
+        np.inf,
+        np.nan,
+        "",
+        "x",
+        "O",
+        "V8",
+        "U99999999",
+    )
+    odd += (
+        [],
+        [1, 2],
+        [2**40, 2**40],
+        [-1],
+        {},
+        {"a": 1},
+        b"",
+        b"\xff" * 9,
+        "float64",
+        "S1000000000",
+        "datetime64[s]",
+        {1: 2},
+    )
     return pick(rng, (*odd, number(rng) % 2**64))
 
 
@@ -48,7 +78,9 @@ def head(rng: np.random.Generator) -> tuple[dict[str, Any], list[bytes]]:
         "about": {"source": "a", "start": 0.5},
     }
     features = [np.zeros((frames, 4), "<f2").tobytes()] if frames else []
-    picture = pick(rng, (encoded("jpeg", "RGB"), encoded("jpeg", "RGB"), encoded("png", "RGB"), b"", png(20_000, 20_000)))
+    picture = pick(
+        rng, (encoded("jpeg", "RGB"), encoded("jpeg", "RGB"), encoded("png", "RGB"), b"", png(20_000, 20_000))
+    )
     return fields, [picture] * frames + [sound.tobytes()] + features + [picture]
 
 
@@ -69,7 +101,14 @@ def packed(rng: np.random.Generator, fields: Any) -> bytes:
     for _ in range(int(rng.integers(0, 4))):
         fields = twisted(rng, fields)
     data = bytes(msgpack.Packer().pack(fields))
-    odd = (b"", b"\x91" * 100_000, b"\xdf\xff\xff\xff\xff", b"\xc6\xff\xff\xff\xff", b"\xd6\xff\0\0\0\0", b"\x84\xa7version\x01")
+    odd = (
+        b"",
+        b"\x91" * 100_000,
+        b"\xdf\xff\xff\xff\xff",
+        b"\xc6\xff\xff\xff\xff",
+        b"\xd6\xff\0\0\0\0",
+        b"\x84\xa7version\x01",
+    )
     if rng.random() < 0.1:
         return pick(rng, odd)
     return damaged(rng, data)[0] if rng.random() < 0.2 else data
@@ -116,6 +155,8 @@ def case(rng: np.random.Generator, seeds: Path, box: Box) -> Case:
         write()
         return main(["upgrade", str(folder), str(box.output / "new"), "--max-corrupt", "0"])
 
-    what = f"{len(records)} records of version {1 if upgrade else 2}{', and the file damaged' if harm is not None else ''}"
+    what = (
+        f"{len(records)} records of version {1 if upgrade else 2}{', and the file damaged' if harm is not None else ''}"
+    )
     stays = ("in/old/a.array_record", "out/new/upgraded.json")  # the case's own, and what lets an upgrade go on
     return Case(what, anew if upgrade else door("train", read), stays=stays)

@@ -19,7 +19,14 @@ FILES = (
     *(("AIFF", "PCM_16"), ("AU", "FLOAT"), ("CAF", "PCM_24"), ("W64", "PCM_16"), ("RF64", "PCM_16"), ("OGG", "VORBIS")),
     *(("OGG", "OPUS"), ("MP3", "MPEG_LAYER_III"), ("VOC", "PCM_16"), ("SVX", "PCM_16"), ("NIST", "PCM_16")),
 )
-PACKED = (("mp4", "aac"), ("matroska", "libopus"), ("webm", "libvorbis"), ("mpegts", "aac"), ("adts", "aac"), ("mov", "alac"))
+PACKED = (
+    ("mp4", "aac"),
+    ("matroska", "libopus"),
+    ("webm", "libvorbis"),
+    ("mpegts", "aac"),
+    ("adts", "aac"),
+    ("mov", "alac"),
+)
 SUFFIXES = ("wav", "mp3", "m4a", "flac", "ogg", "mp4", "aac", "webm", "raw", "m3u8", "")
 
 
@@ -69,7 +76,10 @@ def made(rng: np.random.Generator) -> tuple[bytes, str]:
         samples[int(rng.integers(4000))] = bad
         return wav(3, 1, 16000, 8 * samples.itemsize, samples.tobytes()), f"{way} with {bad}"
     if way == "header":
-        kind, bits = pick(rng, (0, 1, 2, 3, 6, 7, 17, 49, 80, 85, 0xFFFE, 65535)), pick(rng, (0, 1, 7, 8, 12, 16, 32, 64, 255))
+        kind, bits = (
+            pick(rng, (0, 1, 2, 3, 6, 7, 17, 49, 80, 85, 0xFFFE, 65535)),
+            pick(rng, (0, 1, 7, 8, 12, 16, 32, 64, 255)),
+        )
         channels, rate = pick(rng, (0, 1, 2, 8, 9, 64, 65535)), number(rng) % 2**32
         return wav(kind, channels, rate, bits, rng.bytes(4000)), f"header: {kind}, {channels}, {rate}, {bits}"
     if way == "claim":
@@ -108,5 +118,15 @@ def case(rng: np.random.Generator, seeds: Path, box: Box) -> Case:
         for block in AudioReader(path):
             assert block.dtype == np.float32 and block.ndim == 1 and np.isfinite(block).all()
 
-    flags = ("infer.py", "--image", "PHOTO", "--audio", str(path), "--model", "MODEL", "--out", str(box.output / "a.mp4"))
+    flags = (
+        "infer.py",
+        "--image",
+        "PHOTO",
+        "--audio",
+        str(path),
+        "--model",
+        "MODEL",
+        "--out",
+        str(box.output / "a.mp4"),
+    )
     return Case(what, door("infer", read), command=flags, named=path.name)

@@ -62,7 +62,14 @@ def controls(rng: np.random.Generator, seeds: Path, box: Box) -> Case:
     for name in rng.choice(tuple(CONTROLS), int(rng.integers(1, 4)), replace=False):
         value = pick(rng, CONTROLS[name]) if rng.random() < 0.6 else text(rng)
         flags += [f"--{str(name).replace('_', '-')}", value]
-    more = ["--image", str(seeds / "photo.png"), "--audio", str(seeds / "sound.wav"), "--out", str(box.output / "a.mp4")]
+    more = [
+        "--image",
+        str(seeds / "photo.png"),
+        "--audio",
+        str(seeds / "sound.wav"),
+        "--out",
+        str(box.output / "a.mp4"),
+    ]
     plain = [flag.encode("utf-8", "surrogateescape" if flag == "\udcff" else "replace").decode() for flag in flags]
     usable = not any("\0" in flag or len(flag) > 50_000 for flag in plain)
     command = ("infer.py", *more, "--model", "MODEL", *plain) if usable else ()
@@ -79,21 +86,28 @@ def jobs(rng: np.random.Generator, seeds: Path, box: Box) -> Case:
         rest = [pick(rng, CONTROLS[str(name)][:2]) if rng.random() < 0.8 else text(rng) for name in names[3:]]
         rows.append([str(seeds / "photo.png"), str(seeds / "sound.wav"), out, *rest])
     if rng.random() < 0.3:
-        rows[0][int(rng.integers(5))] = pick(rng, (text(rng), "jobs", "platform", "--image", "help", "out", "sign-with", "stream"))
+        rows[0][int(rng.integers(5))] = pick(
+            rng, (text(rng), "jobs", "platform", "--image", "help", "out", "sign-with", "stream")
+        )
     file = io.StringIO()
     csv.writer(file, delimiter=pick(rng, ",,,,,,,;\t")).writerows(rows)
     data, what = file.getvalue().encode(pick(rng, ("utf-8",) * 6 + ("utf-16", "cp037")), "replace"), "a list"
     if rng.random() < 0.3:
         data, what = damaged(rng, data)
     if rng.random() < 0.1:
-        data, what = pick(rng, (b'"' * 300_000, b"out\n" + b"a" * 200_000, b"out,out\n", b"\0\n\0", b"out\n" * 20_000)), "made"
+        data, what = (
+            pick(rng, (b'"' * 300_000, b"out\n" + b"a" * 200_000, b"out,out\n", b"\0\n\0", b"out\n" * 20_000)),
+            "made",
+        )
     path = box.write("jobs.csv", data)
 
     def work() -> None:
         for _ in do_jobs(str(path), ["--jobs", str(path)], lambda row: checked(parse(row))):
             pass
 
-    return Case(what, door("infer", work), command=("infer.py", "--jobs", str(path), "--model", "MODEL"), named=path.name)
+    return Case(
+        what, door("infer", work), command=("infer.py", "--jobs", str(path), "--model", "MODEL"), named=path.name
+    )
 
 
 def npy(head: str, body: bytes) -> bytes:
@@ -104,11 +118,18 @@ def npy(head: str, body: bytes) -> bytes:
 def stored_motion(rng: np.random.Generator, canary: Path) -> tuple[bytes, str]:
     """A stored motion that somebody put together by hand."""
     file, t = io.BytesIO(), int(rng.integers(0, 5))
-    arrays: dict[str, Any] = {"pose": rng.normal(size=(t, 6)), "dynamics": rng.normal(size=(t, 5)), "kind": "vasa", "fps": 25}
+    arrays: dict[str, Any] = {
+        "pose": rng.normal(size=(t, 6)),
+        "dynamics": rng.normal(size=(t, 5)),
+        "kind": "vasa",
+        "fps": 25,
+    }
     way = pick(rng, ("good", "array", "missing", "value", "header", "object", "bomb", "twice", "names", "claim"))
     if way == "array":
         name = pick(rng, tuple(arrays))
-        arrays[name] = pick(rng, (np.zeros((3, 4, 5)), np.array(1 + 2j), np.array("x" * 1000), np.zeros(0), np.array([25, 25])))
+        arrays[name] = pick(
+            rng, (np.zeros((3, 4, 5)), np.array(1 + 2j), np.array("x" * 1000), np.zeros(0), np.array([25, 25]))
+        )
     elif way == "missing":
         del arrays[pick(rng, tuple(arrays))]
     elif way == "value":
@@ -120,7 +141,9 @@ def stored_motion(rng: np.random.Generator, canary: Path) -> tuple[bytes, str]:
     attack, _ = pickles.attack(rng, canary)
     name = pick(rng, tuple(arrays))
     heads = {
-        "header": pick(rng, ("{}", "[" * 5000, "{'descr': __import__('os').system('true')}", "{'shape': 9**9**9}", "\x00" * 100)),
+        "header": pick(
+            rng, ("{}", "[" * 5000, "{'descr': __import__('os').system('true')}", "{'shape': 9**9**9}", "\x00" * 100)
+        ),
         "object": "{'descr': '|O', 'fortran_order': False, 'shape': (1,), }\n",
         "claim": f"{{'descr': '<f8', 'fortran_order': False, 'shape': ({number(rng)}, 6), }}\n",
         "twice": "{'descr': '<f8', 'fortran_order': False, 'shape': (1, 6), }\n",
@@ -150,7 +173,24 @@ def liveportrait_motion(rng: np.random.Generator) -> tuple[bytes, str]:
     frame = {"R": np.eye(3)[None], "exp": np.zeros((1, 21, 3)), "scale": np.ones((1, 1)), "t": np.zeros((1, 3))}
     content: Any = {"n_frames": 2, "output_fps": 25, "motion": [dict(frame), dict(frame)]}
     content |= {"c_eyes_lst": [np.zeros((1, 2))] * 2, "c_lip_lst": [np.zeros((1, 1))] * 2}
-    odd = (None, -1, 0, 1e300, np.nan, np.inf, "25", [], {}, "x", [None], np.zeros(3), np.array("a"), [[1], [2, 3]], True, 2**70)
+    odd = (
+        None,
+        -1,
+        0,
+        1e300,
+        np.nan,
+        np.inf,
+        "25",
+        [],
+        {},
+        "x",
+        [None],
+        np.zeros(3),
+        np.array("a"),
+        [[1], [2, 3]],
+        True,
+        2**70,
+    )
     what = "as it should be"
     for _ in range(int(rng.integers(0, 3))):
         value, name = pick(rng, odd), pick(rng, tuple(content))
@@ -184,7 +224,17 @@ def motion(rng: np.random.Generator, seeds: Path, box: Box) -> Case:
     path = box.write(name, data)
     pair: Any = SimpleNamespace(kind="vasa", shapes=SHAPES, follow=lambda driver, pose: driver.motion)
     work = door("infer", lambda: read_driver(pair, _driver(str(path))))
-    flags = ("infer.py", "--image", "PHOTO", "--driving", str(path), "--model", "MODEL", "--out", str(box.output / "a.mp4"))
+    flags = (
+        "infer.py",
+        "--image",
+        "PHOTO",
+        "--driving",
+        str(path),
+        "--model",
+        "MODEL",
+        "--out",
+        str(box.output / "a.mp4"),
+    )
     return Case(what, work, command=flags, named=path.name)
 
 
@@ -193,8 +243,19 @@ def config(rng: np.random.Generator, seeds: Path, box: Box) -> Case:
     if rng.random() < 0.3:
         bodies = (
             *("", "x = 1\n", "get_config = 3\n", "def get_config():\n    return {}\n", "def get_config(:\n", "\0"),
-            *("def get_config():\n    return get_config\n", "# coding: klingon\n", "(" * 5000, "def get_config(a): return a\n"),
-            *("get_config = dict\n", "get_config = lambda: type\n", "def get_config():\nreturn 1\n", "\t x\n  y\n", "1" * 6000),
+            *(
+                "def get_config():\n    return get_config\n",
+                "# coding: klingon\n",
+                "(" * 5000,
+                "def get_config(a): return a\n",
+            ),
+            *(
+                "get_config = dict\n",
+                "get_config = lambda: type\n",
+                "def get_config():\nreturn 1\n",
+                "\t x\n  y\n",
+                "1" * 6000,
+            ),
         )
         data, what = pick(rng, bodies).encode(pick(rng, ("utf-8", "utf-16", "latin1")), "replace"), "Python"
         path = box.write(pick(rng, ("config.py", "config.txt", "a b.py")), data)
@@ -211,7 +272,14 @@ def config(rng: np.random.Generator, seeds: Path, box: Box) -> Case:
             content = content | {part: twisted(rng, content.get(part))}
         data, what = json.dumps(content).encode(), "JSON with other values"
     else:
-        odd = (b"", b"[" * 200_000, b'{"motion": ' + b"9" * 6000 + b"}", b"\xff\xfe", b'{"motion": NaN}', b'{"motion": [1e999]}')
+        odd = (
+            b"",
+            b"[" * 200_000,
+            b'{"motion": ' + b"9" * 6000 + b"}",
+            b"\xff\xfe",
+            b'{"motion": NaN}',
+            b'{"motion": [1e999]}',
+        )
         data, what = pick(rng, odd), "JSON"
     if rng.random() < 0.3:
         data, what = damaged(rng, data)
@@ -221,5 +289,3 @@ def config(rng: np.random.Generator, seeds: Path, box: Box) -> Case:
     arguments = [f"vasa.{name}", str(source), str(box.output / "out.safetensors"), "--config", str(path)]
     arguments += pick(rng, ([], ["--to-torch"]))
     return Case(what, lambda: convert(arguments), command=("-m", "vasa_jax.convert", *arguments))
-
-

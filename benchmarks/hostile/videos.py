@@ -15,7 +15,14 @@ from vasa_jax.media.video import read_rate, read_video
 
 WRAPPINGS = (
     *(("mp4", "libx264"), ("matroska", "libx264"), ("webm", "libvpx-vp9"), ("avi", "mjpeg"), ("mov", "png")),
-    *(("mpegts", "mpeg2video"), ("matroska", "ffv1"), ("gif", "gif"), ("flv", "flv"), ("mp4", "libx265"), ("nut", "rawvideo")),
+    *(
+        ("mpegts", "mpeg2video"),
+        ("matroska", "ffv1"),
+        ("gif", "gif"),
+        ("flv", "flv"),
+        ("mp4", "libx265"),
+        ("nut", "rawvideo"),
+    ),
 )
 SUFFIXES = ("mp4", "mov", "mkv", "webm", "avi", "m3u8", "gif", "")
 
@@ -96,5 +103,15 @@ def case(rng: np.random.Generator, seeds: Path, box: Box) -> Case:
         for _ in sound.blocks() if sound else ():
             pass
 
-    flags = ("infer.py", "--image", "PHOTO", "--driving", str(path), "--model", "MODEL", "--out", str(box.output / "a.mp4"))
+    flags = (
+        "infer.py",
+        "--image",
+        "PHOTO",
+        "--driving",
+        str(path),
+        "--model",
+        "MODEL",
+        "--out",
+        str(box.output / "a.mp4"),
+    )
     return Case(what, door("infer", read), command=flags, named=path.name)

@@ -29,7 +29,9 @@ def safetensors(rng: np.random.Generator) -> tuple[bytes, str]:
     """A file that somebody put together by hand."""
     good = {"dtype": "F32", "shape": [2, 3], "data_offsets": [0, 24]}
     body = rng.bytes(24)
-    way = pick(rng, ("good", "length", "overlap", "gap", "twice", "shape", "dtype", "offsets", "deep", "names", "many", "json"))
+    way = pick(
+        rng, ("good", "length", "overlap", "gap", "twice", "shape", "dtype", "offsets", "deep", "names", "many", "json")
+    )
     if way == "good":
         return header({"a": good}, body), "two by three"
     if way == "length":
@@ -58,7 +60,9 @@ def safetensors(rng: np.random.Generator) -> tuple[bytes, str]:
     if way == "many":
         empty = {"dtype": "F32", "shape": [0], "data_offsets": [0, 0]}
         return header({f"t{i}": empty for i in range(50_000)}, b""), "fifty thousand tensors"
-    return header(pick(rng, (b"[]", b"null", b"", b"{", b"\xff" * 8, b'{"a": 1e999}', b'{"a": NaN}', b"9" * 6000)), body), "no table"
+    return header(
+        pick(rng, (b"[]", b"null", b"", b"{", b"\xff" * 8, b'{"a": 1e999}', b'{"a": NaN}', b"9" * 6000)), body
+    ), "no table"
 
 
 def safetensors_case(rng: np.random.Generator, seeds: Path, box: Box) -> Case:
@@ -95,7 +99,27 @@ def twisted(rng: np.random.Generator, value: Any) -> Any:
         return [*value[:at], twisted(rng, value[at]), *value[at + 1 :]]
     if isinstance(value, int | float) and rng.random() < 0.6:
         return pick(rng, (value + 1, 2 * value, value // 2, -value, 0, value + 0.5, str(value), 10**6))
-    odd = (None, True, -1, 0, 1, 3, 10**6, 10**12, 10**30, 0.5, math.inf, math.nan, "", "demo", "../x", [], [1, 2], {}, {"a": {}})
+    odd = (
+        None,
+        True,
+        -1,
+        0,
+        1,
+        3,
+        10**6,
+        10**12,
+        10**30,
+        0.5,
+        math.inf,
+        math.nan,
+        "",
+        "demo",
+        "../x",
+        [],
+        [1, 2],
+        {},
+        {"a": {}},
+    )
     return pick(rng, odd)
 
 
@@ -109,7 +133,9 @@ def release(rng: np.random.Generator, seeds: Path, box: Box) -> Case:
     if way == "config":
         config = json.loads((folder / "config.json").read_text())
         for _ in range(int(rng.integers(1, 3))):
-            config = twisted(rng, config) if rng.random() < 0.2 or not isinstance(config, dict) else _inside(rng, config)
+            config = (
+                twisted(rng, config) if rng.random() < 0.2 or not isinstance(config, dict) else _inside(rng, config)
+            )
         (folder / "config.json").write_text(json.dumps(config))
     elif way == "file":
         data, how = damaged(rng, (folder / name).read_bytes())
@@ -129,7 +155,9 @@ def release(rng: np.random.Generator, seeds: Path, box: Box) -> Case:
         what = f"without {name}"
     else:
         deep = "[" * 200_000
-        (folder / name).write_text(pick(rng, ("", "null", "[]", "9" * 5000, '{"format": ' + "9" * 5000 + "}", deep, "\ufeff{}")))
+        (folder / name).write_text(
+            pick(rng, ("", "null", "[]", "9" * 5000, '{"format": ' + "9" * 5000 + "}", deep, "\ufeff{}"))
+        )
         what = f"another text as {name}"
     if way != "manifest" and name != MANIFEST and rng.random() < 0.7:
         try:
@@ -141,7 +169,17 @@ def release(rng: np.random.Generator, seeds: Path, box: Box) -> Case:
         model = load(folder)
         assert model.size > 0
 
-    flags = ("infer.py", "--image", "PHOTO", "--audio", "SOUND", "--model", str(folder), "--out", str(box.output / "a.mp4"))
+    flags = (
+        "infer.py",
+        "--image",
+        "PHOTO",
+        "--audio",
+        "SOUND",
+        "--model",
+        str(folder),
+        "--out",
+        str(box.output / "a.mp4"),
+    )
     return Case(what, door("infer", read), command=flags, named="")
 
 
@@ -172,11 +210,15 @@ def run(rng: np.random.Generator, seeds: Path, box: Box) -> Case:
         path.write_text(json.dumps(config))
         what = "another config"
     elif way == "json":
-        path = pick(rng, [file for file in files if file.name in ("_METADATA", "_sharding", "_CHECKPOINT_METADATA", "metadata")])
+        path = pick(
+            rng, [file for file in files if file.name in ("_METADATA", "_sharding", "_CHECKPOINT_METADATA", "metadata")]
+        )
         path.write_text(json.dumps(twisted(rng, twisted(rng, json.loads(path.read_text())))))
         what = f"another {path.name}"
     else:
         step = next((folder / "checkpoints").iterdir())
-        step.rename(step.with_name(pick(rng, ("-1", "0", "99999999999999999999", "1e3", "٣", "5.orbax-checkpoint-tmp"))))
+        step.rename(
+            step.with_name(pick(rng, ("-1", "0", "99999999999999999999", "1e3", "٣", "5.orbax-checkpoint-tmp")))
+        )
         what = "a step of another name"
     return Case(what, door("evaluate", lambda: open_source(str(folder))), named="")

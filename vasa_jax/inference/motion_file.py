@@ -18,7 +18,6 @@ from vasa_jax.checkpoint import flatten
 from vasa_jax.errors import UserError
 from vasa_jax.files import check_target, whole_file
 
-
 LARGEST = 500_000_000
 """Bytes of all arrays of a file: half an hour of motion is 25 MB."""
 

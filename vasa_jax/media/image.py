@@ -49,7 +49,7 @@ STUMBLES = (
 LARGEST = 120_000_000
 """Pixels of the largest picture that is read; it takes 1.7 GB."""
 SCANS = 64
-"""Passes over the pixels of the longest JPEG that is read; encoders write a dozen, and each takes as long as a picture."""
+"""Passes over the pixels in the longest JPEG that is read; encoders write a dozen, and each costs a picture's time."""
 BAND = 256
 """Rows that are worked out at a time."""
 PNG = b"\x89PNG\r\n\x1a\n"
