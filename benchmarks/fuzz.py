@@ -1,7 +1,7 @@
 """Does every door end hostile input in a valid result or in one clear line?
 
     python -m benchmarks.fuzz [--cases 2000] [--seed 0] [--commands 60] [--kinds pictures sounds ...] [--keep FOLDER]
-                              [--minutes N] [--tell]
+                              [--seeds FOLDER] [--minutes N] [--tell]
 
 Each case is one input of `benchmarks.hostile`, drawn from (seed, kind, number), in folders of its own. It goes through
 the function behind the door in a process of its own, forked from this one, so that a case costs milliseconds; and some
@@ -9,8 +9,8 @@ the function behind the door in a process of its own, forked from this one, so t
 at most 2 GB more than an idle process, either in a valid result, or in exit code 2 and exactly one printable line that
 names the file. Seconds are those of the processor. Anything else counts as unexplained: a traceback, a signal, a hang,
 a file that a refusal leaves behind or that lies outside of the asked place, and code in the input that was run. Prints
-a table by kind, and of each unexplained case its number, so that `--kinds KIND --only NUMBER` repeats it. Exit code 1 if
-there is any.
+a table by kind, and of each unexplained case its number, so that `--kinds KIND --only NUMBER` repeats it. Exit code 1
+if there is any.
 """
 
 import argparse
@@ -303,6 +303,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--cases", type=timing.positive, default=2000, help="all kinds together")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--commands", type=int, default=60, help="cases that go through the whole command as well")
+    parser.add_argument("--seeds", type=Path, help="folder that keeps the sound files that cases start from")
     parser.add_argument("--minutes", type=float, default=float("inf"), help="after which no further case begins")
     parser.add_argument("--kinds", nargs="+", choices=tuple(KINDS), default=tuple(KINDS))
     parser.add_argument("--only", type=int, help="the case of this number alone")
@@ -314,9 +315,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     verdicts: dict[str, list[Verdict]] = {kind: [] for kind in flags.kinds}
     whole: list[Verdict] = []
     with tempfile.TemporaryDirectory(prefix="fuzz-") as folder:
-        if flags.commands or SEEDED & set(flags.kinds):
-            make_seeds(Path(folder) / "seeds")
-        seeds = Path(folder) / "seeds" / "in"
+        place = flags.seeds or Path(folder) / "seeds"
+        if not place.exists() and (flags.commands or SEEDED & set(flags.kinds)):
+            make_seeds(place)
+        seeds = (place / "in").resolve()
         due, last = 0, flags.minutes * 60 + time.monotonic()
         for i, (kind, number) in enumerate(chosen):
             if time.monotonic() > last:

@@ -88,7 +88,7 @@ def from_json(text: str, kind: type[T]) -> T:
     """
     try:
         value = json.loads(text)
-    except json.JSONDecodeError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"not a JSON config: {error}; write it with config.to_json") from error
     return _decode(value, kind, kind.__name__)
 
@@ -170,7 +170,11 @@ def _decode_fields(value: Mapping[str, Any], kind: type, path: str) -> Any:
     ]
     if missing := [name for name in required if name not in value]:
         raise UserError(f"{path} lacks the field {missing[0]!r}, which has no default; write it")
-    return kind(**{name: _decode(item, hints[name], f"{path}.{name}") for name, item in value.items()})
+    fields = {name: _decode(item, hints[name], f"{path}.{name}") for name, item in value.items()}
+    try:
+        return kind(**fields)
+    except (ArithmeticError, LookupError, TypeError) as error:  # what a check of its own did not think of
+        raise UserError(f"{path} has values that do not go together: {reason(error)}") from error
 
 
 def _differences(a: Any, b: Any, path: str) -> list[tuple[str, tuple[Any, Any]]]:

@@ -59,6 +59,7 @@ RAW = (
     ),
     *(
         '{"type": "ping", "id": -Infinity}',
+        '{"type": "change", "ease": ' + "9" * 400 + ', "controls": {}}',
         "x" * 20_000,
         '{"type": "change", "controls": {"distance": 1e-400}}',
         "\ufeff{}",

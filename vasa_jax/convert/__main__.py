@@ -60,7 +60,7 @@ def _config(name: str, path: Path | None) -> Any:
     stage = name.removeprefix("vasa.")
     try:
         content = json.loads(path.read_text())[stage]
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         raise UserError(f"--config {str(path)!r} is no config.json of a release with {stage!r}") from None
     return configs.from_json(json.dumps(content), type(default))
 

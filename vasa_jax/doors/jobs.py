@@ -9,7 +9,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from vasa_jax.errors import UserError, reason, refusals
+from vasa_jax.errors import UserError, printable, reason, refusals
 
 SWITCHES = ("square", "parity")
 """Flags without a value."""
@@ -42,6 +42,7 @@ def do_jobs(path: str, arguments: Sequence[str], perform: Callable[[list[str]], 
             states.append((number, out or "", "done"))
         except UserError as error:
             states.append((number, out or "", f"failed: {reason(error)}"))
+    states = [(number, printable(out), state) for number, out, state in states]
     width = max(len(out) for _, out, _ in states)
     yield from (f"{number:>4}  {out:<{width}}  {state}" for number, out, state in states)
     if failed := sum(state.startswith("failed") for _, _, state in states):
@@ -81,7 +82,7 @@ def _flag(name: str, value: str) -> list[str]:
     flag = f"--{name.replace('_', '-')}"
     if name in SWITCHES:
         return [flag if value.lower() in ("1", "true", "yes") else f"--no-{name}"]
-    return [flag, value]
+    return [f"{flag}={value}"]  # in one, since a value may look like a flag
 
 
 def _without_jobs(arguments: Sequence[str]) -> list[str]:

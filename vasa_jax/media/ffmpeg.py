@@ -32,7 +32,7 @@ TAIL = 8192
 MOST_PLANES = 7
 """Channels in planes of their own that PyAV counts rightly; it reads wild memory beyond."""
 LONGEST_GAP = 3600.0
-"""Seconds of a gap that any file fills at most."""
+"""Seconds of gaps that any file fills at most."""
 
 PIXELS = 40_000_000
 """Of the largest picture that is decoded; 8K has 33 million."""
@@ -167,7 +167,7 @@ class _Clock:
     """
 
     def __init__(self, container: InputContainer, stream: av.AudioStream):
-        self.seconds = 0.0
+        self.seconds = self._filled = 0.0
         self._claimed = (container.duration or 0) / av.time_base
         form = container.format.name.split(",")[0]
         self._follows, self._restarts = form in _TIMED, form in _RESTARTING
@@ -195,7 +195,8 @@ class _Clock:
         if ahead < 0 or (self._restarts and ahead > LEAP):
             self._start += ahead
             return 0.0
-        if ahead > LONGEST_GAP:
+        self._filled += ahead
+        if self._filled > LONGEST_GAP:
             raise Refused(f"has time stamps that leap by {ahead:.0f} s; write it anew: ffmpeg -i IN -c:a aac OUT.m4a")
         self.seconds += ahead
         return ahead

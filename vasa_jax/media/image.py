@@ -62,6 +62,8 @@ FOREIGN = (
     (b"\x00\x00\x00\x0cJXL ", "JPEG XL"),
     (b"%PDF", "a PDF document"),
     (b"<svg", "an SVG drawing"),
+    (b"%!PS", "a PostScript program"),
+    (b"\xc5\xd0\xd3\xc6", "a PostScript program"),
     (b"version https://git-lfs", "a Git LFS pointer, and the picture itself was not fetched (git lfs pull)"),
 )
 """How files begin that people take for pictures and that are not read here, and what they are."""
@@ -179,15 +181,20 @@ def _prepare(path: Path) -> None:
 def _decode(file: Path | io.BytesIO, path: Path) -> Image.Image:
     try:
         with Image.open(file) as picture:
-            if picture.width * picture.height > LARGEST:
-                raise UserError(
-                    f"{path} is too large to read: it has {picture.width}x{picture.height} pixels, more than "
-                    f"{LARGEST // 1_000_000} million; make the picture smaller"
-                )
+            _check_size(picture, path)
             picture.load()
+            _check_size(picture, path)  # again, since some formats hold another picture inside
             return _to_8_bits(picture, str(path))
     except Image.DecompressionBombError as error:
         raise UserError(f"{path} is too large to read: {reason(error)}; make the picture smaller") from error
+
+
+def _check_size(picture: Image.Image, path: Path) -> None:
+    if picture.width * picture.height > LARGEST:
+        raise UserError(
+            f"{path} is too large to read: it has {picture.width}x{picture.height} pixels, more than "
+            f"{LARGEST // 1_000_000} million; make the picture smaller"
+        )
 
 
 def _pixels_alone(path: Path) -> bytes | None:
