@@ -1,7 +1,7 @@
 """Does every door end hostile input in a valid result or in one clear line?
 
     python -m benchmarks.fuzz [--cases 2000] [--seed 0] [--commands 60] [--kinds pictures sounds ...] [--keep FOLDER]
-                              [--seeds FOLDER] [--minutes N] [--tell]
+                              [--seeds FOLDER] [--log FILE] [--minutes N]
 
 Each case is one input of `benchmarks.hostile`, drawn from (seed, kind, number), in folders of its own. It goes through
 the function behind the door in a process of its own, forked from this one, so that a case costs milliseconds; and some
@@ -14,7 +14,9 @@ if there is any.
 """
 
 import argparse
+import json
 import os
+import re
 import resource
 import shutil
 import signal
@@ -60,8 +62,9 @@ SEEDED = {"controls", "jobs", "configs", "releases", "runs", "safetensors", "man
 OWN = (".config", ".cache")
 """Where the package may keep its key and its compiled programs, in the user's home."""
 STREAMS = "stdout", "stderr"
-CHATTER = "Corrupt JPEG data"
-"""What libjpeg inside OpenCV says of a picture of a record, which nothing can silence."""
+CHATTER = re.compile(r"|Corrupt JPEG data.*|.*\d+%\|.*")
+"""What libjpeg inside OpenCV says of a picture of a record, which nothing can silence, and bars of progress."""
+TYPED, WHOLE = " (command)", "whole commands"
 
 
 class Verdict(NamedTuple):
@@ -229,7 +232,7 @@ def _complaint(case: Case, box: Box, ended: Ended, before: dict[str, tuple[int, 
             return f"{path} was {'changed' if path in before else 'left behind'}"
     if whole:
         return ""
-    lines = [line for line in said.splitlines() if not line.startswith(CHATTER)]
+    lines = [line for line in said.splitlines() if not CHATTER.fullmatch(line)]
     if len(lines) != 1 or not said.endswith("\n") or "error: " not in lines[0]:
         return f"{len(lines)} lines: {said[:300]!r}"
     if not lines[0].isprintable():
@@ -297,62 +300,92 @@ def table(verdicts: dict[str, list[Verdict]]) -> Iterator[str]:
             )
 
 
+class Log:
+    """What was judged, a line of JSON a case, in a file that a later run goes on with; and what is to be judged."""
+
+    def __init__(self, path: Path | None):
+        """Without a path it is forgotten at the end. What was unexplained is judged again."""
+        self.path, self.known = path, dict[tuple[str, int], Verdict]()
+        lines = path.read_text(encoding="utf-8").splitlines() if path is not None and path.exists() else []
+        for line in map(json.loads, lines):
+            verdict = Verdict(line["state"], line["seconds"], line["megabytes"], line["why"])
+            self.known[line["kind"], line["number"]] = verdict
+        self.known = {key: one for key, one in self.known.items() if one.state != "unexplained"}
+
+    def add(self, kind: str, number: int, what: str, verdict: Verdict, said: str) -> None:
+        """Keep a verdict; tell of one that is unexplained."""
+        self.known[kind, number] = verdict
+        if verdict.state == "unexplained":
+            print(f"{kind} {number}: {what[:150]!r}: {verdict.why}", flush=True)
+        if self.path is not None:
+            line = {"kind": kind, "number": number, **verdict._asdict(), "what": what[:300], "said": said[:300]}
+            with self.path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(line) + "\n")
+
+    def verdicts(self) -> dict[str, list[Verdict]]:
+        """By kind, whole commands last."""
+        found: dict[str, list[Verdict]] = {kind: [] for kind in (*KINDS, WHOLE)}
+        for (kind, _), verdict in self.known.items():
+            found[WHOLE if kind.endswith(TYPED) else kind].append(verdict)
+        return found
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the cases and print the table; the exit code is 1 where a case is unexplained."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cases", type=timing.positive, default=2000, help="all kinds together")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--commands", type=int, default=60, help="cases that go through the whole command as well")
-    parser.add_argument("--seeds", type=Path, help="folder that keeps the sound files that cases start from")
-    parser.add_argument("--minutes", type=float, default=float("inf"), help="after which no further case begins")
     parser.add_argument("--kinds", nargs="+", choices=tuple(KINDS), default=tuple(KINDS))
     parser.add_argument("--only", type=int, help="the case of this number alone")
-    parser.add_argument("--tell", action="store_true", help="say of each case how it ended")
+    parser.add_argument("--seeds", type=Path, help="folder that keeps the sound files that cases start from")
+    parser.add_argument("--log", type=Path, help="file that keeps each verdict, and lets the same command go on")
+    parser.add_argument("--minutes", type=float, default=float("inf"), help="after which no further case begins")
     parser.add_argument("--keep", type=Path, help="folder for what unexplained cases read and said")
     flags = parser.parse_args(arguments)
-    chosen = list(cases(flags.kinds, flags.cases, flags.only))
-    every = max(1, len(chosen) // flags.commands) if flags.commands else 0
-    verdicts: dict[str, list[Verdict]] = {kind: [] for kind in flags.kinds}
-    whole: list[Verdict] = []
+    log = Log(flags.log)
     with tempfile.TemporaryDirectory(prefix="fuzz-") as folder:
         place = flags.seeds or Path(folder) / "seeds"
         if not place.exists() and (flags.commands or SEEDED & set(flags.kinds)):
             make_seeds(place)
-        seeds = (place / "in").resolve()
-        due, last = 0, flags.minutes * 60 + time.monotonic()
-        for i, (kind, number) in enumerate(chosen):
-            if time.monotonic() > last:
-                break
-            box = open_box(Path(folder) / "case")
-            try:
-                case = draw(kind, flags.seed, number, seeds, box)
-            except Exception as error:  # noqa: BLE001  (a mistake of ours in one case must not stop the others)
-                case = Case("not drawn", lambda error=error: (_ for _ in ()).throw(error))
-            before, due = files(box), due + bool(every and i % every == 0)
-            verdict = judge(case, box, case.work, before)
-            verdicts[kind].append(verdict)
-            _tell(kind, number, case, verdict, box, flags)
-            if due and case.command and verdict.state != "unexplained":
-                due -= 1
-                shutil.rmtree(box.output)
-                box.output.mkdir()
-                verdict = judge(case, box, typed(case, seeds), before, memory())
-                whole.append(verdict)
-                _tell(f"{kind} (command)", number, case, verdict, box, flags)
-            shutil.rmtree(box.root)
+        _judge_all(flags, log, (place / "in").resolve(), Path(folder) / "case")
     print()
-    for line in table(verdicts | {"whole commands": whole}):
+    for line in table(log.verdicts()):
         print(line)
-    return int(any(one.state == "unexplained" for some in (*verdicts.values(), whole) for one in some))
+    return int(any(one.state == "unexplained" for one in log.known.values()))
 
 
-def _tell(kind: str, number: int, case: Case, verdict: Verdict, box: Box, flags: argparse.Namespace) -> None:
-    bad = verdict.state == "unexplained"
-    if bad or flags.tell:
-        said = verdict.why or (box.root / STREAMS[1]).read_text(errors="replace")[:300].strip()
-        print(f"{kind} {number} {verdict.state}: {case.what[:150]!r}: {said}", flush=True)
-    if bad and flags.keep is not None:
-        shutil.copytree(box.root, flags.keep / f"{kind.replace(' ', '-')}-{number}", symlinks=True, dirs_exist_ok=True)
+def _judge_all(flags: argparse.Namespace, log: Log, seeds: Path, root: Path) -> None:
+    chosen = list(cases(flags.kinds, flags.cases, flags.only))
+    every = max(1, len(chosen) // flags.commands) if flags.commands else len(chosen) + 1
+    last, due = flags.minutes * 60 + time.monotonic(), 0
+    for i, (kind, number) in enumerate(chosen):
+        if time.monotonic() > last:
+            break
+        due += i % every == every - 1
+        if (kind, number) in log.known:
+            due -= (kind + TYPED, number) in log.known
+            continue
+        box = open_box(root)
+        try:
+            case = draw(kind, flags.seed, number, seeds, box)
+        except Exception as error:  # noqa: BLE001  (a mistake of ours in one case must not stop the others)
+            case = Case("not drawn", lambda error=error: (_ for _ in ()).throw(error))
+        before = files(box)
+        ways = [(kind, case.work, None)]
+        if due > 0 and case.command:
+            ways.append((kind + TYPED, typed(case, seeds), memory()))
+            due -= 1
+        for name, work, idle in ways:
+            verdict = judge(case, box, work, before, idle)
+            log.add(name, number, case.what, verdict, (box.root / STREAMS[1]).read_text(errors="replace"))
+            if verdict.state == "unexplained":
+                if flags.keep is not None:
+                    shutil.copytree(root, flags.keep / f"{name}-{number}", symlinks=True, dirs_exist_ok=True)
+                break
+            shutil.rmtree(box.output)
+            box.output.mkdir()
+        shutil.rmtree(root)
 
 
 if __name__ == "__main__":

@@ -78,7 +78,7 @@ def _say(line: str) -> int:
     return 2
 
 
-def test_a_case_that_takes_too_long_or_too_much_is_stopped(box):
+def test_a_case_that_takes_too_long_or_too_much_is_stopped(box, monkeypatch):
     def compute() -> int:
         while True:
             pass
@@ -91,12 +91,24 @@ def test_a_case_that_takes_too_long_or_too_much_is_stopped(box):
         return int(not bytearray(b"x") * 200_000_000)
 
     assert fuzz.apart(box, compute, seconds=0.3).stopped == "it computed for more than 0.3 s"
-    assert fuzz.apart(box, sleep, seconds=0.05).stopped == "it had not ended after 0.25 s"
+    monkeypatch.setattr(fuzz, "PATIENCE", 0.01)
+    assert fuzz.apart(box, sleep, seconds=50.0).stopped == "it had not ended after 0.5 s"
+    monkeypatch.undo()
     assert fuzz.apart(box, grow, megabytes=50.0).stopped.startswith("it took ")
     assert fuzz.apart(box, lambda: 0).stopped == ""
 
 
-def test_the_table_counts(box):
+def test_a_run_goes_on_with_its_log_and_judges_again_what_was_unexplained(tmp_path):
+    log = fuzz.Log(tmp_path / "log")
+    log.add("sounds", 0, "noise", fuzz.Verdict("valid", 1.0, 2.0), "")
+    log.add("sounds", 1, "noise", fuzz.Verdict("unexplained", 1.0, 2.0, "signal 11"), "")
+    log.add("sounds (command)", 0, "noise", fuzz.Verdict("refused", 1.0, 2.0), "infer: error: x")
+    again = fuzz.Log(tmp_path / "log")
+    assert set(again.known) == {("sounds", 0), ("sounds (command)", 0)}
+    assert [len(again.verdicts()[kind]) for kind in ("sounds", fuzz.WHOLE)] == [1, 1]
+
+
+def test_the_table_counts():
     found = {"sounds": [fuzz.Verdict("valid", 1.0, 5.0), fuzz.Verdict("refused", 2.0, 1.0)], "jobs": []}
     *_, row, total = fuzz.table(found)
     assert row.split("|")[1:-1] == total.replace("all   ", "sounds").split("|")[1:-1]

@@ -55,9 +55,9 @@ def test_all_jobs_but_the_bad_ones_are_done_and_a_second_run_skips_what_is_there
 
     def perform(arguments):
         asked.append(arguments)
-        if "bad" in arguments:
+        if "--image=bad" in arguments:
             raise UserError("bad: no such image file")
-        (tmp_path / arguments[arguments.index("--out") + 1]).touch()
+        (tmp_path / arguments[2].removeprefix("--out=")).touch()
         return "done"
 
     def run():
@@ -69,9 +69,9 @@ def test_all_jobs_but_the_bad_ones_are_done_and_a_second_run_skips_what_is_there
 
     lines = run()
     assert asked == [
-        ["--seed", "3", "--out", "1.mp4", "--image", "a"],
-        ["--seed", "3", "--out", "2.mp4", "--image", "bad", "--square"],
-        ["--seed", "3", "--out", "3.mp4", "--image", "c", "--no-square"],
+        ["--seed", "3", "--out=1.mp4", "--image=a"],
+        ["--seed", "3", "--out=2.mp4", "--image=bad", "--square"],
+        ["--seed", "3", "--out=3.mp4", "--image=c", "--no-square"],
     ]
     assert lines[:2] == ["done", "done"] and lines[2:] == [
         "   1  1.mp4  done",
