@@ -156,7 +156,19 @@ def release(rng: np.random.Generator, seeds: Path, box: Box) -> Case:
     else:
         deep = "[" * 200_000
         (folder / name).write_text(
-            pick(rng, ("", "null", "[]", "9" * 5000, '{"format": ' + "9" * 5000 + "}", deep, "\ufeff{}"))
+            pick(
+                rng,
+                (
+                    "",
+                    "null",
+                    "[]",
+                    "version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9\n",
+                    "9" * 5000,
+                    '{"format": ' + "9" * 5000 + "}",
+                    deep,
+                    "\ufeff{}",
+                ),
+            )
         )
         what = f"another text as {name}"
     if way != "manifest" and name != MANIFEST and rng.random() < 0.7:

@@ -32,6 +32,8 @@ def read_flags(kind: type[T], prog: str, arguments: Sequence[str], **settings: A
         if not stop.code:
             raise
         lines = [line.strip("│| ") for line in complaint.getvalue().splitlines()[1:]]
-        lines = lines[bool(lines) and lines[0].startswith("---") :]  # frames of letters alone, where no others are known
+        lines = lines[
+            bool(lines) and lines[0].startswith("---") :
+        ]  # frames of letters alone, where no others are known
         end = next((i for i, line in enumerate(lines) if line.startswith(("─", "╰", "---"))), len(lines))
         raise UserError(f"{' '.join(lines[:end])}; see --help") from None
