@@ -155,21 +155,9 @@ def release(rng: np.random.Generator, seeds: Path, box: Box) -> Case:
         what = f"without {name}"
     else:
         deep = "[" * 200_000
-        (folder / name).write_text(
-            pick(
-                rng,
-                (
-                    "",
-                    "null",
-                    "[]",
-                    "version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9\n",
-                    "9" * 5000,
-                    '{"format": ' + "9" * 5000 + "}",
-                    deep,
-                    "\ufeff{}",
-                ),
-            )
-        )
+        pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9\n"
+        long = '{"format": ' + "9" * 5000 + "}"
+        (folder / name).write_text(pick(rng, ("", "null", "[]", pointer, "9" * 5000, long, deep, "\ufeff{}")))
         what = f"another text as {name}"
     if way != "manifest" and name != MANIFEST and rng.random() < 0.7:
         try:

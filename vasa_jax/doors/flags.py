@@ -32,8 +32,7 @@ def read_flags(kind: type[T], prog: str, arguments: Sequence[str], **settings: A
         if not stop.code:
             raise
         lines = [line.strip("│| ") for line in complaint.getvalue().splitlines()[1:]]
-        lines = lines[
-            bool(lines) and lines[0].startswith("---") :
-        ]  # frames of letters alone, where no others are known
+        if lines and lines[0].startswith("---"):  # a frame of plain letters, where the terminal knows no others
+            del lines[0]
         end = next((i for i, line in enumerate(lines) if line.startswith(("─", "╰", "---"))), len(lines))
         raise UserError(f"{' '.join(lines[:end])}; see --help") from None
