@@ -372,7 +372,7 @@ def _judge_all(flags: argparse.Namespace, log: Log, seeds: Path, root: Path) -> 
         except Exception as error:  # noqa: BLE001  (a mistake of ours in one case must not stop the others)
             case = Case("not drawn", lambda error=error: (_ for _ in ()).throw(error))
         before = files(box)
-        ways = [(kind, case.work, None)]
+        ways: list[tuple[str, Callable[[], int], float | None]] = [(kind, case.work, None)]
         if due > 0 and case.command:
             ways.append((kind + TYPED, typed(case, seeds), memory()))
             due -= 1

@@ -90,6 +90,7 @@ def test_a_case_that_takes_too_long_or_too_much_is_stopped(box, monkeypatch):
     def grow() -> int:
         return int(not bytearray(b"x") * 200_000_000)
 
+    monkeypatch.setattr(fuzz, "PATIENCE", 1000)
     assert fuzz.apart(box, compute, seconds=0.3).stopped == "it computed for more than 0.3 s"
     monkeypatch.setattr(fuzz, "PATIENCE", 0.01)
     assert fuzz.apart(box, sleep, seconds=50.0).stopped == "it had not ended after 0.5 s"

@@ -3,6 +3,7 @@
 import io
 import struct
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -22,7 +23,7 @@ FILES = (
 PACKED = (
     ("mp4", "aac"),
     ("matroska", "libopus"),
-    ("webm", "libvorbis"),
+    ("webm", "libopus"),
     ("mpegts", "aac"),
     ("adts", "aac"),
     ("mov", "alac"),
@@ -51,7 +52,7 @@ def packed(rng: np.random.Generator) -> tuple[bytes, str]:
     file = io.BytesIO()
     file.name = "a"
     with av.open(file, "w", format=form) as container:
-        stream = container.add_stream(codec, rate=48000, layout="mono")
+        stream: Any = container.add_stream(codec, rate=48000, layout="mono")
         frame = av.AudioFrame.from_ndarray(np.zeros((1, 4096), np.float32), format="fltp", layout="mono")
         frame.sample_rate, frame.pts = 48000, 0
         container.mux(stream.encode(next(iter(av.AudioResampler(stream.format.name).resample(frame)))))

@@ -3,6 +3,7 @@
 import io
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -33,7 +34,7 @@ def film(form: str, codec: str, frames: int, size: tuple[int, int] = (32, 24), r
     file.name = "a"
     with av.open(file, "w", format=form) as container:
         quiet = {"x265-params": "log-level=none"} if codec == "libx265" else {}
-        stream = container.add_stream(codec, rate=rate, options=quiet)
+        stream: Any = container.add_stream(codec, rate=rate, options=quiet)
         stream.width, stream.height = size
         kinds = {"mjpeg": "yuvj420p", "png": "rgb24", "gif": "rgb8", "rawvideo": "yuv420p"}
         stream.pix_fmt = kinds.get(codec, "yuv420p")
@@ -51,7 +52,7 @@ def bomb(rng: np.random.Generator) -> tuple[bytes, str]:
     file.name = "a"
     form = pick(rng, ("mov", "nut", "avi"))
     with av.open(file, "w", format=form) as container:
-        stream = container.add_stream("png", rate=25)
+        stream: Any = container.add_stream("png", rate=25)
         declared = side if side < 10_000 and rng.random() < 0.5 else 32
         stream.width, stream.height, stream.pix_fmt = declared, declared, "rgb24"
         data = png(side, side, 8, 2)

@@ -6,6 +6,7 @@ are refused, so opening one runs no code.
 """
 
 import os
+import zipfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -64,7 +65,9 @@ def load_motion(path: str | os.PathLike, kind: str, shapes: Any) -> Any:
         if not isinstance(opened, np.lib.npyio.NpzFile):
             raise UserError("it holds a single array")
         with opened as file:
-            if sum(entry.file_size for entry in opened.zip.infolist()) > LARGEST:
+            with zipfile.ZipFile(path) as archive:
+                size = sum(entry.file_size for entry in archive.infolist())
+            if size > LARGEST:
                 raise UserError(f"{path} holds more than {LARGEST // 1_000_000} MB; cut its motion into pieces")
             there = file["kind"].item() if "kind" in file else None
             if "kind" in file and there != kind:

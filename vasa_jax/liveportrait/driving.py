@@ -5,7 +5,7 @@ A file is a mapping with `n_frames`, `output_fps` and `motion`, a list of mappin
 such pickles without running anything.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -57,7 +57,7 @@ def read_driving(content: Any) -> DrivingMotion:
     return DrivingMotion(HeadMotion(**parts), float(rate), **ratios)
 
 
-def _stack(frames: list[Mapping[str, Any]], field: str) -> np.ndarray:
+def _stack(frames: Sequence[Mapping[str, Any]], field: str) -> np.ndarray:
     rows = []
     for index, frame in enumerate(frames):
         name = next((name for name in _NAMES[field] if name in frame), None)

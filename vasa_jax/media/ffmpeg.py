@@ -62,8 +62,9 @@ def open_container(part: Part) -> Iterator[tuple[InputContainer, PartFile]]:
 
 def _opened(file: PartFile) -> InputContainer:
     settings: dict[str, Any] = {"options": {"protocol_whitelist": ""}, **_ANY_TEXT}
+    decoders: Any = [dict(DECODER)] * STREAMS  # PyAV's stubs want texts
     try:
-        return av.open(file, "r", stream_options=[dict(DECODER)] * STREAMS, **settings)
+        return av.open(file, "r", stream_options=decoders, **settings)
     except ValueError as error:
         if isinstance(error, FFmpegError):
             raise

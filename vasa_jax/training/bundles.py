@@ -62,7 +62,7 @@ class Bundles:
                 create=not read_only,
                 read_only=read_only,
             )
-            with refusals("open", self._folder):
+            with refusals("open", self._folder, ValueError, KeyError, TypeError, AttributeError):  # damaged notes
                 self._manager = ocp.CheckpointManager(self._folder, item_handlers=handlers, options=options)
             self._open = stack.pop_all()
         self._args = ocp.args
