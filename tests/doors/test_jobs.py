@@ -34,6 +34,7 @@ def test_rows_are_flags(listed):
         ("image,out,jobs\na,b,c\n", "the column 'jobs' cannot be used"),
         ("image,out,image\na,b,c\n", "the column 'image' cannot be used"),
         ("image,out\na,b,c\n", "job 1 of jobs.csv has 3 fields, its first row 2"),
+        ("image,out\na,x\0.mp4\n", "jobs.csv is not a table of jobs .*: it holds zero bytes"),
         ("image,out\na,x.mp4\nb,./x.mp4\n", "jobs 1 and 2 of jobs.csv both write ./x.mp4"),
     ],
 )

@@ -43,6 +43,7 @@ def write(path, **changes):
         ({"dynamics": np.zeros((4, 128))}, "needs"),
         ({"pose": np.zeros((0, 6)), "dynamics": np.zeros((0, 5))}, "needs"),
         ({"pose": np.full((4, 6), np.nan)}, "NaN"),
+        ({"pose": np.full((4, 6), 1e300)}, "NaN or infinite"),
         ({"dynamics": np.full((4, 5), "a")}, "must be numbers"),
         ({"fps": 30}, "30 frames a second"),
         ({"pose": np.array([{}, {}], object)}, "is not a motion file"),

@@ -59,6 +59,7 @@ def test_a_number_is_no_motion_file():
         (lambda c: c.update(c_eyes_lst=[np.zeros((1, 2))]), "2 for each of its 3 frames"),
         (lambda c: c.update(c_eyes_lst=np.inf), "2 for each of its 3 frames"),
         (lambda c: c.update(c_lip_lst=[[1], [2, 3]]), "'c_lip_lst' of the motion file is no array of numbers"),
+        (lambda c: c.update(c_lip_lst=[1e300] * 3), "must be finite numbers"),
         (lambda c: c.update(motion=3), "no list of tables"),
         (lambda c: c.update(motion=[None] * 3), "no list of tables"),
         (lambda c: c.update(n_frames=np.zeros(3)), "frames and holds 3"),

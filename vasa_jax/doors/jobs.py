@@ -61,6 +61,8 @@ def read_jobs(path: str | os.PathLike) -> list[dict[str, str]]:
             table = [row for row in csv.reader(file) if any(field.strip() for field in row)]
     except (csv.Error, UnicodeDecodeError) as error:
         raise UserError(f"{path} is not a table of jobs (CSV in UTF-8): {reason(error)}") from error
+    if any("\0" in field for row in table for field in row):
+        raise UserError(f"{path} is not a table of jobs (CSV in UTF-8): it holds zero bytes")
     if len(table) < 2:
         raise UserError(f"{path} holds no jobs: its first row names flags (image,audio,out), each further row is a job")
     names = [name.strip().lstrip("-").replace("-", "_") for name in table[0]]

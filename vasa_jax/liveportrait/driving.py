@@ -88,6 +88,7 @@ def _ratios(content: Mapping[str, Any], names: tuple[str, ...], width: int, coun
 
 def _numbers(value: Any, name: str) -> np.ndarray:
     try:
-        return np.asarray(value, np.float32)
+        with np.errstate(over="ignore"):  # what is no finite number then is refused as such
+            return np.asarray(value, np.float32)
     except (TypeError, ValueError, OverflowError) as error:
         raise UserError(f"{name!r} of the motion file is no array of numbers: {reason(error)[:100]}") from error

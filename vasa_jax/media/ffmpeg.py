@@ -57,6 +57,9 @@ def open_container(part: Part) -> Iterator[tuple[InputContainer, PartFile]]:
     Raises FFmpegError and OSError.
     """
     with part.open() as file, _opened(file) as container:
+        for stream in container.streams.video:
+            if stream.codec_context is not None:
+                stream.codec_context.options = dict(DECODER)
         yield container, file
 
 

@@ -27,7 +27,7 @@ from vasa_jax.arrays import FPS
 from vasa_jax.errors import UserError, refusals
 from vasa_jax.files import check_target, whole_file, whole_folder
 from vasa_jax.media.audio import AudioSource, Sound, open_sound
-from vasa_jax.media.ffmpeg import DECODER, PIXELS, open_container
+from vasa_jax.media.ffmpeg import PIXELS, open_container
 from vasa_jax.media.parts import whole
 
 TITLE = "AI-generated talking face (vasa-jax)"
@@ -325,7 +325,6 @@ def read_video(path: str | os.PathLike) -> Iterator[np.ndarray]:
     """
     with _open_video(path) as container:
         container.streams.video[0].thread_type = "AUTO"
-        container.streams.video[0].codec_context.options = dict(DECODER)
         for frame in container.decode(video=0):
             picture = frame.to_ndarray(format="rgb24")
             turns = round(frame.rotation / 90) % 4  # telephones store how they were held
