@@ -17,6 +17,9 @@ def test_flatten_and_unflatten_are_inverse():
     assert unflatten(flat).keys() == TREE.keys()
     with pytest.raises(ValueError, match="joined by"):
         flatten({"a/b": 1})
+    for odd in ({"a": 1, "a/b": 2}, {"a/b": 1, "a": 2}):
+        with pytest.raises(UserError, match="lies inside of another"):
+            unflatten(odd)
 
 
 @pytest.mark.parametrize("dtype, error", [("float32", 0.0), ("bfloat16", 2.0**-8)])
@@ -93,6 +96,9 @@ def test_a_full_disk_is_told_by_the_names_that_the_user_knows(tmp_path):
         ("config.json", b"[]", "not of a release of format 2 or 3 or 4"),
         ("config.json", b'{"format": 1}', "not of a release of format 2 or 3 or 4"),
         ("config.json", b'{"format": 2, "tensors": {}}', "says no kind of model"),
+        ("config.json", b"[" * 100_000, "config.json is no JSON"),
+        ("config.json", b'{"kind": "vasa", "format": 2, "tensors": {"../a": {}}}', "could be called '../a'"),
+        ("config.json", b'{"kind": "vasa", "format": 2, "tensors": {"a": [3]}}', "could be called 'a'"),
         ("config.json", b'{"kind": "vasa", "format": 2, "tensors": {"b": {}}}', "config.json in .*changed"),
         ("config.json", b'{"kind": "vasa", "format": 2, "tensors": {"a": {"step": [3]}}}', "config.json in .*changed"),
         ("model_card.md", b"# Another licence", "^model_card.md in .* is not what its manifest.json says"),

@@ -55,6 +55,15 @@ def test_a_mistake_of_several_lines_becomes_one(capsys):
     assert run("name", lambda: ["one", "two"]) == 0 and capsys.readouterr().out == "one\ntwo\n"
 
 
+def test_a_complaint_repeats_no_codes_for_terminals_and_no_book(capsys):
+    def work():
+        raise UserError(f"\x1b[2J{'a' * 10_000}\u202e; give b")
+
+    assert run("name", work) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("name: error: ?[2Jaa") and line.endswith("aa?; give b") and len(line) < 1000
+
+
 def test_what_was_done_before_a_mistake_is_told(capsys):
     def work():
         yield "first"

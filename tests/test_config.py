@@ -174,6 +174,9 @@ def test_an_unknown_config_lists_the_names(name: str, tmp_path: Path, monkeypatc
         ("run.yaml", "steps: 3", "is not a Python file"),
         ("run.py", "x = 1", "defines no function get_config()"),
         ("run.py", "def get_config():\n    return {'steps': 1}", "must return a dataclass instance"),
+        ("run.py", "def get_config(:", "is not Python: invalid syntax"),
+        ("run.py", "# coding: klingon", "is not Python: unknown encoding"),
+        ("run.py", "\0", "is not Python: source code string cannot contain null bytes"),
     ],
 )
 def test_load_says_what_is_wrong(tmp_path: Path, name: str, text: str | None, words: str) -> None:

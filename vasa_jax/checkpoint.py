@@ -10,6 +10,7 @@ the package. What a run resumes from is another format, see `vasa_jax.training.b
 import hashlib
 import json
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -79,13 +80,20 @@ def flatten(tree: Any) -> dict[str, Any]:
 
 
 def unflatten(leaves: Mapping[str, Any]) -> dict[str, Any]:
-    """Nested dictionaries from keys joined by "/"; the inverse of `flatten` for trees of dictionaries."""
+    """Nested dictionaries from keys joined by "/"; the inverse of `flatten` for trees of dictionaries.
+
+    Raises UserError for a key that goes on where another ends.
+    """
     tree: dict[str, Any] = {}
     for path, leaf in leaves.items():
         *parents, last = path.split("/")
         node = tree
         for parent in parents:
             node = node.setdefault(parent, {})
+            if not isinstance(node, dict):
+                break
+        if not isinstance(node, dict) or last in node:
+            raise UserError(f"the tensor {path!r} lies inside of another; rename it")
         node[last] = leaf
     return tree
 
@@ -123,7 +131,7 @@ def is_release(folder: str | Path) -> bool:
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         names = {path.name for path in folder.iterdir() if path.suffix != ".safetensors"}
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return False
     return isinstance(config, dict) and "format" in config and names <= {"config.json", CARD, MANIFEST}
 
@@ -220,7 +228,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     try:
         with refusals("read", written):
             config = json.loads(written.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         if isinstance(error, UserError):
             raise
         raise UserError(f"{written} is no JSON ({reason(error)}); fetch the release again") from error
@@ -232,6 +240,9 @@ def read_config(folder: Path) -> dict[str, Any]:
         )
     if not isinstance(config.get("kind"), str):
         raise UserError(f"{written} says no kind of model; fetch the release again")
+    for name, shapes in config["tensors"].items():
+        if not re.fullmatch(r"\w[\w-]*", name) or not isinstance(shapes, dict):
+            raise UserError(f"{written} lists no tensors of a file that could be called {name!r}; fetch it again")
     return config
 
 
@@ -301,7 +312,8 @@ def _check_manifest(folder: Path, config: Mapping[str, Any]) -> str:
             continue
         changed = file.name
         if file.suffix == ".safetensors":
-            there, then = _digests(file), tensors.get(file.stem) or {}
+            there, noted = _digests(file), tensors.get(file.stem)
+            then = noted if isinstance(noted, dict) else {}
             if odd := [key for key in [*then, *there] if there.get(key) != then.get(key)]:
                 changed = f"tensor {odd[0]} of {file.name}"
         raise UserError(

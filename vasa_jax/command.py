@@ -17,6 +17,8 @@ from typing import Any, NoReturn
 
 from vasa_jax.errors import UserError, lacking_memory, reason
 
+LONGEST = 900
+"""Letters of the longest complaint; of a longer one, which repeats what it was given, the middle is left out."""
 INTERRUPTED = 130
 """Exit code after Ctrl-C or a signal to end, as shells count."""
 STOPPED: list[int] = []
@@ -51,7 +53,7 @@ def run(name: str, work: Callable[[], Iterable[str]]) -> int:
                     sys.stdout.write(f"{line}\n")
                     sys.stdout.flush()
         except UserError as error:
-            sys.stderr.write(f"{name}: error: {reason(error)}\n")
+            sys.stderr.write(f"{name}: error: {_shortened(reason(error))}\n")
             return 2
         except (MemoryError, RuntimeError) as error:
             if not (lacking := lacking_memory(error)):
@@ -62,6 +64,10 @@ def run(name: str, work: Callable[[], Iterable[str]]) -> int:
             sys.stderr.write(f"{name}: interrupted; nothing half-written was left\n")
             return INTERRUPTED
     return 0
+
+
+def _shortened(line: str) -> str:
+    return line if len(line) <= LONGEST else f"{line[: 2 * LONGEST // 3]} ... {line[-LONGEST // 3 :]}"
 
 
 @contextlib.contextmanager

@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-from vasa_jax.errors import UserError
+from vasa_jax.errors import UserError, reason, refusals
 
 T = TypeVar("T")
 
@@ -52,10 +52,16 @@ def find(name: str | os.PathLike) -> Path:
 def load(name: str | os.PathLike) -> Any:
     """Run the Python file that `find` gives for a name or a path and return what its `get_config()` returns.
 
-    Raises UserError if there is no such file, if it has no `get_config`, or if that returns something other than a
-    dataclass instance. Errors inside the file itself pass through unchanged.
+    Raises UserError if there is no such file, if it is not Python, if it has no `get_config`, or if that returns
+    something other than a dataclass instance. Errors inside the file itself pass through unchanged.
     """
     path = find(name)
+    with refusals("read", path):
+        text = path.read_bytes()
+    try:
+        compile(text, str(path), "exec")
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+        raise UserError(f"config {str(path)!r} is not Python: {reason(error)}") from error
     get_config = runpy.run_path(str(path)).get("get_config")
     if not callable(get_config):
         raise UserError(f"config {str(path)!r} defines no function get_config(); add one that returns the experiment")
@@ -82,7 +88,7 @@ def from_json(text: str, kind: type[T]) -> T:
     """
     try:
         value = json.loads(text)
-    except json.JSONDecodeError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"not a JSON config: {error}; write it with config.to_json") from error
     return _decode(value, kind, kind.__name__)
 
@@ -164,7 +170,11 @@ def _decode_fields(value: Mapping[str, Any], kind: type, path: str) -> Any:
     ]
     if missing := [name for name in required if name not in value]:
         raise UserError(f"{path} lacks the field {missing[0]!r}, which has no default; write it")
-    return kind(**{name: _decode(item, hints[name], f"{path}.{name}") for name, item in value.items()})
+    fields = {name: _decode(item, hints[name], f"{path}.{name}") for name, item in value.items()}
+    try:
+        return kind(**fields)
+    except (ArithmeticError, LookupError, TypeError) as error:  # what a check of its own did not think of
+        raise UserError(f"{path} has values that do not go together: {reason(error)}") from error
 
 
 def _differences(a: Any, b: Any, path: str) -> list[tuple[str, tuple[Any, Any]]]:

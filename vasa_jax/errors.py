@@ -14,10 +14,17 @@ class UserError(ValueError):
     """A value, a file or a machine that cannot do what was asked; the message names it and the way out."""
 
 
+def printable(text: str) -> str:
+    """A text whose letters a terminal only shows: what steers one becomes a question mark."""
+    return "".join(letter if letter.isprintable() else "?" for letter in text)
+
+
 def reason(error: BaseException) -> str:
-    """What an exception says, on one line; its type where it says nothing."""
-    text = getattr(error, "strerror", None) or str(error)
-    return " ".join(str(text).split()) or type(error).__name__
+    """What an exception says, on one line of letters that a terminal only shows; its type where it says nothing."""
+    if isinstance(error, MemoryError):
+        return "it needs more memory than there is"
+    text = " ".join(str(getattr(error, "strerror", None) or error).split())
+    return printable(text) or type(error).__name__
 
 
 @contextlib.contextmanager

@@ -168,7 +168,7 @@ def read_json(path: str | os.PathLike) -> dict[str, Any]:
         text = file.read()
     try:
         value = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{path} is no JSON ({reason(error)}); remove it, or write it again") from error
     if not isinstance(value, dict):
         raise UserError(f"{path} holds no JSON object; remove it, or write it again")

@@ -134,6 +134,8 @@ def test_broken_files_are_refused_by_what_they_are(tmp_path, name):
         ({"dtype": "F32", "shape": [2], "data_offsets": [8, 16]}, "lies at bytes 8 to 16, after 0"),
         ({"dtype": "F32", "shape": [-2, -2], "data_offsets": [0, 16]}, "'a' no shape"),
         ({"dtype": "F32", "shape": [4], "data_offsets": [16, 0]}, "'a' no place"),
+        ({"dtype": "F32", "shape": [1] * 40 + [4], "data_offsets": [0, 16]}, "'a' no shape"),
+        ({"dtype": "F32", "shape": [0, 2**70], "data_offsets": [0, 0]}, "'a' no shape"),
         ({"dtype": "F4", "shape": [32], "data_offsets": [0, 16]}, "'a' in numbers of type 'F4'"),
         ({"dtype": ["F32"], "shape": [4], "data_offsets": [0, 16]}, "in numbers of type"),
         ({"dtype": "C64", "shape": [2], "data_offsets": [0, 16]}, "complex numbers .'a': complex64."),

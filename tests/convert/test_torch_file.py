@@ -308,6 +308,32 @@ def test_a_tensor_beyond_its_storage_is_refused(tmp_path, shape, strides, offset
         read_torch_file(tmp_path / "m.pth")
 
 
+def test_a_list_of_lists_that_are_one_list_is_read_at_once(tmp_path):
+    lists = [np.float32(1)]
+    for _ in range(40):
+        lists = [lists] * 10
+    (tmp_path / "m.pkl").write_bytes(pickle.dumps(lists, protocol=2))
+    assert len(read_torch_file(tmp_path / "m.pkl")) == 10
+
+
+def test_what_wants_far_more_memory_than_it_holds_is_refused(tmp_path):
+    storage = Storage(np.zeros(1_000_000, np.float32), "FloatStorage")
+    write_zip(tmp_path / "m.pth", [tensor(storage, (1_000_000,), (1,)) for _ in range(80)])
+    with pytest.raises(ValueError, match="is refused: its tensors need far more memory"):
+        read_torch_file(tmp_path / "m.pth")
+    array = np.zeros(1_000_000, np.float32)
+    (tmp_path / "m.pkl").write_bytes(pickle.dumps([array] * 100, protocol=2))
+    assert len(read_torch_file(tmp_path / "m.pkl")) == 100
+
+
+def test_a_zip_that_unpacks_to_far_more_than_it_is_is_refused(tmp_path):
+    with zipfile.ZipFile(tmp_path / "m.pth", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("m/data.pkl", pickle.dumps({}, protocol=2))
+        archive.writestr("m/data/0", bytes(300_000_000))
+    with pytest.raises(ValueError, match="unpack to 300000.*no checkpoint"):
+        read_torch_file(tmp_path / "m.pth")
+
+
 def test_arrays_of_objects_and_broken_files_are_refused(tmp_path):
     (tmp_path / "m.pkl").write_bytes(pickle.dumps(np.asarray([{}, []], object), protocol=2))
     with pytest.raises(ValueError, match="may hold objects"):

@@ -1,5 +1,6 @@
 import io
 import resource
+import struct
 
 import msgpack
 import numpy as np
@@ -16,6 +17,7 @@ from vasa_jax.data import (
     write_clip,
     write_shard,
 )
+from vasa_jax.data.pictures import decode_picture
 from vasa_jax.data.records import stored
 from vasa_jax.errors import UserError
 
@@ -125,6 +127,14 @@ def test_pictures_of_several_sizes_and_what_is_no_jpeg_are_refused():
 def test_about_is_flat_and_short(about, match):
     with pytest.raises(UserError, match=match):
         write_clip(None, None, {}, about)
+
+
+def test_a_picture_that_is_larger_than_any_frame_is_not_decoded():
+    data = bytearray(encode_picture(np.zeros((16, 16, 3), np.uint8)))
+    at = data.index(b"\xff\xc0") + 5
+    data[at : at + 4] = struct.pack(">HH", 7000, 8000)
+    with pytest.raises(UserError, match="a picture of 8000x7000 pixels is no frame; at most 40 million"):
+        decode_picture(bytes(data))
 
 
 def test_only_the_wanted_frames_are_decoded_in_the_order_asked():

@@ -34,6 +34,7 @@ def test_rows_are_flags(listed):
         ("image,out,jobs\na,b,c\n", "the column 'jobs' cannot be used"),
         ("image,out,image\na,b,c\n", "the column 'image' cannot be used"),
         ("image,out\na,b,c\n", "job 1 of jobs.csv has 3 fields, its first row 2"),
+        ("image,out\na,x\0.mp4\n", "jobs.csv is not a table of jobs .*: it holds zero bytes"),
         ("image,out\na,x.mp4\nb,./x.mp4\n", "jobs 1 and 2 of jobs.csv both write ./x.mp4"),
     ],
 )
@@ -55,9 +56,9 @@ def test_all_jobs_but_the_bad_ones_are_done_and_a_second_run_skips_what_is_there
 
     def perform(arguments):
         asked.append(arguments)
-        if "bad" in arguments:
+        if "--image=bad" in arguments:
             raise UserError("bad: no such image file")
-        (tmp_path / arguments[arguments.index("--out") + 1]).touch()
+        (tmp_path / arguments[2].removeprefix("--out=")).touch()
         return "done"
 
     def run():
@@ -69,9 +70,9 @@ def test_all_jobs_but_the_bad_ones_are_done_and_a_second_run_skips_what_is_there
 
     lines = run()
     assert asked == [
-        ["--seed", "3", "--out", "1.mp4", "--image", "a"],
-        ["--seed", "3", "--out", "2.mp4", "--image", "bad", "--square"],
-        ["--seed", "3", "--out", "3.mp4", "--image", "c", "--no-square"],
+        ["--seed", "3", "--out=1.mp4", "--image=a"],
+        ["--seed", "3", "--out=2.mp4", "--image=bad", "--square"],
+        ["--seed", "3", "--out=3.mp4", "--image=c", "--no-square"],
     ]
     assert lines[:2] == ["done", "done"] and lines[2:] == [
         "   1  1.mp4  done",

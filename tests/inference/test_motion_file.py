@@ -1,7 +1,10 @@
+import zipfile
+
 import numpy as np
 import pytest
 
 from vasa_jax.arrays import Motion
+from vasa_jax.inference import motion_file
 from vasa_jax.inference.motion_file import load_motion, record, save_motion
 
 SHAPES = Motion((6,), (5,))
@@ -40,6 +43,7 @@ def write(path, **changes):
         ({"dynamics": np.zeros((4, 128))}, "needs"),
         ({"pose": np.zeros((0, 6)), "dynamics": np.zeros((0, 5))}, "needs"),
         ({"pose": np.full((4, 6), np.nan)}, "NaN"),
+        ({"pose": np.full((4, 6), 1e300)}, "NaN or infinite"),
         ({"dynamics": np.full((4, 5), "a")}, "must be numbers"),
         ({"fps": 30}, "30 frames a second"),
         ({"pose": np.array([{}, {}], object)}, "is not a motion file"),
@@ -56,6 +60,21 @@ def test_files_that_are_refused(tmp_path, changes, message):
 def test_files_that_hold_no_arrays(tmp_path, content):
     (tmp_path / "m.npz").write_bytes(content)
     with pytest.raises(ValueError, match="is not a motion file"):
+        load_motion(tmp_path / "m.npz", "vasa", SHAPES)
+
+
+def test_headers_that_nobody_wrote_are_refused(tmp_path):
+    with zipfile.ZipFile(tmp_path / "m.npz", "w") as archive:
+        for name in ("pose", "dynamics", "kind", "fps"):
+            archive.writestr(f"{name}.npy", b"\x93NUMPY\1\0\x0a\0{'descr': (")
+    with pytest.raises(ValueError, match="is not a motion file"):
+        load_motion(tmp_path / "m.npz", "vasa", SHAPES)
+
+
+def test_a_file_that_unpacks_to_more_than_motion_is_refused_unread(tmp_path, monkeypatch):
+    write(tmp_path / "m.npz")
+    monkeypatch.setattr(motion_file, "LARGEST", 100)
+    with pytest.raises(ValueError, match="m.npz holds more than 0 MB"):
         load_motion(tmp_path / "m.npz", "vasa", SHAPES)
 
 

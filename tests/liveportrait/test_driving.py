@@ -43,6 +43,11 @@ def test_both_spellings_and_optional_ratios(rotation):
     assert driving.eyes is None and driving.lips is not None and driving.lips.shape == (3, 1)
 
 
+def test_a_number_is_no_motion_file():
+    with pytest.raises(ValueError, match="holds a int and no table"):
+        read_driving(3)
+
+
 @pytest.mark.parametrize(
     "change, message",
     [
@@ -51,7 +56,17 @@ def test_both_spellings_and_optional_ratios(rotation):
         (lambda c: c["motion"][1].pop("exp"), "frame 1 of the motion file has no 'exp'"),
         (lambda c: c["motion"][2].update(t=np.full((1, 3), np.nan)), "'t' of frame 2"),
         (lambda c: c["motion"][0].update(scale=np.ones(3)), r"of shape \(1, 1\), not of \(3,\)"),
-        (lambda c: c.update(c_eyes_lst=[np.zeros((1, 2))]), "has 1 frames, the motion 3"),
+        (lambda c: c.update(c_eyes_lst=[np.zeros((1, 2))]), "2 for each of its 3 frames"),
+        (lambda c: c.update(c_eyes_lst=np.inf), "2 for each of its 3 frames"),
+        (lambda c: c.update(c_lip_lst=[[1], [2, 3]]), "'c_lip_lst' of the motion file is no array of numbers"),
+        (lambda c: c.update(c_lip_lst=[1e300] * 3), "must be finite numbers"),
+        (lambda c: c.update(motion=3), "no list of tables"),
+        (lambda c: c.update(motion=[None] * 3), "no list of tables"),
+        (lambda c: c.update(n_frames=np.zeros(3)), "frames and holds 3"),
+        (lambda c: c.update(output_fps=np.nan), "says nan frames a second"),
+        (lambda c: c.update(output_fps=1e-9), "says 1e-09 frames a second"),
+        (lambda c: c.update(output_fps="25"), "frames a second; give 1 to 1000|says 25 frames"),
+        (lambda c: c["motion"][0].update(R={}), "'R' of the motion file is no array of numbers"),
     ],
 )
 def test_broken_files_are_refused(change, message):

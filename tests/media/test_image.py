@@ -228,6 +228,33 @@ def test_more_pixels_than_are_honest(tmp_path):
         open_photo(path)
 
 
+def test_more_pixels_than_there_is_memory_for(tmp_path):
+    path = tmp_path / "large.png"
+    Image.new("1", (16, 16)).save(path)
+    data, header = path.read_bytes(), b"IHDR" + struct.pack(">IIBBBBB", 12_000, 12_000, 1, 0, 0, 0, 0)
+    path.write_bytes(data[:12] + header + struct.pack(">I", zlib.crc32(header)) + data[33:])
+    with pytest.raises(UserError, match=r"large\.png is too large to read: it has 12000x12000 pixels.*smaller"):
+        open_photo(path)
+
+
+def test_a_jpeg_of_endless_scans(tmp_path):
+    path = tmp_path / "slow.jpg"
+    Image.new("L", (16, 16)).save(path, progressive=True)
+    assert open_photo(path).shape == (16, 16, 3)
+    data = path.read_bytes()
+    last = data.rfind(b"\xff\xda")
+    path.write_bytes(data[:last] + data[last:-2] * 1000 + data[-2:])
+    with pytest.raises(UserError, match=r"slow\.jpg is not a usable image: its JPEG has 100\d scans"):
+        open_photo(path)
+
+
+@pytest.mark.parametrize("rows", [255, 256, 257, 600])
+def test_wide_numbers_are_scaled_some_rows_at_a_time(rows):
+    levels = np.arange(rows * 3, dtype=np.uint16).reshape(rows, 3) * 36
+    shown = open_photo(Image.fromarray(levels))
+    np.testing.assert_array_equal(shown[:, :, 0], np.round(levels / 257))
+
+
 def test_colours_that_cannot_be_converted():
     with pytest.raises(UserError, match="mode La"):
         open_photo(Image.new("La", (32, 32)))

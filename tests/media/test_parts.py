@@ -84,6 +84,15 @@ def test_a_sound_of_parts_has_the_best_rate_and_all_channels(tmp_path):
     assert sound.duration == 2.0
 
 
+def test_what_is_joined_by_the_thousand_or_leaps_from_rate_to_rate_is_refused(tmp_path):
+    (tmp_path / "a.wav").write_bytes(plain(LOW[:10], RATE) * 501)
+    with pytest.raises(UserError, match=r"a\.wav was joined of 501 files; at most 500"):
+        open_sound(tmp_path / "a.wav")
+    (tmp_path / "b.wav").write_bytes(plain(LOW, 1000) + plain(LOW, 96000))
+    with pytest.raises(UserError, match=r"b\.wav goes on with 1000 samples a second after 96000"):
+        open_sound(tmp_path / "b.wav")
+
+
 def test_metadata_between_joined_mp3_files(tmp_path):
     tag = b"ID3\x03\0\0\0\0\x4e\x10" + b"APIC\0\0\x27\x06\0\0\0image/jpeg\0\3\0" + bytes(range(256)) * 40
     data = (tag[: 10 + 0x4E * 128 + 0x10] + WRITERS["xing.mp3"](LOW, RATE) + b"TAG" + bytes(125)) * 2

@@ -1,3 +1,4 @@
+import io
 import itertools
 import os
 import struct
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from vasa_jax.errors import UserError
 from vasa_jax.media.audio import open_sound
 from vasa_jax.media.tags import COMMENT, TITLE
 from vasa_jax.media.video import FrameWriter, VideoWriter, is_frame_folder, read_rate, read_video
@@ -263,6 +265,32 @@ def test_reading_what_is_no_video(tmp_path):
     (tmp_path / "a.mp4").write_bytes(b"letter" * 100)
     with pytest.raises(ValueError, match="not a video"):
         next(read_video(tmp_path / "a.mp4"))
+
+
+@pytest.mark.parametrize("form", ["flv", "mpegts"])
+def test_wrappings_whose_head_names_no_streams_are_read(tmp_path, form):
+    with av.open(str(tmp_path / "a.video"), "w", format=form) as container:
+        stream = container.add_stream("libx264", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 32, 24, "yuv420p"
+        container.mux(stream.encode(av.VideoFrame(32, 24, "yuv420p")))
+        container.mux(stream.encode(None))
+    assert next(read_video(tmp_path / "a.video")).shape == (24, 32, 3)
+
+
+@pytest.mark.parametrize("declared", [7000, 32])
+def test_frames_that_are_too_large_are_refused_before_they_are_decoded(tmp_path, declared):
+    """Whether the header says so, or the pictures alone."""
+    picture, path = io.BytesIO(), tmp_path / "large.mov"
+    Image.new("1", (7000, 7000)).save(picture, "PNG")
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("png", rate=25)
+        stream.width, stream.height, stream.pix_fmt = declared, declared, "rgb24"
+        container.start_encoding()
+        packet = av.Packet(picture.getvalue())
+        packet.stream, packet.pts, packet.dts, packet.time_base = stream, 0, 0, Fraction(1, 25)
+        container.mux(packet)
+    with pytest.raises(UserError, match=r"large\.mov (has frames of 7000x7000|is not a video)"):
+        next(read_video(path))
 
 
 @pytest.mark.parametrize("matrix, turns", [((0, 1, -1, 0), 3), ((0, -1, 1, 0), 1), ((-1, 0, 0, -1), 2)])

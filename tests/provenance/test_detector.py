@@ -210,6 +210,13 @@ def test_a_live_stream_that_was_kept_has_no_credentials_that_could_be_gone(tmp_p
     assert examine(tmp_path / "b.mp4").verdict == "altered"
 
 
+def test_a_list_of_other_files_opens_none_of_them(tmp_path, provenance, signing):
+    film(tmp_path / "b.mp4", provenance, signing)
+    (tmp_path / "a.mp4").write_text("ffconcat version 1.0\nfile b.mp4\n")
+    assert detector.find_watermark(tmp_path / "a.mp4") is None and not detector.read_tags(tmp_path / "a.mp4")
+    assert detector.read_tags(tmp_path / "b.mp4")
+
+
 def test_what_a_file_says_cannot_steer_a_terminal():
     report = Report("a.mp4", "marked", True, True, False, "\x1b[2Jsomeone\nelse", statement={"model": "\x07", "id": 3})
     assert all(line.isprintable() for line in sentences(report))

@@ -64,6 +64,7 @@ def test_messages_are_read(text, message):
         ('{"type": "change", "controls": {"emotion": "%s"}}' % ("x" * 41), "at most 40 letters"),
         ('{"type": "change", "controls": {"driving": "/etc/passwd"}}', "controls has no"),
         ('{"type": "change", "controls": {}, "ease": -1}', "ease is -1"),
+        ('{"type": "change", "controls": {}, "ease": ' + "9" * 400 + "}", "ease is 999.*; give a number"),
     ],
 )
 def test_what_is_no_message_is_told_in_one_line(text, complaint):

@@ -102,6 +102,18 @@ def test_a_run_goes_on_from_the_bundle_before_and_saves_that_step_again(copied, 
     assert "step 2 is taken instead" in (copied / "log.jsonl").read_text()
 
 
+@pytest.mark.parametrize(
+    "name, text", [("state/_sharding", "{}"), ("state/_sharding", '{"a": 0}'), ("_CHECKPOINT_METADATA", '"x"')]
+)
+def test_notes_that_orbax_cannot_use_are_named(copied, name, text):
+    shutil.rmtree(copied / "checkpoints" / "2")
+    (copied / "checkpoints" / "4" / name).write_text(text)
+    try:
+        assert read_bundle(copied)[0] == 4
+    except UserError as error:
+        assert f"{copied / 'checkpoints'}" in str(error)
+
+
 def test_where_no_bundle_can_be_read_the_folder_is_named(copied):
     for step in ("2", "4"):
         half(copied / "checkpoints" / step / "state" / "_METADATA")

@@ -14,9 +14,10 @@ input ends with one line on stderr, exit code 2 and no file.
 """
 
 import argparse
+import contextlib
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +60,7 @@ def _config(name: str, path: Path | None) -> Any:
     stage = name.removeprefix("vasa.")
     try:
         content = json.loads(path.read_text())[stage]
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         raise UserError(f"--config {str(path)!r} is no config.json of a release with {stage!r}") from None
     return configs.from_json(json.dumps(content), type(default))
 
@@ -68,6 +69,15 @@ def _inputs(options: argparse.Namespace) -> dict[str, Path]:
     """Every path that is read, by what a user calls it: a source is its folder and each of its files."""
     inputs = {"SOURCE": options.source} | ({"--config": options.config} if options.config else {})
     return inputs | {f"SOURCE's {path.name}": path for path in source_files(options.source)}
+
+
+@contextlib.contextmanager
+def _of(source: Path) -> Iterator[None]:
+    """Let complaints inside name what they are of."""
+    try:
+        yield
+    except UserError as error:
+        raise UserError(f"{source}: {error}") from error
 
 
 def work(arguments: Sequence[str]) -> str:
@@ -84,11 +94,13 @@ def work(arguments: Sequence[str]) -> str:
         leaves = read_tensors(options.source)
         if not any(name.startswith("params/") for name in leaves):  # a release holds the parameters alone
             leaves = {f"params/{name}": leaf for name, leaf in leaves.items()}
-        tensors = to_torch(options.name, unflatten(leaves), config)
+        with _of(options.source):
+            tensors = to_torch(options.name, unflatten(leaves), config)
         write_tensors(options.out, tensors)
         return f"{options.out}: {len(tensors)} tensors of torch from {len(leaves)} leaves"
     tensors = read_tensors(options.source, network.inside)
-    leaves = flatten(convert(options.name, tensors, config))
+    with _of(options.source):
+        leaves = flatten(convert(options.name, tensors, config))
     write_tensors(options.out, leaves)
     size = sum(leaf.size for leaf in leaves.values())
     return f"{options.out}: {len(leaves)} leaves, {size / 1e6:.2f}M numbers, from {len(tensors)} tensors"

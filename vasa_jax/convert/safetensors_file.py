@@ -19,6 +19,8 @@ from vasa_jax.files import disguise
 LENGTH_BYTES = 8
 HEADER_BYTES = 100_000_000
 """The longest header that the format allows."""
+AXES = 32
+"""The most that a tensor has."""
 _TYPES: dict[str, Any] = {
     "BOOL": np.bool_,
     "U8": np.uint8,
@@ -111,7 +113,7 @@ def _place(path: Path, name: str, entry: Any) -> tuple[int, int]:
 
 def _shape(path: Path, name: str, entry: Any) -> tuple[int, ...]:
     match entry:
-        case {"shape": list(shape)} if all(type(n) is int and n >= 0 for n in shape):
+        case {"shape": list(shape)} if len(shape) <= AXES and all(type(n) is int and 0 <= n < 2**40 for n in shape):
             return tuple(shape)
     raise _broken(path, f"its header gives {name!r} no shape")
 

@@ -19,13 +19,19 @@ from typing import Any
 
 import numpy as np
 
-from vasa_jax.convert.torch_names import STORAGES, Marker, Refused, allowed, look_up, plain, rebuilders
+from vasa_jax.convert.torch_names import STORAGES, Budget, Marker, Refused, allowed, look_up, plain, rebuilders
 from vasa_jax.errors import UserError, reason, refusals
 from vasa_jax.files import disguise
 
 _MAGIC = 0x1950A86A20F9469CFC6C
 _PROTOCOL = 1001
 _ZIP = b"PK\x03\x04"
+_FREE = 256 << 20
+"""Bytes that any file may become."""
+_TIMES = 8
+"""How many times the numbers of a larger one may be wanted; torch's share them."""
+_PACKED = 100
+"""How many times its size a larger one may become by unpacking; torch packs nothing."""
 
 
 def read_torch_file(path: str | Path) -> Any:
@@ -47,7 +53,7 @@ def read_torch_file(path: str | Path) -> Any:
         except OSError:
             raise
         except Exception as error:  # noqa: BLE001  (a broken pickle may fail in any way)
-            kind = "" if isinstance(error, UserError) else f"{type(error).__name__}: "
+            kind = "" if isinstance(error, UserError | MemoryError) else f"{type(error).__name__}: "
             why = disguise(path) or f"{kind}{reason(error)[:200]}"
             raise UserError(f"{path} cannot be read as a torch file: {why}") from error
 
@@ -58,7 +64,7 @@ def _read(path: Path) -> Any:
     data = path.read_bytes()
     if data.startswith(_ZIP):
         raise UserError("a zip file that is cut short; fetch it again")
-    return _read_legacy(data) if _is_legacy(data) else _Reader(io.BytesIO(data), _no_storage).load()
+    return _read_legacy(data) if _is_legacy(data) else _reader(data, _no_storage).load()
 
 
 Load = Callable[[str, str, int], np.ndarray]
@@ -68,9 +74,11 @@ Load = Callable[[str, str, int], np.ndarray]
 class _Reader(pickle.Unpickler):
     """An unpickler that knows the names in `allowed()` and no other."""
 
-    def __init__(self, file: Any, load: Load):
+    def __init__(self, file: Any, load: Load, size: int):
+        """`size`: bytes of the numbers in the file."""
         super().__init__(file, encoding="latin1")
-        self._names = allowed()
+        self.budget = Budget(_FREE + _TIMES * size)
+        self._names = allowed(self.budget)
         self._storage = load
 
     def find_class(self, module: str, name: str) -> Any:
@@ -85,6 +93,10 @@ class _Reader(pickle.Unpickler):
         raise Refused(f"its pickle refers to {pid!r}, which is no storage of its own")
 
 
+def _reader(data: bytes, load: Load) -> _Reader:
+    return _Reader(io.BytesIO(data), load, len(data))
+
+
 def _no_storage(kind: str, key: str, count: int) -> np.ndarray:
     raise Refused("a plain pickle refers to a torch storage")
 
@@ -96,6 +108,10 @@ def _read_zip(path: Path) -> Any:
         if len(roots) != 1:
             raise UserError("a zip file with no data.pkl, or several")
         root = roots[0]
+        size = sum(entry.file_size for entry in archive.infolist())
+        packed = sum(entry.compress_size for entry in archive.infolist())
+        if size > _FREE + _PACKED * packed:
+            raise Refused(f"its {packed} bytes unpack to {size}; torch packs nothing, so it is no checkpoint")
         order = archive.read(root + "byteorder").decode() if root + "byteorder" in names else "little"
 
         @functools.cache
@@ -103,20 +119,20 @@ def _read_zip(path: Path) -> Any:
             return _flat(archive.read(f"{root}data/{key}"), kind, count, order)
 
         with archive.open(root + "data.pkl") as file:
-            return _Reader(file, storage).load()
+            return _Reader(file, storage, size).load()
 
 
 def _is_legacy(data: bytes) -> bool:
     head = io.BytesIO(data)
     try:
-        return _Reader(head, _no_storage).load() == _MAGIC
+        return _Reader(head, _no_storage, 0).load() == _MAGIC
     except Exception:  # noqa: BLE001  (any other file)
         return False
 
 
 def _read_legacy(data: bytes) -> Any:
     file = io.BytesIO(data)
-    plain = [_Reader(file, _no_storage).load() for _ in range(3)]
+    plain = [_Reader(file, _no_storage, 0).load() for _ in range(3)]
     if plain[1] != _PROTOCOL or not isinstance(plain[2], dict):
         raise UserError(f"the legacy format of version {plain[1]!r}")
     begin = file.tell()
@@ -127,10 +143,10 @@ def _read_legacy(data: bytes) -> Any:
         return np.zeros(0)
 
     # Storages lie behind the pickle that needs them: find them first, then read it again.
-    first = _Reader(file, note)
-    first._names = first._names | dict.fromkeys(rebuilders(), lambda *_: None)
+    first = _Reader(file, note, len(data))
+    first._names = first._names | dict.fromkeys(rebuilders(first.budget), lambda *_: None)
     first.load()
-    keys = _Reader(file, _no_storage).load()
+    keys = _Reader(file, _no_storage, 0).load()
     order = "little" if plain[2].get("little_endian", True) else "big"
     storages = {}
     for key in keys:
@@ -140,7 +156,7 @@ def _read_legacy(data: bytes) -> Any:
             raise UserError(f"the storage {key} holds {stored} numbers, not {count}")
         storages[str(key)] = _flat(file.read(count * np.dtype(STORAGES[kind]).itemsize), kind, count, order)
     file.seek(begin)
-    return _Reader(file, lambda kind, key, count: storages[key]).load()
+    return _Reader(file, lambda kind, key, count: storages[key], len(data)).load()
 
 
 def _flat(data: bytes, kind: str, count: int, order: str) -> np.ndarray:

@@ -52,6 +52,19 @@ class Refused(Exception):
     """The file asks for something that is not on the list."""
 
 
+class Budget:
+    """How many bytes of numbers may still be made for a file: a small one can ask for the same ones again and again."""
+
+    def __init__(self, most: int):
+        self._left = most
+
+    def spend(self, count: int) -> None:
+        """Take so many bytes from it. Raises Refused where it is exhausted."""
+        self._left -= count
+        if self._left < 0:
+            raise Refused("its tensors need far more memory than the numbers in it")
+
+
 class Marker:
     """A name without behaviour: what the pickle calls `torch.FloatStorage` or `torch.float32`."""
 
@@ -68,7 +81,7 @@ class _Record:
         self.__dict__.update(attributes)
 
 
-def allowed() -> dict[tuple[str, str], Any]:
+def allowed(budget: Budget) -> dict[tuple[str, str], Any]:
     """Every name a file may use. Fresh objects for each file, so that nothing a pickle does to them lasts."""
 
     class Record(_Record):
@@ -83,7 +96,7 @@ def allowed() -> dict[tuple[str, str], Any]:
         ("numpy", "ndarray"): Marker("ndarray"),
         ("numpy", "dtype"): lambda *a: _dtype(*a),
         ("_codecs", "encode"): lambda *a: _encode(*a),
-        **rebuilders(),
+        **rebuilders(budget),
     }
     for module in ("builtins", "__builtin__"):  # as protocols 3 and 2 call it
         names |= {(module, "set"): lambda *a: set(*a), (module, "frozenset"): lambda *a: frozenset(*a)}
@@ -95,24 +108,24 @@ def allowed() -> dict[tuple[str, str], Any]:
     paths = ("PosixPath", "PurePosixPath", "WindowsPath", "PureWindowsPath", "Path")
     names |= {(m, p): lambda *parts: PurePosixPath(*parts) for m in ("pathlib", "pathlib._local") for p in paths}
     for core in ("numpy.core", "numpy._core"):
-        names[f"{core}.numeric", "_frombuffer"] = lambda *a: _array(*a)
-        names[f"{core}.multiarray", "_reconstruct"] = lambda *_: _Array()
+        names[f"{core}.numeric", "_frombuffer"] = lambda *a: _array(budget, *a)
+        names[f"{core}.multiarray", "_reconstruct"] = lambda *_: _Array(budget)
         names[f"{core}.multiarray", "scalar"] = lambda dtype, data: np.frombuffer(_bytes(data), dtype.value, 1)[0]
     return names
 
 
-def rebuilders() -> dict[tuple[str, str], Callable[..., np.ndarray]]:
+def rebuilders(budget: Budget) -> dict[tuple[str, str], Callable[..., np.ndarray]]:
     """The names among them that make a tensor: the rest of their arguments (gradients, hooks, devices, attributes) is
     dropped."""
     table: dict[tuple[str, str], Callable[..., np.ndarray]] = {
-        ("torch._utils", "_rebuild_tensor"): lambda *a: _view(*a[:4]),
-        ("torch._utils", "_rebuild_tensor_v2"): lambda *a: _view(*a[:4]),
-        ("torch._utils", "_rebuild_tensor_v3"): lambda *a: _view(_as_numbers(a[0], a[6]), *a[1:4]),
+        ("torch._utils", "_rebuild_tensor"): lambda *a: _view(budget, *a[:4]),
+        ("torch._utils", "_rebuild_tensor_v2"): lambda *a: _view(budget, *a[:4]),
+        ("torch._utils", "_rebuild_tensor_v3"): lambda *a: _view(budget, _as_numbers(a[0], a[6]), *a[1:4]),
         ("torch._utils", "_rebuild_parameter"): lambda data, *_: data,
         ("torch._utils", "_rebuild_parameter_with_state"): lambda data, *_: data,
-        ("torch._utils", "_rebuild_device_tensor_from_numpy"): lambda data, dtype, *_: _cast(data, dtype),
-        ("torch._utils", "_rebuild_device_tensor_from_cpu_tensor"): lambda data, dtype, *_: _cast(data, dtype),
-        ("torch._utils", "_rebuild_xla_tensor"): lambda data, dtype, *_: _cast(data, dtype),
+        ("torch._utils", "_rebuild_device_tensor_from_numpy"): lambda data, dtype, *_: _cast(budget, data, dtype),
+        ("torch._utils", "_rebuild_device_tensor_from_cpu_tensor"): lambda data, dtype, *_: _cast(budget, data, dtype),
+        ("torch._utils", "_rebuild_xla_tensor"): lambda data, dtype, *_: _cast(budget, data, dtype),
     }
     plain = tuple(table.values())
 
@@ -137,15 +150,25 @@ def look_up(names: Mapping[tuple[str, str], Any], module: str, name: str) -> Any
 
 def plain(value: Any) -> Any:
     """A value without the objects that stand for names and for what was being read."""
+    return _plain(value, {})
+
+
+def _plain(value: Any, known: dict[int, Any]) -> Any:
+    """`known`: what was made of containers by their identity, since a list of one list ten times is small."""
     if isinstance(value, _Array):
         return value.value
-    if isinstance(value, _Record):
-        return {name: plain(part) for name, part in vars(value).items()}
-    if isinstance(value, Mapping):
-        return {name: plain(part) for name, part in value.items()}
-    if isinstance(value, list | tuple | set | frozenset):
-        return type(value)(plain(part) for part in value)
-    return value.name if isinstance(value, Marker) else value
+    if isinstance(value, Marker):
+        return value.name
+    if not isinstance(value, _Record | Mapping | list | tuple | set | frozenset):
+        return value
+    if id(value) not in known:
+        content = vars(value) if isinstance(value, _Record) else value
+        if isinstance(content, Mapping):
+            made: Any = {name: _plain(part, known) for name, part in content.items()}
+        else:
+            made = type(content)(_plain(part, known) for part in content)
+        known[id(value)] = made
+    return known[id(value)]
 
 
 class _Dtype:
@@ -174,12 +197,16 @@ class _Array:
 
     value: np.ndarray | None = None
 
+    def __init__(self, budget: Budget):
+        self._budget = budget
+
     def __setstate__(self, state: Any) -> None:
         _, shape, dtype, fortran, data = state
-        self.value = _array(data, dtype, shape, "F" if fortran else "C")
+        self.value = _array(self._budget, data, dtype, shape, "F" if fortran else "C")
 
 
-def _array(data: Any, dtype: _Dtype, shape: tuple, order: str) -> np.ndarray:
+def _array(budget: Budget, data: Any, dtype: _Dtype, shape: tuple, order: str) -> np.ndarray:
+    budget.spend(len(data))
     flat = np.frombuffer(_bytes(data), dtype.value)
     return flat.reshape(tuple(shape), order="F" if order == "F" else "C").astype(dtype.value.newbyteorder("="))
 
@@ -207,11 +234,13 @@ def _as_numbers(storage: np.ndarray, dtype: Any) -> np.ndarray:
     return data[: data.size // kind.itemsize * kind.itemsize].view(kind)
 
 
-def _cast(data: Any, dtype: Any) -> np.ndarray:
-    return np.asarray(data.value if isinstance(data, _Array) else data).astype(_number_type(dtype))
+def _cast(budget: Budget, data: Any, dtype: Any) -> np.ndarray:
+    array, kind = np.asarray(data.value if isinstance(data, _Array) else data), _number_type(dtype)
+    budget.spend(array.size * kind.itemsize)
+    return array.astype(kind)
 
 
-def _view(storage: np.ndarray, offset: int, shape: tuple, strides: tuple) -> np.ndarray:
+def _view(budget: Budget, storage: np.ndarray, offset: int, shape: tuple, strides: tuple) -> np.ndarray:
     """A tensor's own copy of its part of a storage; raises `Refused` for a view that leaves it."""
     shape, strides = tuple(shape), tuple(strides)
     numbers = (offset, *shape, *strides)
@@ -224,5 +253,6 @@ def _view(storage: np.ndarray, offset: int, shape: tuple, strides: tuple) -> np.
         return np.zeros(shape, storage.dtype)
     if math.prod(shape) > max(storage.size, 1) * 64:
         raise Refused(f"a tensor of shape {shape} out of a storage of {storage.size} numbers")
+    budget.spend(math.prod(shape) * storage.itemsize)
     steps = tuple(s * storage.itemsize for s in strides)
     return np.ndarray(shape, storage.dtype, storage.view(np.uint8), offset * storage.itemsize, steps).copy()

@@ -13,6 +13,8 @@ from PIL import Image
 from vasa_jax.errors import UserError
 
 JPEG_QUALITY = 95
+LARGEST = 40_000_000
+"""Pixels of the largest picture that is decoded."""
 
 
 def encode_picture(frame: UInt8[np.ndarray, "h w 3"]) -> bytes:
@@ -24,7 +26,10 @@ def encode_picture(frame: UInt8[np.ndarray, "h w 3"]) -> bytes:
 
 def decode_picture(data: bytes) -> UInt8[np.ndarray, "h w 3"]:
     """What a JPEG shows, as RGB, whatever a camera noted about which side is up; raises UserError for bytes that are
-    none."""
+    none, or too many pixels to be a frame."""
+    height, width = picture_size(data)
+    if height * width > LARGEST:
+        raise UserError(f"a picture of {width}x{height} pixels is no frame; at most {LARGEST // 1_000_000} million")
     try:
         picture = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION)
     except cv2.error as error:

@@ -93,6 +93,10 @@ def read_index(path: str) -> Index:
             raise ValueError("its clips are out of order")
         if not len(index["identity"]) == len(index["source"]) == len(first) - 1:
             raise ValueError("its lists are not equally long")
+        if not all(one is None or (type(one) is int and -(2**63) <= one < 2**63) for one in index["identity"]):
+            raise ValueError("an identity is no integer")
+        if not all(isinstance(one, str) for one in index["source"]):
+            raise ValueError("a source is no text")
         return Index(path, first, list(index["identity"]), list(index["source"]))
     except UserError:
         raise

@@ -31,6 +31,8 @@ def read_flags(kind: type[T], prog: str, arguments: Sequence[str], **settings: A
     except SystemExit as stop:
         if not stop.code:
             raise
-        lines = [line.strip("│ ") for line in complaint.getvalue().splitlines()[1:]]
-        end = next((i for i, line in enumerate(lines) if line.startswith(("─", "╰"))), len(lines))
+        lines = [line.strip("│| ") for line in complaint.getvalue().splitlines()[1:]]
+        if lines and lines[0].startswith("---"):  # a frame of plain letters, where the terminal knows no others
+            del lines[0]
+        end = next((i for i, line in enumerate(lines) if line.startswith(("─", "╰", "---"))), len(lines))
         raise UserError(f"{' '.join(lines[:end])}; see --help") from None

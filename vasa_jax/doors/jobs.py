@@ -9,7 +9,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from vasa_jax.errors import UserError, reason, refusals
+from vasa_jax.errors import UserError, printable, reason, refusals
 
 SWITCHES = ("square", "parity")
 """Flags without a value."""
@@ -42,6 +42,7 @@ def do_jobs(path: str, arguments: Sequence[str], perform: Callable[[list[str]], 
             states.append((number, out or "", "done"))
         except UserError as error:
             states.append((number, out or "", f"failed: {reason(error)}"))
+    states = [(number, printable(out), state) for number, out, state in states]
     width = max(len(out) for _, out, _ in states)
     yield from (f"{number:>4}  {out:<{width}}  {state}" for number, out, state in states)
     if failed := sum(state.startswith("failed") for _, _, state in states):
@@ -60,6 +61,8 @@ def read_jobs(path: str | os.PathLike) -> list[dict[str, str]]:
             table = [row for row in csv.reader(file) if any(field.strip() for field in row)]
     except (csv.Error, UnicodeDecodeError) as error:
         raise UserError(f"{path} is not a table of jobs (CSV in UTF-8): {reason(error)}") from error
+    if any("\0" in field for row in table for field in row):
+        raise UserError(f"{path} is not a table of jobs (CSV in UTF-8): it holds zero bytes")
     if len(table) < 2:
         raise UserError(f"{path} holds no jobs: its first row names flags (image,audio,out), each further row is a job")
     names = [name.strip().lstrip("-").replace("-", "_") for name in table[0]]
@@ -81,7 +84,7 @@ def _flag(name: str, value: str) -> list[str]:
     flag = f"--{name.replace('_', '-')}"
     if name in SWITCHES:
         return [flag if value.lower() in ("1", "true", "yes") else f"--no-{name}"]
-    return [flag, value]
+    return [f"{flag}={value}"]  # in one, since a value may look like a flag
 
 
 def _without_jobs(arguments: Sequence[str]) -> list[str]:

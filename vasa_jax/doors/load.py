@@ -23,9 +23,11 @@ def load(model: str | os.PathLike = "demo", dtype: str | None = None, speech: st
         UserError: no such model, or one whose files cannot be fetched or do not fit together.
     """
     folder = find_release(model, _say)
-    audio = (read_config(folder).get("motion") or {}).get("audio") or {}
+    motion = read_config(folder).get("motion")
+    audio = motion.get("audio") if isinstance(motion, dict) else None
+    audio = audio if isinstance(audio, dict) else {}  # what is no config is refused where it is read
     named = audio.get("weights") if speech is None else speech
-    if audio.get("kind", "mel") != "mel" and named:
+    if isinstance(audio.get("kind"), str) and audio["kind"] != "mel" and named:
         speech = find_speech(named, audio["kind"], _say)
     loaded = load_folder(folder, dtype, speech)
     if not os.path.isdir(model):  # a folder is called as it is; what was fetched, as its repository

@@ -17,7 +17,7 @@ from vasa_jax.errors import UserError
 from vasa_jax.faces.track import track_video
 from vasa_jax.inference.motion_file import check_motion, load_motion
 from vasa_jax.inference.pair import Motion, Pair
-from vasa_jax.liveportrait.driving import DrivingMotion
+from vasa_jax.liveportrait.driving import FASTEST, SLOWEST, DrivingMotion
 
 Driver = Motion | DrivingMotion | str | os.PathLike
 """Motion of a pair, LivePortrait's motion, or a file: a video, or a stored motion (.npz)."""
@@ -55,7 +55,12 @@ def _seen(pair: Pair, crops: list[UInt8[np.ndarray, "n n 3"]]) -> Motion:
 
 
 def resample(motion: Motion, rate: float) -> Motion:
-    """Motion of `rate` frames a second at 25, each number between its neighbours'; as long, to half a frame."""
+    """Motion of `rate` frames a second at 25, each number between its neighbours'; as long, to half a frame.
+
+    Raises UserError for a rate that no motion has, since it would make a second of an hour, or an hour of a second.
+    """
+    if not SLOWEST <= rate <= FASTEST:
+        raise UserError(f"motion of {rate:g} frames a second cannot drive; give {SLOWEST} to {FASTEST}")
     count = len(jax.tree.leaves(motion)[0])
     if abs(rate - FPS) < 1e-3:
         return motion

@@ -19,6 +19,9 @@ from vasa_jax.checkpoint import flatten
 from vasa_jax.errors import UserError
 from vasa_jax.files import check_target, whole_file
 
+LARGEST = 500_000_000
+"""Bytes of all arrays of a file: half an hour of motion is 25 MB."""
+
 
 def save_motion(path: str | os.PathLike, kind: str, motions: Iterable[Any]) -> None:
     """Writes stretches of motion of one pair as one file; it appears only when complete.
@@ -62,17 +65,21 @@ def load_motion(path: str | os.PathLike, kind: str, shapes: Any) -> Any:
         if not isinstance(opened, np.lib.npyio.NpzFile):
             raise UserError("it holds a single array")
         with opened as file:
+            with zipfile.ZipFile(path) as archive:
+                size = sum(entry.file_size for entry in archive.infolist())
+            if size > LARGEST:
+                raise UserError(f"{path} holds more than {LARGEST // 1_000_000} MB; cut its motion into pieces")
             there = file["kind"].item() if "kind" in file else None
             if "kind" in file and there != kind:
-                raise UserError(f"{path} holds motion of a model of kind {there!r}; this one is {kind!r}")
+                raise UserError(f"{path} holds motion of a model of kind {str(there)[:40]!r}; this one is {kind!r}")
             arrays: dict[str, Any] = {name: file[name] for name in (*names, "kind", "fps")}
-    except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile) as error:
+    except Exception as error:  # noqa: BLE001  (a broken file may fail in any way)
         if isinstance(error, UserError) and str(path) in str(error):
             raise
         needs = ", ".join((*names, "kind", "fps"))
         raise UserError(f"{path} is not a motion file of this model: it needs the arrays {needs}") from error
     if arrays["fps"].size != 1 or arrays["fps"].item() != FPS:
-        raise UserError(f"{path} has {arrays['fps']} frames a second; resample its motion to {FPS}")
+        raise UserError(f"{path} has {str(arrays['fps'])[:40]} frames a second; resample its motion to {FPS}")
     structure = jax.tree.structure(_frame(shapes))
     return check_motion(jax.tree.unflatten(structure, [arrays[name] for name in names]), shapes, str(path))
 
@@ -91,9 +98,11 @@ def check_motion(motion: Any, shapes: Any, name: str = "the motion") -> Any:
         raise UserError(f"{name} has {here}; this model needs {need}")
     if any(leaf.dtype.kind not in "fiu" for leaf in leaves.values()):
         raise UserError(f"{name} holds {' and '.join(str(leaf.dtype) for leaf in leaves.values())}; it must be numbers")
-    if not all(np.isfinite(leaf).all() for leaf in leaves.values()):
+    with np.errstate(over="ignore"):
+        motion = jax.tree.map(lambda leaf: np.asarray(leaf, np.float32), motion)
+    if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(motion)):
         raise UserError(f"{name} holds NaN or infinite numbers")
-    return jax.tree.map(lambda leaf: np.asarray(leaf, np.float32), motion)
+    return motion
 
 
 def record(motions: Iterable[Any], into: list[Any]) -> Iterator[Any]:

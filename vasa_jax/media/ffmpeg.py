@@ -32,7 +32,14 @@ TAIL = 8192
 MOST_PLANES = 7
 """Channels in planes of their own that PyAV counts rightly; it reads wild memory beyond."""
 LONGEST_GAP = 3600.0
-"""Seconds of a gap that any file fills at most."""
+"""Seconds of gaps that any file fills at most."""
+
+PIXELS = 40_000_000
+"""Of the largest picture that is decoded; 8K has 33 million."""
+DECODER = {"max_pixels": str(PIXELS)}
+"""Options of decoders; they also hold while FFmpeg looks at the first pictures of a file, cover art too."""
+STREAMS = 64
+"""Streams of a file that they are given to."""
 
 _ANY_TEXT: dict[str, Any] = {"metadata_errors": "replace"} if int(av.__version__.partition(".")[0]) < 19 else {}
 """Makes PyAV take metadata in any encoding, as it does by itself from 19 on."""
@@ -49,11 +56,23 @@ def open_container(part: Part) -> Iterator[tuple[InputContainer, PartFile]]:
 
     Raises FFmpegError and OSError.
     """
-    with (
-        part.open() as file,
-        av.open(file, "r", options={"protocol_whitelist": ""}, **_ANY_TEXT) as container,
-    ):
+    with part.open() as file, _opened(file) as container:
+        for stream in container.streams.video:
+            if stream.codec_context is not None:
+                stream.codec_context.options = dict(DECODER)
         yield container, file
+
+
+def _opened(file: PartFile) -> InputContainer:
+    settings: dict[str, Any] = {"options": {"protocol_whitelist": "", "export_xmp": "1"}, **_ANY_TEXT}
+    decoders: Any = [dict(DECODER)] * STREAMS  # PyAV's stubs want texts
+    try:
+        return av.open(file, "r", stream_options=decoders, **settings)
+    except ValueError as error:
+        if isinstance(error, FFmpegError):
+            raise
+        file.seek(0)  # a format whose head names none of its streams (FLV, MPEG-TS); its codecs know no larger pictures
+        return av.open(file, "r", **settings)
 
 
 def audio_streams(part: Part) -> list[tuple[int, str]]:
@@ -152,7 +171,7 @@ class _Clock:
     """
 
     def __init__(self, container: InputContainer, stream: av.AudioStream):
-        self.seconds = 0.0
+        self.seconds = self._filled = 0.0
         self._claimed = (container.duration or 0) / av.time_base
         form = container.format.name.split(",")[0]
         self._follows, self._restarts = form in _TIMED, form in _RESTARTING
@@ -180,7 +199,8 @@ class _Clock:
         if ahead < 0 or (self._restarts and ahead > LEAP):
             self._start += ahead
             return 0.0
-        if ahead > LONGEST_GAP:
+        self._filled += ahead
+        if self._filled > LONGEST_GAP:
             raise Refused(f"has time stamps that leap by {ahead:.0f} s; write it anew: ffmpeg -i IN -c:a aac OUT.m4a")
         self.seconds += ahead
         return ahead

@@ -10,6 +10,7 @@ import os
 import struct
 import warnings
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -45,6 +46,12 @@ STUMBLES = (
     zlib.error,
 )
 """What Pillow and its plugins raise for files that they cannot follow."""
+LARGEST = 120_000_000
+"""Pixels of the largest picture that is read; it takes 1.7 GB."""
+SCANS = 64
+"""Passes over the pixels in the longest JPEG that is read; encoders write a dozen, and each costs a picture's time."""
+BAND = 256
+"""Rows that are worked out at a time."""
 PNG = b"\x89PNG\r\n\x1a\n"
 PNG_PIXELS = (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND")
 HEIC = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"mif2", b"msf1")
@@ -55,6 +62,8 @@ FOREIGN = (
     (b"\x00\x00\x00\x0cJXL ", "JPEG XL"),
     (b"%PDF", "a PDF document"),
     (b"<svg", "an SVG drawing"),
+    (b"%!PS", "a PostScript program"),
+    (b"\xc5\xd0\xd3\xc6", "a PostScript program"),
     (b"version https://git-lfs", "a Git LFS pointer, and the picture itself was not fetched (git lfs pull)"),
 )
 """How files begin that people take for pictures and that are not read here, and what they are."""
@@ -70,8 +79,8 @@ def open_photo(source: ImageSource) -> UInt8[np.ndarray, "h w c"]:
             [0, 1]. Of an animation the first picture is taken.
 
     Raises:
-        UserError: no such file, not a picture, NaN in it, colours that Pillow cannot convert, or more pixels than it
-            takes for honest (179 million).
+        UserError: no such file, not a picture, NaN in it, colours that Pillow cannot convert, or more than 120 million
+            pixels.
     """
     return np.asarray(_open(source))
 
@@ -117,10 +126,9 @@ def _to_8_bits(picture: Image.Image, name: str = "the image") -> Image.Image:
     """A picture of any mode as `_open` gives it: EXIF orientation applied, 16-bit and float levels scaled."""
     picture = _upright(picture)
     if picture.mode.startswith("I;16") or picture.mode == "I":
-        levels = np.asarray(picture, np.float64) / 257
-        picture = Image.fromarray(np.clip(np.round(levels), 0, 255).astype(np.uint8))
+        picture = _in_bands(picture, lambda band: np.clip(np.round(np.asarray(band, np.float64) / 257), 0, 255))
     elif picture.mode == "F":
-        picture = _from_array(np.asarray(picture), name)
+        picture = _in_bands(picture, lambda band: np.asarray(_from_array(np.asarray(band), name)))
     try:
         if picture.has_transparency_data:
             picture = picture.convert("RGBA")
@@ -129,6 +137,15 @@ def _to_8_bits(picture: Image.Image, name: str = "the image") -> Image.Image:
         return picture.convert("RGB")
     except ValueError as error:
         raise UserError(f"{name} has colours of mode {picture.mode}, which Pillow cannot turn into RGB") from error
+
+
+def _in_bands(picture: Image.Image, levels: Callable[[Image.Image], np.ndarray]) -> Image.Image:
+    """A grey picture by its levels of 0 to 255, worked out some rows at a time, since wide numbers need much memory."""
+    found = np.empty((picture.height, picture.width), np.uint8)
+    for top in range(0, picture.height, BAND):
+        bottom = min(top + BAND, picture.height)
+        found[top:bottom] = levels(picture.crop((0, top, picture.width, bottom)))
+    return Image.fromarray(found)
 
 
 def _unusable(path: Path, error: BaseException) -> UserError:
@@ -145,6 +162,11 @@ def _prepare(path: Path) -> None:
         known = ["a raw file of a camera, not yet developed"]
     if known:
         raise UserError(f"{path} is not a usable image: it is {known[0]}; save the picture as PNG or JPEG")
+    if head.startswith(b"\xff\xd8"):
+        with refusals("read", path):
+            scans = path.read_bytes().count(b"\xff\xda")
+        if scans > SCANS:
+            raise UserError(f"{path} is not a usable image: its JPEG has {scans} scans; save the picture anew")
     if head[4:8] == b"ftyp" and head[8:12] in HEIC and b"avif" not in head[12:64]:
         try:
             from pillow_heif import register_heif_opener
@@ -159,10 +181,20 @@ def _prepare(path: Path) -> None:
 def _decode(file: Path | io.BytesIO, path: Path) -> Image.Image:
     try:
         with Image.open(file) as picture:
+            _check_size(picture, path)
             picture.load()
+            _check_size(picture, path)  # again, since some formats hold another picture inside
             return _to_8_bits(picture, str(path))
     except Image.DecompressionBombError as error:
         raise UserError(f"{path} is too large to read: {reason(error)}; make the picture smaller") from error
+
+
+def _check_size(picture: Image.Image, path: Path) -> None:
+    if picture.width * picture.height > LARGEST:
+        raise UserError(
+            f"{path} is too large to read: it has {picture.width}x{picture.height} pixels, more than "
+            f"{LARGEST // 1_000_000} million; make the picture smaller"
+        )
 
 
 def _pixels_alone(path: Path) -> bytes | None:

@@ -21,6 +21,10 @@ from vasa_jax.media.mixing import BLOCK, regrouped, remixed, resampled
 from vasa_jax.media.parts import Part, parts
 from vasa_jax.media.reader import Piece, Reader, Refused, standard_layout
 
+JOINED = 500
+"""Files that one may be joined of."""
+APART = 50
+"""How many times as high the highest rate of the parts of a file may be as any other."""
 _PLAIN = (b"RIFF", b"RIFX", b"RF64", b"BW64", b"riff", b"FORM", b"caff", b".snd")
 _DISGUISED = ("ac3", "eac3", "dca")
 """Codecs that hide in a WAV file as if they were samples."""
@@ -36,7 +40,10 @@ def open_sound_file(path: Path) -> Reader:
     """
     try:
         with refusals("read", path):
-            readers = [_open_part(part) for part in parts(path)]
+            joined = parts(path)
+            if len(joined) > JOINED:
+                raise Refused(f"was joined of {len(joined)} files; at most {JOINED} can be read: join them anew as one")
+            readers = [_open_part(part) for part in joined]
     except Refused as error:
         raise UserError(f"{path} {error}{_advice(path)}") from error
     rate = max(reader.rate for reader in readers)
@@ -59,6 +66,8 @@ def open_sound_file(path: Path) -> Reader:
 def _alike(pieces: Iterable[Piece], rate: int, channels: int) -> Iterator[np.ndarray]:
     """The samples of pieces at one rate with the same number of channels."""
     for (was, layout, count), run in itertools.groupby(pieces, lambda piece: (piece[1], piece[2], piece[0].shape[1])):
+        if rate > APART * was:
+            raise Refused(f"goes on with {was} samples a second after {rate}; convert its parts to one rate")
         blocks = (samples for samples, *_ in run)
         if count != channels:
             blocks = remixed(blocks, was, layout, channels)

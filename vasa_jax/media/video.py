@@ -27,7 +27,7 @@ from vasa_jax.arrays import FPS
 from vasa_jax.errors import UserError, refusals
 from vasa_jax.files import check_target, whole_file, whole_folder
 from vasa_jax.media.audio import AudioSource, Sound, open_sound
-from vasa_jax.media.ffmpeg import open_container
+from vasa_jax.media.ffmpeg import PIXELS, open_container
 from vasa_jax.media.parts import whole
 from vasa_jax.media.tags import Tags
 
@@ -319,7 +319,7 @@ def read_video(path: str | os.PathLike) -> Iterator[np.ndarray]:
     """Yields the frames of a video file, uint8 (height, width, 3) RGB, one at a time, upright as the file asks.
 
     Raises:
-        UserError: no such file, or no video in it.
+        UserError: no such file, no video in it, or frames of more than 40 million pixels.
     """
     with _open_video(path) as container:
         container.streams.video[0].thread_type = "AUTO"
@@ -346,6 +346,12 @@ def _open_video(path: str | os.PathLike) -> Iterator[InputContainer]:
         with open_container(whole(path)) as (container, _):
             if not container.streams.video:
                 raise UserError(f"{path} holds no video")
+            video = container.streams.video[0]
+            if video.width * video.height > PIXELS:
+                raise UserError(
+                    f"{path} has frames of {video.width}x{video.height} pixels; at most {PIXELS // 1_000_000} million "
+                    "are read: make the video smaller"
+                )
             yield container
     except FFmpegError as error:
         raise UserError(f"{path} is not a video that PyAV can read ({error.strerror})") from error

@@ -13,6 +13,7 @@ import json
 import mmap
 import os
 import re
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
@@ -23,6 +24,8 @@ from vasa_jax.provenance.credentials import BESIDE, KINDS, LABEL, WATERMARK, sid
 
 LOOKED_AT = 50
 """Frames of a video in which a watermark is looked for: 2 s."""
+PIXELS = 110_000_000
+"""Of all these frames together, which are 2 s of 1080p; of larger ones, fewer are looked at."""
 SMALLEST = 48
 """Pixels of the shorter side below which none can be read."""
 
@@ -145,13 +148,17 @@ def find_watermark(path: Path) -> str | None:
 
     Of a video its first `LOOKED_AT` frames are looked at.
     """
-    import av
     import numpy as np
     from av.error import FFmpegError
 
+    from vasa_jax.media.ffmpeg import open_container
+    from vasa_jax.media.parts import whole
+
     try:
-        with av.open(f"file:{path}") as container:
-            decoded = itertools.islice(container.decode(video=0), LOOKED_AT)
+        with open_container(whole(path)) as (container, _):
+            video = container.streams.video[0]
+            most = min(LOOKED_AT, PIXELS // max(1, video.width * video.height))
+            decoded = itertools.islice(container.decode(video), most)
             frames = np.stack([frame.to_ndarray(format="rgb24") for frame in decoded])
     except (FFmpegError, IndexError, ValueError):  # damaged, or no picture at all
         return None
@@ -168,13 +175,16 @@ def read_tags(path: Path) -> dict[str, str]:
 
     Anyone can write them.
     """
-    import av
     from PIL import Image
 
+    from vasa_jax.media.ffmpeg import open_container
+    from vasa_jax.media.parts import whole
+
     found: dict[Any, Any] = {}
-    with contextlib.suppress(Exception):  # whatever a damaged file makes of a library
+    with contextlib.suppress(Exception), warnings.catch_warnings():  # whatever a damaged file makes of a library
+        warnings.simplefilter("ignore")
         if path.suffix.lower() in (".mp4", ".m4v", ".mov", ".mkv", ".webm"):
-            with av.open(f"file:{path}", options={"export_xmp": "1"}) as container:
+            with open_container(whole(path)) as (container, _):
                 found = dict(container.metadata)
         else:
             with Image.open(path) as picture:

@@ -145,7 +145,7 @@ class _Server:
         data = await _body(request, self._settings.limits.offer, "an offer")
         try:
             asked = json.loads(data)
-        except ValueError:
+        except (ValueError, RecursionError):
             raise UserError("an offer is not JSON; send the description of createOffer and a portrait") from None
         asked = read(asked, OFFER, "an offer")
         portrait = self._portraits.find(asked["portrait"], _visitor(request))

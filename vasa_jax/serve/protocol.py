@@ -198,7 +198,8 @@ def _refused(name: str) -> Any:
 
 def _is(value: Any, kind: str) -> bool:
     if kind == "number":
-        return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+        whole = isinstance(value, int) and not isinstance(value, bool)  # of any length, beyond all floats
+        return whole or (isinstance(value, float) and math.isfinite(value))
     if kind == "integer":
         return isinstance(value, int) and not isinstance(value, bool)
     return isinstance(value, {"string": str, "array": list, "object": dict, "null": type(None)}[kind])

@@ -68,7 +68,7 @@ class Bundles:
                 create=not read_only,
                 read_only=read_only,
             )
-            with refusals("open", self._folder):
+            with refusals("open", self._folder, ValueError, KeyError, TypeError, AttributeError):  # damaged notes
                 self._manager = ocp.CheckpointManager(self._folder, item_handlers=handlers, options=options)
             self._open = stack.pop_all()
         self._args = ocp.args
@@ -123,8 +123,9 @@ class Bundles:
             self._manager.wait_until_finished()
 
     def config(self, step: int) -> dict[str, Any]:
-        """The config saved with the bundle of `step`."""
-        return self._manager.restore(step, args=self._args.Composite(config=self._args.JsonRestore()))["config"]
+        """The config saved with the bundle of `step`. Raises DamagedError for one that cannot be read."""
+        with self._reading(step):
+            return self._manager.restore(step, args=self._args.Composite(config=self._args.JsonRestore()))["config"]
 
     def restore(self, step: int, state: Any = None) -> Any:
         """The state of the bundle of `step`.
@@ -134,8 +135,23 @@ class Bundles:
             state: gives structure, shapes and shardings; None restores nested dictionaries by field name.
 
         Raises:
-            UserError: where the bundle holds arrays of other names or shapes, naming one.
+            UserError: where the bundle holds arrays of other names or shapes, naming one; DamagedError where it cannot
+                be read.
         """
+        with self._reading(step):
+            return self._restore(step, state)
+
+    @contextmanager
+    def _reading(self, step: int) -> Iterator[None]:
+        """Turn what Orbax makes of damaged notes inside into a DamagedError."""
+        try:
+            yield
+        except UserError:
+            raise
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise DamagedError(f"the checkpoint {self._folder / str(step)} is damaged ({_cause(error)})") from error
+
+    def _restore(self, step: int, state: Any) -> Any:
         if state is None:  # on one device, however many wrote it
             here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
             state = jax.tree.map(
