@@ -17,9 +17,9 @@ made until then is measured. Printed every quarter of an hour of sound and at th
     skew    at the end, from the file as PyAV reads it: how much later the sound comes than its picture, found by
             correlation with what was spoken and by comparison with the frames that were drawn
 
-A slope is that of least squares through the means of twelve equal parts of the run, with Student's t: neighbouring values
-are alike, means of long parts hardly so (batch means, Law and Carson 1979). Of several curves one may be off by chance,
-so "drift" is said where the interval at 1 - 0.05 / curves leaves out 0.
+A slope is that of least squares through the means of twelve equal parts of the run, with Student's t: neighbouring
+values are alike, means of long parts hardly so (batch means, Law and Carson 1979). Of several curves one may be off by
+chance, so "drift" is said where the interval at 1 - 0.05 / curves leaves out 0.
 """
 
 import argparse
