@@ -448,7 +448,7 @@ def one_line(end: Ended, code: int = 2) -> Iterator[Wrong]:
         yield Wrong("code", f"{end.code} in place of {code}: {end.err.strip()[-300:]}")
     errors = [line for line in re.split(r"[\r\n]+", end.err) if ": error: " in line]
     if len(errors) != 1 or "Traceback" in end.err:
-        yield Wrong("line", end.err.strip()[-600:])
+        yield Wrong("line", end.err.strip()[:600])
 
 
 def going_on(trial: Trial) -> Iterator[Wrong]:

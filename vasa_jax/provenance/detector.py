@@ -157,6 +157,8 @@ def find_watermark(path: Path) -> str | None:
     try:
         with open_container(whole(path)) as (container, _):
             video = container.streams.video[0]
+            if video.codec_context is None:  # of a codec that this FFmpeg does not know
+                return None
             most = min(LOOKED_AT, PIXELS // max(1, video.width * video.height))
             decoded = itertools.islice(container.decode(video), most)
             frames = np.stack([frame.to_ndarray(format="rgb24") for frame in decoded])
