@@ -269,7 +269,7 @@ def load_release(folder: str | os.PathLike) -> Release:
             )
         tensors[name] = unflatten(renewed({key: _loaded(leaf) for key, leaf in leaves.items()}))
     card = folder / CARD
-    text = card.read_text(encoding="utf-8") if card.is_file() else ""
+    text = card.read_text(encoding="utf-8", errors="replace") if card.is_file() else ""
     return Release(config, tensors, text, sha256)
 
 
