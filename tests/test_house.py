@@ -224,7 +224,7 @@ def test_make_takes_the_newest_python_that_works(tmp_path: Path) -> None:
 
 
 def test_commands_are_installed_for_the_doors_and_three_rooms() -> None:
-    names = ("infer", "train", "prepare", "convert", "synthetic", "provenance")
+    names = ("infer", "train", "prepare", "convert", "synthetic", "provenance", "demo")
     assert PROJECT["scripts"].keys() == {f"vasa-{name}" for name in names}
     for name, target in PROJECT["scripts"].items():
         module, _, function = target.partition(":")

@@ -32,7 +32,7 @@ def test_an_animation_keeps_time_and_what_stands_still(tmp_path):
     for number, frame in enumerate(frames):
         frame[number, :5] = 255
     sealed = []
-    size = write_animation(tmp_path / "a.png", frames, 12.5, lambda hidden, final: sealed.append(final.name))
+    size = write_animation(tmp_path / "a.png", frames, 12.5, seal=lambda hidden, final: sealed.append(final.name))
     assert sealed == ["a.png"] and size == (tmp_path / "a.png").stat().st_size
     with Image.open(tmp_path / "a.png") as picture:
         assert picture.n_frames == 4 and picture.info["Title"].startswith("AI-generated")  # pyright: ignore

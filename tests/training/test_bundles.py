@@ -132,8 +132,8 @@ def test_a_damaged_bundle_that_is_named_is_refused(copied, tmp_path, caplog):
 
 
 def test_a_clock_that_is_set_meanwhile_ends_no_write(tmp_path, run, monkeypatch):
-    """Orbax measures how long a write takes by the wall's clock, here one that is fifty years off now and then."""
-    real, years = time.time, itertools.cycle((0, 50, -50))
+    """Orbax measures how long a write takes by the wall's clock, here one that is thirty years off now and then."""
+    real, years = time.time, itertools.cycle((0, 30, -30))
     monkeypatch.setattr(time, "time", lambda: real() + next(years) * 365 * 24 * 3600.0)
     assert train(EIGHT, large_toy(), tmp_path, progress=False).digest == run[1]
     assert newest_bundle(tmp_path) == (8, [])

@@ -96,7 +96,7 @@ def work(options: argparse.Namespace) -> Iterator[str]:
     from vasa_jax.media.animation import check_animation_target, write_animation
     from vasa_jax.media.row import row_shape
     from vasa_jax.media.video import VideoWriter, check_video_target
-    from vasa_jax.provenance.credentials import check_sidecar, sealer
+    from vasa_jax.provenance.credentials import check_sidecar, sealer, tags_of
     from vasa_jax.provenance.keys import own_signing, try_signing
     from vasa_jax.provenance.watermark import marking
 
@@ -113,10 +113,11 @@ def work(options: argparse.Namespace) -> Iterator[str]:
 
     model = vasa_jax.load(options.model)
     show = perform(model)
-    mark, seal = int(show.provenance.mark, 16), sealer(show.provenance, signing)
+    mark = int(show.provenance.mark, 16)
+    marks: Any = {"tags": tags_of(show.provenance), "seal": sealer(show.provenance, signing)}
     if options.out is not None:
         side = max(SIDE, model.size)
-        with VideoWriter(options.out, FPS, row_shape(len(ACTS), side), (show.sound, SAMPLE_RATE), seal=seal) as writer:
+        with VideoWriter(options.out, FPS, row_shape(len(ACTS), side), (show.sound, SAMPLE_RATE), **marks) as writer:
             for frame in marking(compose(show, side), mark):
                 writer.write(frame)
         seconds = writer.frames / FPS
@@ -124,7 +125,7 @@ def work(options: argparse.Namespace) -> Iterator[str]:
         yield f"{options.out}: {seconds:.1f} s of video in {time.perf_counter() - began:.1f} s ({parts})"
     if options.gallery is not None:
         frames = marking(compose(show, GALLERY_SIDE, GALLERY_EVERY), mark)
-        size = write_animation(options.gallery, frames, FPS / GALLERY_EVERY, seal)
+        size = write_animation(options.gallery, frames, FPS / GALLERY_EVERY, **marks)
         yield f"{options.gallery}: {size / 1e6:.2f} MB"
 
 

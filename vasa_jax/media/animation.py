@@ -10,11 +10,12 @@ from pathlib import Path
 
 import numpy as np
 from jaxtyping import UInt8
-from PIL import Image, PngImagePlugin
+from PIL import Image
 
 from vasa_jax.errors import UserError
 from vasa_jax.files import check_target, whole_file
-from vasa_jax.media.video import COMMENT, TITLE, Seal
+from vasa_jax.media.tags import Tags
+from vasa_jax.media.video import Seal
 
 COLOURS = 256
 LOOKED_AT = 12
@@ -30,7 +31,11 @@ def check_animation_target(path: str | os.PathLike) -> Path:
 
 
 def write_animation(
-    path: str | os.PathLike, frames: Iterable[UInt8[np.ndarray, "h w 3"]], rate: float, seal: Seal | None = None
+    path: str | os.PathLike,
+    frames: Iterable[UInt8[np.ndarray, "h w 3"]],
+    rate: float,
+    tags: Tags = Tags(),  # noqa: B008 (frozen)
+    seal: Seal | None = None,
 ) -> int:
     """Write frames as one animated PNG.
 
@@ -38,6 +43,7 @@ def write_animation(
         path: the file, which appears only when it is whole.
         frames: one or more, of one size.
         rate: frames a second.
+        tags: the file's.
         seal: signs the whole file before it gets its name.
 
     Returns:
@@ -53,13 +59,9 @@ def write_animation(
     step = -(-len(pictures) // LOOKED_AT)
     palette = Image.fromarray(np.concatenate([np.asarray(picture) for picture in pictures[::step]])).quantize(COLOURS)
     first, *rest = [picture.quantize(palette=palette, dither=Image.Dither.NONE) for picture in pictures]
-    tags = PngImagePlugin.PngInfo()
-    tags.add_text("Title", TITLE)
-    tags.add_text("Comment", COMMENT)
+    options = {"duration": 1000 / rate, "loop": 0, "optimize": True, "pnginfo": tags.png()}
     with whole_file(target) as hidden:
-        first.save(
-            hidden, "PNG", save_all=True, append_images=rest, duration=1000 / rate, loop=0, optimize=True, pnginfo=tags
-        )
+        first.save(hidden, "PNG", save_all=True, append_images=rest, **options)
         if seal is not None:
             seal(hidden, target)
     return target.stat().st_size
