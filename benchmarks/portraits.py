@@ -33,7 +33,6 @@ from PIL import Image, ImageDraw
 from scipy.spatial import ConvexHull
 
 from benchmarks import timing
-from benchmarks.fit import disc_psnr
 from benchmarks.volume import loudness
 from vasa_jax.arrays import FPS, SAMPLE_RATE, Motion
 from vasa_jax.errors import UserError
@@ -51,6 +50,7 @@ from vasa_jax.metrics.correlation import lagged_correlation
 from vasa_jax.metrics.judges.evidence import Take, pauses, take_of
 from vasa_jax.metrics.judges.motion import COMPONENTS, slope
 from vasa_jax.metrics.landmarks import SIDE
+from vasa_jax.metrics.transfer import masked_psnr
 from vasa_jax.synthetic.identity import identity_from_seed
 from vasa_jax.synthetic.performance import perform
 from vasa_jax.synthetic.render import labels
@@ -178,7 +178,7 @@ def draw(
     plain, better = (np.asarray(face.render(each, own)[0])[0] for each in (portrait, fitted))
     mark = None if view.face is None else view.box.seen(view.face.points, 1)
     mask = np.ones(seen.shape[:2], bool) if mark is None else hull(mark, face.sees)
-    psnr = [disc_psnr(each[None] / np.float32(255), np.asarray(levels), mask[None])[0] for each in (plain, better)]
+    psnr = [masked_psnr(each[None] / np.float32(255), np.asarray(levels), mask[None])[0] for each in (plain, better)]
     true = find(crop(photo, view.box, SIDE))
     apart = [distance(true, find(each)) for each in (seen, plain, better)]
     return Drawn(seen, plain, better, np.array(psnr), np.array(apart))
