@@ -171,6 +171,7 @@ def compose(show: Show, side: int, every: int = 1) -> Iterator[UInt8[np.ndarray,
         for number in range(0, len(frames), every):
             waiting[turn] = fitted(frames[number], side)
             yield draw_row(waiting, captions(icons, turn, number), side)
+        waiting[turn] = fitted(frames[-1], side)
 
 
 def captions(icons: Sequence[UInt8[np.ndarray, "n n 3"]], turn: int, number: int) -> list["Caption"]:

@@ -56,7 +56,7 @@ def test_a_still_face_transfers_nothing_and_keeps_its_identity(rows):
     for name in (f"exchange/{factor}/{region}" for factor in FACTORS for region in ("mouth", "eyes", "head")):
         assert rows[name].value == rows[f"{name}_of_source"].value
     assert 0.7 < rows["sharpness"].of_truth < 1.4
-    assert rows["at_128/sharpness"].value < 0.3 and rows["at_128/psnr"].value < 25
+    assert rows["at_128/sharpness"].value < 0.6 and rows["at_128/psnr"].value < 25
     assert rows["identity/stranger"].value < rows["identity/own"].truth < 1
     assert rows["pose/yaw"].value > 3 and rows["pose/yaw"].count == 4
 
