@@ -36,6 +36,8 @@ def plain(rng: np.random.Generator) -> tuple[bytes, str]:
     form, sub = pick(rng, FILES)
     channels, rate = int(rng.integers(1, 10)), int(pick(rng, RATES))
     samples = rng.uniform(-0.5, 0.5, (int(pick(rng, (0, 1, 7, 2000))), channels))
+    if form == "OGG":  # libsndfile itself crashes where its encoder cannot begin
+        rate = min(rate, 192_000)
     file = io.BytesIO()
     try:
         soundfile.write(file, samples, rate, subtype=sub, format=form)
