@@ -192,7 +192,7 @@ def _quiet(failed: Callable[[], bool]) -> Iterator[None]:
     """Keep the tracebacks off standard error that a failed write leaves; it is raised, and told in one line.
 
     Orbax prints one for each of its threads. TensorStore's writers find the loop gone that they report to; where a
-    write has failed, they may do so long after the end.
+    write has failed, both may do so long after the end.
     """
     logger, shown = logging.getLogger(LIBRARY), sys.unraisablehook
     level = logger.level
@@ -206,9 +206,10 @@ def _quiet(failed: Callable[[], bool]) -> Iterator[None]:
     try:
         yield
     finally:
-        logger.setLevel(level)
-        if sys.unraisablehook is hook and not failed():
-            sys.unraisablehook = shown
+        if not failed():
+            logger.setLevel(level)
+            if sys.unraisablehook is hook:
+                sys.unraisablehook = shown
 
 
 def check_bundle(workdir: str | Path, step: int) -> None:
