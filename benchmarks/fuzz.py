@@ -120,10 +120,16 @@ def apart(
         seconds, megabytes: limits, the second beyond `idle`.
     """
     began = time.monotonic()
+    ready, go = os.pipe()
     process = os.fork()
     if not process:
+        os.close(go)
+        os.read(ready, 1)  # it begins when its memory has been looked at
+        os.close(ready)
         _live(box, work)
+    os.close(ready)
     idle = memory(process) if idle is None else idle
+    os.close(go)
     stopped = ""
     while True:
         ended, status, usage = os.wait4(process, os.WNOHANG)
