@@ -28,8 +28,8 @@ from vasa_jax.files import check_local
 from vasa_jax.renames import is_old, renewed
 
 LOGGER = logging.getLogger(__name__)
-LIBRARY = "absl"
-"""The logger under which Orbax prints the traceback of every thread that a full disk stops."""
+LIBRARIES = ("absl", "asyncio")
+"""The loggers under which the tracebacks are printed of every thread and task of Orbax that a full disk stops."""
 LATE = "Event loop is closed"
 """What writers in the background find who are late."""
 LATEST = 20
@@ -194,20 +194,21 @@ def _quiet(failed: Callable[[], bool]) -> Iterator[None]:
     Orbax prints one for each of its threads. TensorStore's writers find the loop gone that they report to; where a
     write has failed, both may do so long after the end.
     """
-    logger, shown = logging.getLogger(LIBRARY), sys.unraisablehook
-    level = logger.level
+    levels, shown = {name: logging.getLogger(name).level for name in LIBRARIES}, sys.unraisablehook
 
     def hook(told: Any) -> None:
         if str(told.exc_value) != LATE:
             shown(told)
 
-    logger.setLevel(logging.CRITICAL)
+    for name in LIBRARIES:
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     sys.unraisablehook = hook
     try:
         yield
     finally:
         if not failed():
-            logger.setLevel(level)
+            for name, level in levels.items():
+                logging.getLogger(name).setLevel(level)
             if sys.unraisablehook is hook:
                 sys.unraisablehook = shown
 
