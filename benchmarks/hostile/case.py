@@ -72,6 +72,12 @@ def door(name: str, work: Callable[[], Any]) -> Callable[[], int]:
     return lambda: command.run(name, lines)
 
 
+def infer(flag: str, path: Path, box: Box) -> tuple[str, ...]:
+    """The whole command that makes a video of a file given by a flag."""
+    out = str(box.output / "a.mp4")
+    return ("infer.py", "--image", "PHOTO", flag, str(path), "--model", "MODEL", "--out", out)
+
+
 def pick(rng: np.random.Generator, choices: Sequence[T]) -> T:
     """One of them."""
     return choices[int(rng.integers(len(choices)))]

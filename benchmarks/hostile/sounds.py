@@ -9,7 +9,7 @@ import av
 import numpy as np
 import soundfile
 
-from benchmarks.hostile.case import Box, Case, damaged, door, number, pick
+from benchmarks.hostile.case import Box, Case, damaged, door, infer, number, pick
 from vasa_jax.media.audio import AudioReader
 
 RATES = (1, 4000, 8000, 11025, 16000, 22050, 44100, 48000, 96000, 192_000, 384_000, 2**31 - 1)
@@ -121,15 +121,4 @@ def case(rng: np.random.Generator, seeds: Path, box: Box) -> Case:
         for block in AudioReader(path):
             assert block.dtype == np.float32 and block.ndim == 1 and np.isfinite(block).all()
 
-    flags = (
-        "infer.py",
-        "--image",
-        "PHOTO",
-        "--audio",
-        str(path),
-        "--model",
-        "MODEL",
-        "--out",
-        str(box.output / "a.mp4"),
-    )
-    return Case(what, door("infer", read), command=flags, named=path.name)
+    return Case(what, door("infer", read), command=infer("--audio", path, box), named=path.name)

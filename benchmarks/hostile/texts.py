@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.hostile import pickles
-from benchmarks.hostile.case import Box, Case, damaged, door, number, pick, text, zeros, zipped
+from benchmarks.hostile.case import Box, Case, damaged, door, infer, number, pick, text, zeros, zipped
 from benchmarks.hostile.weights import twisted
 from vasa_jax.arrays import Motion
 from vasa_jax.convert.__main__ import main as convert
@@ -224,18 +224,7 @@ def motion(rng: np.random.Generator, seeds: Path, box: Box) -> Case:
     path = box.write(name, data)
     pair: Any = SimpleNamespace(kind="vasa", shapes=SHAPES, follow=lambda driver, pose: driver.motion)
     work = door("infer", lambda: read_driver(pair, _driver(str(path))))
-    flags = (
-        "infer.py",
-        "--image",
-        "PHOTO",
-        "--driving",
-        str(path),
-        "--model",
-        "MODEL",
-        "--out",
-        str(box.output / "a.mp4"),
-    )
-    return Case(what, work, command=flags, named=path.name)
+    return Case(what, work, command=infer("--driving", path, box), named=path.name)
 
 
 def config(rng: np.random.Generator, seeds: Path, box: Box) -> Case:

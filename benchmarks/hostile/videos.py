@@ -9,7 +9,7 @@ import av
 import numpy as np
 
 from benchmarks.hostile import sounds
-from benchmarks.hostile.case import Box, Case, damaged, door, pick
+from benchmarks.hostile.case import Box, Case, damaged, door, infer, pick
 from benchmarks.hostile.pictures import png
 from vasa_jax.doors.infer import _sound_of
 from vasa_jax.media.video import read_rate, read_video
@@ -104,15 +104,4 @@ def case(rng: np.random.Generator, seeds: Path, box: Box) -> Case:
         for _ in sound.blocks() if sound else ():
             pass
 
-    flags = (
-        "infer.py",
-        "--image",
-        "PHOTO",
-        "--driving",
-        str(path),
-        "--model",
-        "MODEL",
-        "--out",
-        str(box.output / "a.mp4"),
-    )
-    return Case(what, door("infer", read), command=flags, named=path.name)
+    return Case(what, door("infer", read), command=infer("--driving", path, box), named=path.name)
