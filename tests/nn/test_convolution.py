@@ -1,6 +1,7 @@
 """Convolutions: the two 3-D forms agree, standardised kernels have the statistics they promise."""
 
 import functools
+import re
 
 import jax
 import jax.numpy as jnp
@@ -93,6 +94,44 @@ def test_strides_start_at_the_first_pixel():
     kernel = jnp.zeros((3, 3, 1, 1)).at[1, 1].set(1.0)
     x = jnp.arange(16.0).reshape(1, 4, 4, 1)
     assert_allclose(convolve_2d(x, kernel, 2)[0, :, :, 0], [[0, 2], [8, 10]])
+
+
+@pytest.mark.parametrize("padding", [None, ((1, 0), (0, 2)), ((0, 0), (3, 1))])
+@pytest.mark.parametrize("stride", [1, 2, 3])
+@pytest.mark.parametrize("taps", [(3, 3), (2, 4), (7, 1)])
+def test_gradients_are_those_of_the_plain_convolution(taps, stride, padding):
+    """Of odd and even kernels, strides that leave pixels over, and uneven zeros."""
+    x, kernel = normal((2, 8, 9, 3)), normal((*taps, 3, 5))
+    around = padding or [(size // 2,) * 2 for size in taps]
+
+    def plain(x, kernel):
+        return jax.lax.conv_general_dilated(
+            x, kernel, (stride,) * 2, around, dimension_numbers=("NHWC", "HWIO", "NHWC")
+        )
+
+    y, pull = jax.vjp(plain, x, kernel)
+    ours, our_pull = jax.vjp(lambda x, kernel: convolve_2d(x, kernel, stride, padding), x, kernel)
+    assert_allclose(ours, y, rtol=1e-6)
+    for one, other in zip(our_pull(jnp.cos(y)), pull(jnp.cos(y)), strict=True):
+        assert one.shape == other.shape
+        assert_allclose(one, other, atol=1e-4)
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+def test_gradients_within_control_flow_have_the_form_that_cpus_compute_fast(stride):
+    """Elsewhere they stay what XLA knows as gradients of a convolution."""
+
+    def gradients(use, x, kernel):
+        loss = jax.grad(lambda x, kernel: jnp.sum(jnp.sin(convolve_2d(x, kernel, stride))), (0, 1))
+        return jax.lax.cond(use, loss, lambda *both: both, x, kernel)
+
+    traced = jax.jit(gradients).trace(True, normal((2, 8, 8, 4)), normal((3, 3, 4, 8)))
+    forms = {
+        name: set(re.findall(r"dim_numbers = (\S.*?->\[.*?\])", traced.lower(lowering_platforms=(name,)).as_text()))
+        for name in ("cpu", "cuda", "tpu")
+    }
+    assert forms["cpu"] == {"[b, 0, 1, f]x[0, 1, i, o]->[b, 0, 1, f]"}
+    assert forms["cuda"] == forms["tpu"] and len(forms["cuda"]) == 3
 
 
 def test_standardised_kernels_have_mean_0_and_variance_2_over_fan_in():

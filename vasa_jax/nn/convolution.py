@@ -11,6 +11,9 @@ A 3-D convolution has two equal forms. Accelerators run it as it is. XLA's CPU b
 on 2-D convolutions, so there it becomes 2-D convolutions of slices (`convolve_3d_depth_split`).
 `jax.lax.platform_dependent` picks the form when the program is lowered, so one traced program serves every platform.
 
+XLA's CPU back end turns the gradients of a convolution into its fast form in a program's main computation alone. Inside
+`lax.cond`, `lax.scan` and their like they would run 10 to 35 times as long, so on CPUs they are written in that form.
+
 A 3x3 convolution of pixels that are repeated sees at most 2x2 different ones, so it is done before they are, with
 summed taps (`convolve_repeated`): 16 instead of 36 products a pixel for an enlargement by 2, 25 instead of 144 by 4.
 """
@@ -18,6 +21,7 @@ summed taps (`convolve_repeated`): 16 instead of 36 products a pixel for an enla
 import math
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -37,13 +41,54 @@ _PACKED = 16
 """Inputs that fill a vector register; with more than eight times as many, a part-full one doubles the packing time."""
 
 
+@partial(jax.custom_vjp, nondiff_argnums=(2, 3))
 def convolve_2d(
     x: Float[Array, "b h w c"], kernel: Float[Array, "kh kw c k"], stride: int = 1, padding: Padding | None = None
 ) -> Float[Array, "b height width k"]:
-    """2-D convolution with the given stride and zeros around; half a kernel of them unless told."""
-    return jax.lax.conv_general_dilated(
-        x, kernel, (stride, stride), padding or _half(kernel), dimension_numbers=("NHWC", "HWIO", "NHWC")
-    )
+    """2-D convolution with the given stride and zeros around; half a kernel of them unless told.
+
+    Its gradients take the form that suits the platform. Derivatives in forward mode are not offered (TypeError).
+    """
+    return _convolve(x, kernel, padding or _half(kernel), stride)
+
+
+def _convolve(x: Array, kernel: Array, padding: Any, stride: int = 1, spread: int = 1, kernel_spread: int = 1) -> Array:
+    """spread, kernel_spread: distance of neighbouring pixels, and taps, that have zeros between them."""
+    spreads = {"lhs_dilation": (spread,) * 2, "rhs_dilation": (kernel_spread,) * 2}
+    layout = ("NHWC", "HWIO", "NHWC")
+    return jax.lax.conv_general_dilated(x, kernel, (stride,) * 2, padding, dimension_numbers=layout, **spreads)
+
+
+def _forward(x: Array, kernel: Array, stride: int, padding: Padding | None) -> tuple[Array, tuple[Array, Array]]:
+    return convolve_2d(x, kernel, stride, padding), (x, kernel)
+
+
+def _backward(stride: int, padding: Padding | None, seen: tuple[Array, Array], change: Array) -> tuple[Array, Array]:
+    told = {"stride": stride, "padding": padding or _half(seen[1])}
+    direct, channels_last = partial(_gradients, **told), partial(_gradients_channels_last, **told)
+    return jax.lax.platform_dependent(*seen, change, cpu=channels_last, default=direct)
+
+
+convolve_2d.defvjp(_forward, _backward)
+
+
+def _gradients(x: Array, kernel: Array, change: Array, padding: Padding, stride: int) -> tuple[Array, Array]:
+    return jax.vjp(lambda x, kernel: _convolve(x, kernel, padding, stride), x, kernel)[1](change)
+
+
+def _gradients_channels_last(
+    x: Array, kernel: Array, change: Array, padding: Padding, stride: int
+) -> tuple[Array, Array]:
+    """The same, written as convolutions with channels last: of the change with the turned kernel, and of the input with
+    the change, where batch and channels change places."""
+    around_change, around_x = [], []
+    for axis, (before, _) in enumerate(padding):
+        taps, size, span = kernel.shape[axis], x.shape[axis + 1], stride * (change.shape[axis + 1] - 1) + 1
+        around_change.append((taps - 1 - before, size + before - span))
+        around_x.append((before, taps - 1 + span - size - before))
+    of_x = _convolve(change, jnp.flip(kernel, (0, 1)).swapaxes(2, 3), around_change, spread=stride)
+    of_kernel = _convolve(x.transpose(3, 1, 2, 0), change.transpose(1, 2, 0, 3), around_x, kernel_spread=stride)
+    return of_x, of_kernel.transpose(1, 2, 0, 3)
 
 
 def convolve_3d_direct(
