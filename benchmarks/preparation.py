@@ -180,6 +180,8 @@ def compare(clip: PreparedClip, made: Film, size: int) -> list[Row]:
         rows.append(Row(name, np.degrees(clip.labels["gaze"][:, i]), np.degrees(truth["gaze"][:, i])))
     rows.append(Row("mouth", clip.labels["mouth"][:, 0], truth["mouth"][:, 0]))
     rows.append(Row("lids", clip.labels["lids"].mean(1), truth["lids"].mean(1)))
+    for i, name in enumerate(("lip corners", "brows")):
+        rows.append(Row(name, clip.labels["expression"][:, i], truth["expression"][:, i]))
     for i, name in enumerate(("left eye", "right eye", "mouth region")):
         true = (truth["regions"][:, i, :2] * whole + middle - [left + side / 2, top + side / 2]) / half
         rows.append(Row(f"{name}, off", np.hypot(*(clip.labels["regions"][:, i, :2] - true).T), np.zeros(len(true))))

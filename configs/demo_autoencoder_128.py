@@ -3,8 +3,8 @@
     vasa-train demo_autoencoder_128 --workdir runs/autoencoder_128 --init-from demo
 
 The network is the demo's with one more pooling before the volume and one more up-sampling behind it: pictures of twice
-the side, volumes, warps and parameters as they were, so that the released weights start it and a frame costs twice the
-demo's. The motion encoders see 64x64 pixels as before, but of the face at twice the detail. What is dear is done now
+the side, volumes, warps and parameters as they were, so that the released weights start it and a frame costs twice
+the demo's. The motion encoders see 64x64 pixels as before, but of the face at twice the detail. What is dear is done now
 and then: l_consist and the canonical volumes in every fourth step, the game in every second one.
 """
 
@@ -36,6 +36,7 @@ def get_config() -> AutoencoderExperiment:
             square=10.0,
             change=10.0,
             region_weight=30.0,
+            region_reach=1.6,
             perceptual=0.3,
             pose=0.03,
             labels=0.05,
@@ -57,8 +58,10 @@ def get_config() -> AutoencoderExperiment:
         data=PortraitWorld(clips=4000, frames=10, performed=4, poses=2, randomisation=Randomisation(share=0.8)),
         frames_per_sample=4,
         other_frames_per_sample=1,
-        optimiser=OptimiserConfig(learning_rate=3e-4, final_learning_rate=1e-5, warmup=200, b2=0.99),
-        steps=8000,
+        optimiser=OptimiserConfig(
+            learning_rate=3e-4, final_learning_rate=1e-5, warmup=200, schedule="wsd", decay_share=0.25, b2=0.99
+        ),
+        steps=6000,
         batch_size=2,
         ema=0.998,
         log_every=20,

@@ -17,7 +17,7 @@ from vasa_jax.autoencoder.objective import ObjectiveConfig
 from vasa_jax.autoencoder.views import CODES, CROSSED, look
 from vasa_jax.pretrained.helper import Helper
 
-LABELS = ("pose", "gaze", "mouth", "lids", "regions")
+LABELS = ("pose", "gaze", "mouth", "lids", "expression", "regions")
 WITHOUT_GRADIENT: dict[str, str] = {}
 """Leaves of the demo network that get no gradient after the first step, with the reason."""
 
@@ -31,6 +31,7 @@ def make_batch(size: int, b: int, n: int) -> dict[str, jax.Array]:
         "gaze": jnp.asarray(0.2 * draw.standard_normal((b, n, 2)), jnp.float32),
         "mouth": jnp.asarray(draw.uniform(size=(b, n, 1)), jnp.float32),
         "lids": jnp.asarray(draw.uniform(size=(b, n, 2)), jnp.float32),
+        "expression": jnp.asarray(draw.uniform(-1, 1, (b, n, 2)), jnp.float32),
         "regions": jnp.asarray(np.tile([0.0, 0.0, 0.3, 0.2], (b, n, 3, 1)), jnp.float32),
     }
 
@@ -129,7 +130,7 @@ def test_change_is_blind_to_what_is_wrong_with_the_person(loss):
 def test_missing_labels_are_left_out(loss):
     """A batch without labels has no label terms, and everything stays finite."""
     batch = make_batch(32, 2, 3)
-    bare = batch | {name: jnp.full_like(batch[name], jnp.nan) for name in ("pose", "gaze", "mouth", "lids", "regions")}
+    bare = batch | {name: jnp.full_like(batch[name], jnp.nan) for name in LABELS}
     total, parts = loss(bare)
     names = {term.name for term in objective.terms(ObjectiveConfig())}
     assert np.isfinite(total) and names - set(parts) == {"pose", "labels", "rendered_labels"}
@@ -171,7 +172,7 @@ def hidden(batch, *names):
     return batch | {name: jnp.full_like(batch[name], jnp.nan) for name in names}
 
 
-@pytest.mark.parametrize("name", ["pose", "gaze", "mouth", "lids", "regions"])
+@pytest.mark.parametrize("name", LABELS)
 def test_each_missing_label_leaves_out_its_term_alone(learning, name):
     """The total is the weighted sum of the other terms, and every gradient is finite."""
     (total, parts), gradient = learning(hidden(make_batch(32, 2, 3), name))
@@ -182,14 +183,14 @@ def test_each_missing_label_leaves_out_its_term_alone(learning, name):
 
 
 def test_the_label_term_is_the_mean_over_the_labels_that_are_there(learning):
-    """Mouth, lids and gaze are one, two and two numbers; gaze in the head is unknown without a pose."""
-    batch, numbers = make_batch(32, 2, 3), {"mouth": 1, "lids": 2, "gaze": 2}
+    """Mouth, lids, gaze and expression are one, two, two and two numbers; gaze in the head is unknown without a pose."""
+    batch, numbers = make_batch(32, 2, 3), {"mouth": 1, "lids": 2, "gaze": 2, "expression": 2}
 
     def labels_term(*missing):
         return float(learning(hidden(batch, *missing))[0][1].get("labels", 0.0))
 
     square = {name: count * labels_term(*(set(numbers) - {name})) for name, count in numbers.items()}
-    np.testing.assert_allclose(labels_term(), sum(square.values()) / 5, rtol=1e-5)
+    np.testing.assert_allclose(labels_term(), sum(square.values()) / 7, rtol=1e-5)
     for name in numbers:
         others = set(numbers) - {name}
         expected = sum(square[other] for other in others) / sum(numbers[other] for other in others)

@@ -28,6 +28,7 @@ def test_a_clip_carries_its_truth(clip):
         "gaze": (25, 2),
         "mouth": (25, 1),
         "lids": (25, 2),
+        "expression": (25, 2),
         "regions": (25, 3, 4),
         "emotion": (8,),
     }
@@ -36,6 +37,7 @@ def test_a_clip_carries_its_truth(clip):
     assert clip.labels["phonemes"][0] == ("SIL", 0.0, clip.performance.phonemes[0][2])
     np.testing.assert_allclose(clip.labels["pose"], np.asarray(state_pose(states)), atol=1e-6)
     np.testing.assert_allclose(clip.labels["lids"], states.lids, atol=1e-6)
+    np.testing.assert_allclose(clip.labels["expression"].T, [states.corner_pull, states.brow_raise], atol=1e-6)
     np.testing.assert_allclose(clip.labels["gaze"], states.gaze, atol=1e-5)  # the actor stays within the eyes' reach
 
 

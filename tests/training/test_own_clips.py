@@ -270,7 +270,7 @@ def test_videos_become_stage_2_clips(own, autoencoder, tmp_path, capsys):
     clips = [read_clip(open_shards(out / "train")[i]) for i in range(3)]
     for i, clip in enumerate(clips):
         before = read_clip(open_shards(own / "train")[i])
-        assert not len(clip.frames) and clip.labels["dynamics"].shape == (FRAMES, 6)
+        assert not len(clip.frames) and clip.labels["dynamics"].shape == (FRAMES, 8)
         assert clip.labels["pose"].shape == (FRAMES, 6)
         assert set(clip.labels) - {"pose", "dynamics"} == set(before.labels) - {"pose"}
         assert open_shards(out / "train")[i].about == {"source": f"{i}.mp4", "track": 0}
@@ -294,7 +294,7 @@ def test_videos_become_stage_2_clips(own, autoencoder, tmp_path, capsys):
     task = stage_2(out, autoencoder)
     task.prepare(tmp_path)
     statistics, _ = task.measure(tmp_path, None)
-    assert statistics.rotation.shape == (6, 6) and (tmp_path / "statistics.txt").exists()
+    assert statistics.rotation.shape == (8, 8) and (tmp_path / "statistics.txt").exists()
     batches = task.dataset(tmp_path, 3, 0, 0, 0, 1)
     batch = next(batches)
     batches.close()

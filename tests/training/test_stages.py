@@ -49,7 +49,7 @@ def test_both_stages_train_two_steps_under_pmap(runs):
     assert clip.frames.shape == (3, 32, 32, 3) and clip.frames.std() > 10
     assert clip.labels["regions"].shape == (3, 3, 4) and len(open_shards(folder / "1" / "data" / "validation")) == 2
     clip = read_clip(open_shards(folder / "2" / "data" / "train")[0])
-    assert clip.labels["dynamics"].shape == (25, 6) and not len(clip.frames)
+    assert clip.labels["dynamics"].shape == (25, 8) and not len(clip.frames)
     assert clip.audio is not None and len(clip.audio) == 640 * 25
     assert "directions carry" in (folder / "2" / "statistics.txt").read_text()
 
@@ -60,7 +60,7 @@ def test_runs_become_a_release_and_a_release_serves_stage_2(runs, tmp_path):
     release = load_release(tmp_path / "r")
     assert set(sizes) == {"autoencoder", "motion"} and "2 steps" in release.card
     assert set(release.tensors) == {"autoencoder", "motion", "statistics"}
-    assert release.tensors["statistics"]["rotation"].shape == (6, 6)
+    assert release.tensors["statistics"]["rotation"].shape == (8, 8)
     config, params = load_autoencoder(str(tmp_path / "r"))
     same_config, same_params = load_autoencoder(str(folder / "1"))
     assert config == same_config == STAGE_1.model

@@ -58,7 +58,7 @@ def batch_of(task, step):
     batch = {}
     for name, spec in task.batch_spec(BATCH).items():
         drawn = 0.3 * rng.normal(size=spec.shape)
-        if name.removeprefix("other_") in ("mouth", "lids", "regions"):
+        if name.removeprefix("other_") in ("mouth", "lids", "expression", "regions"):
             drawn = np.abs(drawn)
         batch[name] = rng.integers(0, 256, spec.shape, np.uint8) if spec.dtype == np.uint8 else drawn
     assert batch.keys() >= PORTRAIT_LABELS.keys() or "samples" in batch

@@ -22,7 +22,7 @@ MOTION = MotionConfig(
     ffn=8,
     window=6,
     context=2,
-    dynamics_dim=6,
+    dynamics_dim=8,
     timesteps=10,
     audio=AudioEncoderConfig(kind="mel", feature_dim=8),
     drop=DropConfig(audio_min_frames=2),

@@ -14,10 +14,10 @@ from vasa_jax.errors import UserError
 Factors = tuple[int, int, int]
 
 CODE_CELLS = 4  # side of the identity map, in cells
-LABEL_MEAN = (0.3, 0.7, 0.7, 0.0, 0.0)
-LABEL_UNIT = (0.25, 0.25, 0.25, 0.35, 0.35)
+LABEL_MEAN = (0.3, 0.7, 0.7, 0.0, 0.0, 0.0, 0.0)
+LABEL_UNIT = (0.25, 0.25, 0.25, 0.35, 0.35, 0.5, 0.5)
 """Centre and unit of the labelled numbers of the dynamics code: mouth, two lids (0..1), gaze in the head (two angles
-in radians)."""
+in radians), lip corners and brows (-1..1)."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

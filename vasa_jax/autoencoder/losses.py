@@ -60,13 +60,16 @@ def weighted_square(error: Float[Array, "b h w c"], weight: Float[Array, "b h w 
     return (weight * jnp.square(error)).sum((1, 2, 3)) / (weight.sum((1, 2, 3)) * error.shape[-1])
 
 
-def region_weight(regions: Float[Array, "b r 4"], size: int, extra: float) -> Float[Array, "b h w 1"]:
+def region_weight(
+    regions: Float[Array, "b r 4"], size: int, extra: float, reach: float = 1.0
+) -> Float[Array, "b h w 1"]:
     """One plus `extra` inside soft ellipses (eyes, mouth).
 
     Args:
         regions: (cx, cy, rx, ry) per region in crop units [-1, 1]; NaN where unlabelled, which adds nothing.
         size: side of the picture in pixels.
         extra: weight added at the centre of a region; it falls to half at the ellipse.
+        reach: radii of the ellipses that count, in those that are given.
 
     Returns:
         Per-pixel weights (b, size, size, 1), 1..1 + extra.
@@ -76,8 +79,8 @@ def region_weight(regions: Float[Array, "b r 4"], size: int, extra: float) -> Fl
     centre_x, centre_y, radius_x, radius_y = (
         part[:, :, None, None] for part in jnp.moveaxis(jnp.nan_to_num(regions), -1, 0)
     )
-    x = (side[None, None, None, :] - centre_x) / jnp.maximum(radius_x, 1e-3)
-    y = (side[None, None, :, None] - centre_y) / jnp.maximum(radius_y, 1e-3)
+    x = (side[None, None, None, :] - centre_x) / jnp.maximum(reach * radius_x, 1e-3)
+    y = (side[None, None, :, None] - centre_y) / jnp.maximum(reach * radius_y, 1e-3)
     inside = jax.nn.sigmoid(6.0 * (1.0 - jnp.sqrt(x * x + y * y + 1e-6)))
     return 1.0 + extra * jnp.where(labelled, inside, 0.0).max(1)[..., None]
 

@@ -7,9 +7,10 @@ another and the mean may be taken over any sharding of the batch. A term of weig
 * reconstruction: multi-scale L1, its gradients and squares, weighted at eyes and mouth; and the change from one driver
   to the next against the true change, in which whatever is wrong with the person cancels; features of frozen networks
   (an image, a face and a gaze network);
-* motion: where a record has them, pose and face-tracker labels (mouth and lid opening, gaze in the head) are
-  regressed; a rendered picture, encoded again, has its driver's labels and a code nearer to the driver's than to those
-  of other frames of the record, be the person in it the driver or somebody else (contrastive cosine);
+* motion: where a record has them, pose and face-tracker labels (mouth and lid opening, gaze in the head, lip corners
+  and brows) are regressed; a rendered picture, encoded again, has its driver's labels and a code nearer to the
+  driver's than to those of other frames of the record, be the person in it the driver or somebody else (contrastive
+  cosine);
 * disentanglement: l_consist and canonical volumes of two frames; l_cross_id, the identity of a crossed picture;
 * the game: the hinge loss against patch discriminators, and the match of their features.
 """
@@ -40,6 +41,8 @@ POSE_UNIT = (0.1, 0.1, 0.1, 0.05, 0.05, 0.05)
 """What one unit of pose error is: radians, crop units, log distance."""
 SCORES = "scores"
 """What the terms of the game need, and no view holds."""
+KNOWN = ("mouth", "lids", "gaze", "expression")
+"""Labels that the dynamics code begins with."""
 HELPERS = ("perceptual", "face", "gaze", "identity")
 """Parts that frozen networks play."""
 
@@ -57,6 +60,7 @@ class ObjectiveConfig:
     square: float = 1.0  # squared error
     change: float = 1.0  # squared error of the change between drivers; needs two or more of them
     region_weight: float = 4.0  # extra weight of eyes and mouth in all four
+    region_reach: float = 1.0  # radii in which it counts, in those of eyes and mouth; 1.6 takes in the brows
     perceptual: float = 0.0  # L1 of the features of helpers.perceptual
     face: float = 0.0  # the same of helpers.face
     gaze: float = 0.0  # the same of helpers.gaze
@@ -109,7 +113,11 @@ class Seen:
         """Rendered and true drivers of all samples, (b n, h, w, 3), and the weight of their pixels."""
         picture, target = merge(self.views.rendered), merge(self.views.frames[:, 1:])
         regions = merge(self.views.regions[:, 1:])
-        return picture, target, losses.region_weight(regions, picture.shape[1], self.config.region_weight)
+        return (
+            picture,
+            target,
+            losses.region_weight(regions, picture.shape[1], self.config.region_weight, self.config.region_reach),
+        )
 
     @functools.cached_property
     def octaves(self) -> tuple[Array, Array]:
@@ -347,8 +355,8 @@ TERMS = (
     Term("face", _features("face"), helper="face"),
     Term("gaze", _features("gaze"), helper="gaze"),
     Term("pose", _pose, labels=("pose",)),
-    Term("labels", _labels, labels=("mouth", "lids", "gaze")),
-    Term("rendered_labels", _rendered_labels, frozenset({CODES}), labels=("mouth", "lids", "gaze")),
+    Term("labels", _labels, labels=KNOWN),
+    Term("rendered_labels", _rendered_labels, frozenset({CODES}), labels=KNOWN),
     Term("contrastive", _contrastive, frozenset({CODES})),
     Term("consistency", _consistency, frozenset({SWAPPED})),
     Term("canonical", _canonical, frozenset({VOLUMES})),

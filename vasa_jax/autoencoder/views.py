@@ -35,7 +35,7 @@ from vasa_jax.nn.conditional import when
 
 CODES, CROSSED, SWAPPED, VOLUMES = "codes", "crossed", "swapped", "volumes"
 """Views that are made where they are needed."""
-LABELS = ("pose", "gaze", "mouth", "lids")
+LABELS = ("pose", "gaze", "mouth", "lids", "expression")
 """Of a batch: those that warps and terms use."""
 
 
@@ -45,7 +45,7 @@ class Views(NamedTuple):
     frames: (b, n, h, w, 3), the source and its n - 1 drivers. regions: (b, n, r, 4), their eyes and mouth.
     rendered: (b, n - 1, h, w, 3).
     motion: (b, n, ...), as encoded; a further frame is the other person's.
-    pose: (b, n, 6) and labels: (b, n, 5), as labelled, the latter in units of LABEL_UNIT; NaN where unlabelled.
+    pose: (b, n, 6) and labels: (b, n, 7), as labelled, the latter in units of LABEL_UNIT; NaN where unlabelled.
     warp_pose: (b, n, 6), the pose that the warps used; a further frame is the other person's.
     crossed: (b, h, w, 3).
     code: (b, z), of the first rendered picture; crossed_code: (b, z).
@@ -84,8 +84,8 @@ def look(
         needed: which of `CODES`, `CROSSED`, `SWAPPED` and `VOLUMES` to make.
         params: of the task; the network's are under "autoencoder".
         batch: `frames` uint8 (b, n, h, w, 3), n at least 2; `pose` (b, n, 6), `gaze` (b, n, 2) in the camera frame,
-            `mouth` (b, n, 1), `lids` (b, n, 2), `regions` (b, n, 3, 4); NaN where a record has no label. For crossed
-            pictures also `other_frames`, `other_pose`, ..., of which the first frame is used.
+            `mouth` (b, n, 1), `lids` (b, n, 2), `expression` (b, n, 2), `regions` (b, n, 3, 4); NaN where a record has
+            no label. For crossed pictures also `other_frames`, `other_pose`, ..., of which the first frame is used.
         keys: one random key per sample, (b,) or (b, 2).
         step: number of the step.
         every: swapped pictures and volumes are made in each step that this divides.
@@ -175,10 +175,11 @@ def _known_or(label: Array, encoded: Array) -> Array:
     return jnp.where(jnp.isfinite(label), jnp.nan_to_num(label), encoded)
 
 
-def _labels(batch: dict[str, Array]) -> Float[Array, "b n 5"]:
-    """Mouth, lids and gaze in the head, in units of LABEL_UNIT around LABEL_MEAN; NaN where unlabelled."""
+def _labels(batch: dict[str, Array]) -> Float[Array, "b n 7"]:
+    """Mouth, lids, gaze in the head, lip corners and brows, in units of LABEL_UNIT around LABEL_MEAN; NaN where
+    unlabelled."""
     head_gaze = gaze_in_head(batch["gaze"], batch["pose"])
-    raw = jnp.concatenate([batch["mouth"], batch["lids"], head_gaze], -1)
+    raw = jnp.concatenate([batch["mouth"], batch["lids"], head_gaze, batch["expression"]], -1)
     mean, unit = (real(x)[None, None] for x in (LABEL_MEAN, LABEL_UNIT))
     return (raw - mean) / unit
 

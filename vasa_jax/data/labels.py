@@ -18,6 +18,7 @@ LABELS: dict[str, tuple[int | str, ...]] = {
     "gaze": ("t", 2),
     "mouth": ("t", 1),
     "lids": ("t", 2),
+    "expression": ("t", 2),
     "regions": ("t", 3, 4),
     "dynamics": ("t", "z"),
     "features": ("t", "c"),
@@ -66,6 +67,10 @@ LIMITS: dict[str, tuple[Limit, ...]] = {
     "gaze": _each("radians", -3.15, 3.15, "theta", "phi"),
     "mouth": _each("0 closed to 1 wide open", -0.5, 1.5),
     "lids": _each("0 closed to 1 wide open", -0.5, 1.5),
+    "expression": (
+        Limit("lip corners", "-1 sad to 1 smiling", -1.5, 1.5),
+        Limit("brows", "-1 lowered to 1 raised", -1.5, 1.5),
+    ),
     "regions": (
         *_each("crop units, half the picture is 1", -3.0, 3.0, "cx", "cy"),
         *_each("crop units, half the picture is 1", 0.0, 3.0, "rx", "ry"),

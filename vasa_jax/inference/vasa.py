@@ -371,9 +371,9 @@ def adjust(statistics: Statistics, motion: Motion, controls: Controls, adjustmen
     mean = statistics.pose_mean + np.pad(np.asarray(controls.distance, np.float32), ((0, 0), (POSE_DIM - 1, 0)))
     moved = mean + adjustments.amplitude * adjustments.head * (pose - mean)
     moved = moved + np.array([0, 0, 0, *adjustments.position, -np.log(adjustments.zoom)], np.float32)
-    first = len(LABEL_MEAN)
-    centre, unit = np.asarray(LABEL_MEAN, np.float32), np.asarray(LABEL_UNIT, np.float32)
     rest = np.array([0.0, 1.0, 1.0, 0.0, 0.0], np.float32)  # shut mouth, open lids; the gaze is kept below
+    first = len(rest)
+    centre, unit = (np.asarray(part[:first], np.float32) for part in (LABEL_MEAN, LABEL_UNIT))
     gains = adjustments.amplitude * np.array([adjustments.mouth, *[adjustments.blink] * 2, 1, 1], np.float32)
     labels = rest + gains * (centre + unit * dynamics[:, :first] - rest)
     labels[:, :3] = np.clip(labels[:, :3], 0, 1)

@@ -114,7 +114,7 @@ def labels_of(looks: Looks, head: Head, box: Box, size: int) -> dict[str, Float3
     """Labels of the crops of `size` pixels that a box cuts, as `docs/data.md` describes them.
 
     Returns:
-        `pose` (t, 6), `gaze` (t, 2), `mouth` (t, 1), `lids` (t, 2), `regions` (t, 3, 4).
+        `pose` (t, 6), `gaze` (t, 2), `mouth` (t, 1), `lids` (t, 2), `expression` (t, 2), `regions` (t, 3, 4).
     """
     half = box.side / 2 * (size - 1) / size  # crop units go from the first to the last pixel's centre
     place = (head.centre - np.array([box.x, box.y])) / half
@@ -128,6 +128,7 @@ def labels_of(looks: Looks, head: Head, box: Box, size: int) -> dict[str, Float3
         "gaze": gaze,
         "mouth": mouth_opening(looks, head)[:, None],
         "lids": lids,
+        "expression": expression_of(looks),
         "regions": regions_of(looks, box, half),
     }
     return {name: value.astype(np.float32) for name, value in labels.items()}
@@ -190,6 +191,18 @@ def mouth_opening(looks: Looks, head: Head) -> Float[np.ndarray, " t"]:
     """Of the inner lips, 0 closed to 1 wide open."""
     gap = _length(looks, *INNER_LIPS) / head.unit
     return np.clip(gap / np.maximum(0.5, np.cos(head.angles[:, 0])) / WIDEST, 0.0, 1.0)
+
+
+def expression_of(looks: Looks) -> Float[np.ndarray, "t 2"]:
+    """Lip corners, -1 drawn down to 1 drawn up, and brows, -1 lowered to 1 raised: differences of blend shapes."""
+    shapes = looks.shapes
+
+    def both(name: str) -> Float[np.ndarray, " t"]:
+        return (shapes[f"{name}Left"] + shapes[f"{name}Right"]) / 2
+
+    corners = both("mouthSmile") - both("mouthFrown")
+    brows = (shapes["browInnerUp"] + both("browOuterUp")) / 2 - both("browDown")
+    return np.stack([corners, brows], 1)
 
 
 def regions_of(looks: Looks, box: Box, half: float) -> Float[np.ndarray, "t 3 4"]:

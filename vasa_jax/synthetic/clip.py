@@ -26,8 +26,8 @@ class Clip(NamedTuple):
     """One clip of t frames.
 
     frames: uint8 RGB pictures. audio: 16 kHz sound in [-1, 1], n = 640 t. labels: NumPy pose (t, 6), gaze (t, 2),
-    mouth (t, 1), lids (t, 2), regions (t, 3, 4), emotion (8,), identity () int64, and phonemes, a list of (symbol,
-    start_s, end_s). The distance is pose[:, 5], a logarithm. performance: what was acted.
+    mouth (t, 1), lids (t, 2), expression (t, 2), regions (t, 3, 4), emotion (8,), identity () int64, and phonemes, a
+    list of (symbol, start_s, end_s). The distance is pose[:, 5], a logarithm. performance: what was acted.
     """
 
     frames: UInt8[np.ndarray, "t h w 3"]

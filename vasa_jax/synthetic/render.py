@@ -199,6 +199,7 @@ def _labels(identity: Identity, state: State, look: Look | None) -> dict[str, Ar
         "gaze": clamped_gaze(state),
         "mouth": head.opening(state)[None],
         "lids": state.lids,
+        "expression": jnp.stack([state.corner_pull, state.brow_raise]),
         "regions": jnp.stack([region(-eyes.x, *eye), region(eyes.x, *eye), region(*lips)]),
     }
 
@@ -213,8 +214,9 @@ def labels(identity: Identity, state: State, look: Look | None = None) -> dict[s
 
     Returns:
         float32 arrays: `pose` (*b, 6); `gaze` (*b, 2) [rad], camera frame, as drawn; `mouth` (*b, 1) inner-lip opening
-        0..1; `lids` (*b, 2) 0..1, viewer's left eye first; `regions` (*b, 3, 4): viewer's left eye, right eye and mouth
-        as (cx, cy, rx, ry) [crop units].
+        0..1; `lids` (*b, 2) 0..1, viewer's left eye first; `expression` (*b, 2): lip corners -1 sad .. 1 smiling, brows
+        -1 lowered .. 1 raised; `regions` (*b, 3, 4): viewer's left eye, right eye and mouth as (cx, cy, rx, ry)
+        [crop units].
     """
     shape, *flat = _flat(identity, state, look)
     truth = jax.vmap(_labels)(*flat)

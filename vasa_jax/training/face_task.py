@@ -30,7 +30,14 @@ from vasa_jax.training.players import Frozen, Metrics, Player
 from vasa_jax.training.step import still
 from vasa_jax.training.task import Task
 
-PORTRAIT_LABELS = {"pose": (6,), "gaze": (2,), "mouth": (1,), "lids": (2,), "regions": (3, 4)}
+PORTRAIT_LABELS = {
+    "pose": (6,),
+    "gaze": (2,),
+    "mouth": (1,),
+    "lids": (2,),
+    "expression": (2,),
+    "regions": (3, 4),
+}
 """Labels a picture of a stage 1 sample; NaN where a record has none."""
 APART = 0.995
 """Accuracy of a discriminator, over a log line, from which the game counts as over."""

@@ -228,7 +228,7 @@ def _make_split(
 
 
 def make_portraits(data: PortraitWorld, chosen: list[int], size: int) -> Iterator[Record]:
-    """Records of stage 1: `data.frames` pictures of each person, with pose, gaze, mouth, lids and regions a picture.
+    """Records of stage 1: `data.frames` pictures of each person, with all labels of the world a picture.
 
     The last `data.performed` of them are moments of the person's performance, the others independent random states
     with `data.poses` head poses among them. `size` is the side of the pictures in pixels. Clips to train on look as

@@ -353,9 +353,8 @@ class MotionEvidence:
 def take_of(motion: Motion) -> Take:
     """Motion in units of the world, by the labelled numbers that its code begins with."""
     pose, dynamics = (np.asarray(part, np.float32) for part in motion)
-    first = len(LABEL_MEAN)
-    told = np.asarray(LABEL_MEAN, np.float32) + np.asarray(LABEL_UNIT, np.float32) * dynamics[:, :first]
-    return Take(pose, told[:, 0], told[:, 1:3], np.asarray(gaze_of(Motion(pose, dynamics))), dynamics)
+    mouth, left, right = (LABEL_MEAN[k] + LABEL_UNIT[k] * dynamics[:, k] for k in range(3))
+    return Take(pose, mouth, np.stack([left, right], 1), np.asarray(gaze_of(Motion(pose, dynamics))), dynamics)
 
 
 def pauses(sound: Float[np.ndarray, " n"]) -> Bool[np.ndarray, " t"]:
