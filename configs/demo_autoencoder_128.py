@@ -3,9 +3,9 @@
     vasa-train demo_autoencoder_128 --workdir runs/autoencoder_128 --init-from demo
 
 The network is the demo's with one more pooling before the volume and one more up-sampling behind it: pictures of twice
-the side, volumes, warps and parameters as they were, so that the released weights start it and a frame costs twice
-the demo's. The motion encoders see 64x64 pixels as before, but of the face at twice the detail. What is dear is done now
-and then: l_consist and the canonical volumes in every fourth step, the game in every second one.
+the side, volumes, warps and parameters as they were, so that the released weights start it and a frame costs twice as
+much. The motion encoders see 64x64 pixels as before, but of the face at twice the detail. What is dear is done now and
+then: l_consist and the canonical volumes in every fourth step, the game in every second one.
 """
 
 import dataclasses

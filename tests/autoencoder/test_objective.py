@@ -183,7 +183,7 @@ def test_each_missing_label_leaves_out_its_term_alone(learning, name):
 
 
 def test_the_label_term_is_the_mean_over_the_labels_that_are_there(learning):
-    """Mouth, lids, gaze and expression are one, two, two and two numbers; gaze in the head is unknown without a pose."""
+    """Of one, two, two and two numbers; gaze in the head is unknown without a pose."""
     batch, numbers = make_batch(32, 2, 3), {"mouth": 1, "lids": 2, "gaze": 2, "expression": 2}
 
     def labels_term(*missing):
