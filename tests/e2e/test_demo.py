@@ -4,15 +4,17 @@ from typing import Any
 
 import numpy as np
 import pytest
+import soundfile
 from PIL import Image
 
-from vasa_jax.arrays import EMOTIONS
+from vasa_jax.arrays import EMOTIONS, SAMPLE_RATE
 from vasa_jax.doors import demo
 from vasa_jax.inference.controls import make_controls
 from vasa_jax.media.row import row_shape
 from vasa_jax.media.video import read_video
 from vasa_jax.provenance.detector import examine
-from vasa_jax.synthetic.cast import STYLES
+from vasa_jax.synthetic.cast import Character, portraits
+from vasa_jax.synthetic.performance import perform
 from vasa_jax.synthetic.splits import split_of
 
 TURN = 6
@@ -20,9 +22,8 @@ TURN = 6
 
 @pytest.fixture(autouse=True)
 def short(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A turn of a few frames, and small portraits."""
+    """A turn of a few frames."""
     monkeypatch.setattr(demo, "TURN", TURN)
-    monkeypatch.setattr(demo, "PORTRAIT", 32)
     monkeypatch.setattr(demo, "SAMPLING", {"sampler": "dpm++", "steps": 2})
 
 
@@ -56,9 +57,22 @@ def test_only_who_speaks_moves():
     np.testing.assert_array_equal(np.stack(list(demo.compose(show, 32, 2))), frames[::2])
 
 
-def test_characters_are_those_of_the_demo_each_with_another_look_and_control():
-    assert {split_of(act.seed) for act in demo.ACTS} == {"demo"}
-    assert len({act.style for act in demo.ACTS}) == 3 and {act.style for act in demo.ACTS} <= set(STYLES)
+@pytest.mark.long
+def test_characters_are_drawn_and_voiced_by_the_world():
+    cast = {"person": (4_000_034, "plain"), "painting": (4_000_004, "painted"), "statue": (4_000_024, "stone")}
+    assert {act.file for act in demo.ACTS} == cast.keys()
+    assert {split_of(seed) for seed, _ in cast.values()} == {"demo"}
+    pictures = portraits([Character(*cast[act.file]) for act in demo.ACTS], 256)
+    for act, picture in zip(demo.ACTS, pictures, strict=True):
+        with Image.open(demo.CHARACTERS / f"{act.file}.png") as kept:
+            apart = np.abs(np.asarray(kept, int) - picture)
+        assert apart.mean() < 0.5, act.file  # compilers may differ at an edge
+        voice, rate = soundfile.read(demo.CHARACTERS / f"{act.file}.wav", dtype="float32")
+        assert rate == SAMPLE_RATE
+        np.testing.assert_allclose(voice, perform(cast[act.file][0], 3.2).audio, atol=1e-4)
+
+
+def test_every_character_is_asked_for_something_else():
     assert len({frozenset(act.parts[0]) for act in demo.ACTS}) == 3
     for act in demo.ACTS:
         make_controls(**demo.tracks(act.parts))

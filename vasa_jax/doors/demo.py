@@ -4,7 +4,8 @@
     vasa-demo --gallery docs/gallery.png
     vasa-demo --model my-model --out talk.mp4
 
-In a row stand a person, a painting and a statue whom no training has met. Each says something in its own voice while
+In a row stand a person, a painting and a statue whom no training has met; pictures and voices come with the package,
+as `vasa-synthetic` draws and speaks them. Each says something in its own voice while
 its controls change half-way; the others wait as the model drew them last. Below is what the model was given, and
 the controls. The video is what `make demo` writes, the gallery an animation of the same without its sound for pages.
 Both are signed and marked as all output; bad input ends with one line on stderr, exit code 2 and no file.
@@ -20,7 +21,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from jaxtyping import Float32, UInt8
 
-from vasa_jax.arrays import FPS, SAMPLE_RATE
+from vasa_jax.arrays import FPS, SAMPLE_RATE, SAMPLES_PER_FRAME
 from vasa_jax.command import Parser, run
 from vasa_jax.errors import UserError, check_devices
 from vasa_jax.files import check_apart
@@ -32,24 +33,24 @@ if TYPE_CHECKING:
 
 
 class Act(NamedTuple):
-    """What a character shows. name: for its caption. seed, style: of `synthetic.cast.Character`; the seed's is the
-    voice, too. parts: controls of equal parts of its turn, as `Model.animate` takes them."""
+    """What a character shows. name: for its caption. file: of its picture and voice in `CHARACTERS`, without suffix.
+    parts: controls of equal parts of its turn, as `Model.animate` takes them."""
 
     name: str
-    seed: int
-    style: str
+    file: str
     parts: tuple[dict[str, Any], ...]
 
 
 ACTS = (
-    Act("a person", 4_000_034, "plain", ({"gaze": "left"}, {"gaze": "right"})),
-    Act("a painting", 4_000_004, "painted", ({"distance": 1.3}, {"distance": 0.85})),
-    Act("a statue", 4_000_024, "stone", ({"emotion": "happy"}, {"emotion": "sad"})),
+    Act("a person", "person", ({"gaze": "left"}, {"gaze": "right"})),
+    Act("a painting", "painting", ({"distance": 1.3}, {"distance": 0.85})),
+    Act("a statue", "statue", ({"emotion": "happy"}, {"emotion": "sad"})),
 )
+CHARACTERS = Path(__file__).parents[1] / "synthetic" / "characters"
+"""Portraits (.png) and what they say (.wav): `vasa-synthetic --portrait --speech --seconds 3.2` of seed 4000034, of
+4000004 with `--style painted`, and of 4000024 with `--style stone`."""
 TURN = 80
-"""Frames of a turn."""
-PORTRAIT = 256
-"""Pixels of the portraits' sides."""
+"""Frames of a turn, of which the voices have no more."""
 SIDE = 256
 """Pixels of a character in the video, at least; a model that draws larger pictures shows them as they are."""
 GALLERY_SIDE, GALLERY_EVERY = 160, 2
@@ -131,21 +132,22 @@ def work(options: argparse.Namespace) -> Iterator[str]:
 
 def perform(model: "Model") -> Show:
     """Let the model animate every act."""
+    import soundfile
+    from PIL import Image
     from tqdm import tqdm
 
     from vasa_jax.faces.box import Box
     from vasa_jax.inference.pair import Options
     from vasa_jax.provenance.credentials import declare
-    from vasa_jax.synthetic.cast import Character, portraits
-    from vasa_jax.synthetic.performance import perform as speak
 
     if missing := sorted(controls_of(ACTS) - set(model.motion.controls)):
         raise UserError(f"the model {model.name} lacks {', '.join(missing)}, which the demonstration shows")
-    # The model's programs compile while the world is drawn.
     model.pair.prepare(Options(SAMPLING["steps"], (), SAMPLING["sampler"]), model.motion.needs.hop)
-    given = portraits([Character(act.seed, act.style) for act in ACTS], PORTRAIT)
-    sounds = [speak(act.seed, TURN / FPS).audio for act in ACTS]
-    whole = Box(PORTRAIT / 2, PORTRAIT / 2, float(PORTRAIT))
+    given = np.stack([np.asarray(Image.open(CHARACTERS / f"{act.file}.png")) for act in ACTS])
+    length = TURN * SAMPLES_PER_FRAME
+    sounds = [soundfile.read(CHARACTERS / f"{act.file}.wav", length, dtype="float32")[0] for act in ACTS]
+    middle = given.shape[1] / 2
+    whole = Box(middle, middle, 2 * middle)
     drawn = []
     with tqdm(total=len(ACTS) * TURN, unit="frame", desc="talking", dynamic_ncols=True) as bar:
         for act, picture, sound in zip(ACTS, given, sounds, strict=True):

@@ -2,11 +2,13 @@
 
     vasa-synthetic --out clip.mp4 --seed 3 --seconds 6 --size 256 --emotion happiness:0.8
     vasa-synthetic --portrait portrait.png --speech speech.wav --seed 4000000
+    vasa-synthetic --portrait statue.png --style stone --seed 4000024
     vasa-synthetic --sheet world.png
 
 The second line writes the two inputs of VASA-1: a neutral, frontal picture of a person at 256 pixels and what that
-person says. The third writes a contact sheet of the world as networks see it in training (`looks`): 8 x 8 people from
-the seed on. Bad input ends with one line on stderr, exit code 2 and no file.
+person says; the third shows a person as a sculptor would. The last writes a contact sheet of the world as networks see
+it in training (`looks`): 8 x 8 people from the seed on. Bad input ends with one line on stderr, exit code 2 and no
+file.
 """
 
 import argparse
@@ -24,11 +26,11 @@ from vasa_jax.errors import UserError, check_devices
 from vasa_jax.files import check_apart, check_target, whole_file
 from vasa_jax.media.tags import Tags
 from vasa_jax.media.video import VideoWriter, check_video_target
+from vasa_jax.synthetic.cast import STYLES, Character, portraits
 from vasa_jax.synthetic.clip import shoot
 from vasa_jax.synthetic.identity import identity_from_seed
 from vasa_jax.synthetic.performance import perform, read_emotion
 from vasa_jax.synthetic.sheet import ROWS, contact_sheet
-from vasa_jax.synthetic.state import neutral_state
 
 PORTRAIT_SIZE = 256
 LONGEST = 3600.0
@@ -49,6 +51,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser = Parser(prog="vasa-synthetic", description="Film a synthetic person who says nonsense.")
     parser.add_argument("--out", type=Path, help="a video with sound (.mp4, .m4v, .mov, .mkv, .webm)")
     parser.add_argument("--portrait", type=Path, help=f"a neutral frontal picture of {PORTRAIT_SIZE} pixels (.png)")
+    parser.add_argument("--style", choices=STYLES, help="of the portrait (default plain: a photograph)")
     parser.add_argument("--speech", type=Path, help="what the person says (.wav)")
     parser.add_argument(
         "--sheet", type=Path, help=f"{ROWS} x {ROWS} people in the looks of training, from --seed on (.png)"
@@ -91,6 +94,8 @@ def _refuse_idle(options: argparse.Namespace) -> None:
     """Refuse flags that say nothing about what is to be written."""
     if options.size is not None and options.out is None and options.sheet is None:
         raise UserError("--size is that of the video and of the sheet; give --out or --sheet, or leave it out")
+    if options.style is not None and options.portrait is None:
+        raise UserError("--style is that of the portrait; give --portrait, or leave it out")
     for name in ("seconds", "emotion"):
         if getattr(options, name) is not None and options.out is None and options.speech is None:
             raise UserError(f"--{name} is that of video and speech; give --out or --speech, or leave it out")
@@ -114,9 +119,9 @@ def work(options: argparse.Namespace) -> Iterator[str]:
                     writer.write(frame)
         yield f"wrote {options.out}"
     if options.portrait is not None:
-        frames, _ = next(shoot(identity, neutral_state((1,)), PORTRAIT_SIZE))
+        (picture,) = portraits([Character(options.seed, options.style or "plain")], PORTRAIT_SIZE)
         with whole_file(options.portrait) as hidden:
-            Image.fromarray(frames[0]).save(hidden, pnginfo=TAGS.png())
+            Image.fromarray(picture).save(hidden, pnginfo=TAGS.png())
         yield f"wrote {options.portrait}"
     if options.speech is not None:
         sound = io.BytesIO()  # libsndfile calls whatever the system refuses "System error."
