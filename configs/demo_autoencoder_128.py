@@ -1,11 +1,12 @@
 """Stage 1 of the demo model at 128x128, in every look of the randomised world, with every term of the recipe.
 
-    vasa-train demo_autoencoder_128 --workdir runs/autoencoder_128 --init-from demo
+    vasa-train demo_autoencoder_128 --workdir runs/autoencoder_128 --init-from runs/encoders_128
 
-The network is the demo's with one more pooling before the volume and one more up-sampling behind it: pictures of twice
-the side, volumes, warps and parameters as they were, so that the released weights start it and a frame costs twice as
-much. The motion encoders see 64x64 pixels as before, but of the face at twice the detail. What is dear is done now and
-then: l_consist and the canonical volumes in every fourth step, the game in every second one.
+It goes on from `demo_encoders_128`. The network is that of `demo_autoencoder` (64x64) with one more pooling before the
+volume and one more up-sampling behind it: pictures of twice the side, volumes, warps and parameters as they were, so
+that its weights start this one, and a frame costs twice as much. The motion encoders see 64x64 pixels as before, but of
+the face at twice the detail. What is dear is done now and then: l_consist and the canonical volumes in every fourth
+step, the game in every second one.
 """
 
 import dataclasses
@@ -59,7 +60,7 @@ def get_config() -> AutoencoderExperiment:
         frames_per_sample=4,
         other_frames_per_sample=1,
         optimiser=OptimiserConfig(
-            learning_rate=3e-4, final_learning_rate=1e-5, warmup=200, schedule="wsd", decay_share=0.25, b2=0.99
+            learning_rate=6e-4, final_learning_rate=1e-5, warmup=200, schedule="wsd", decay_share=0.25, b2=0.99
         ),
         steps=6000,
         batch_size=2,

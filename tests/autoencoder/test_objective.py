@@ -14,7 +14,8 @@ from vasa_jax.autoencoder.config import AutoencoderConfig, demo_model
 from vasa_jax.autoencoder.discriminator import DiscriminatorConfig, discriminate
 from vasa_jax.autoencoder.model import Autoencoder
 from vasa_jax.autoencoder.objective import ObjectiveConfig
-from vasa_jax.autoencoder.views import CODES, CROSSED, look
+from vasa_jax.autoencoder.views import CODES, CROSSED, RENDERED, look
+from vasa_jax.nn.cost import count_macs
 from vasa_jax.pretrained.helper import Helper
 
 LABELS = ("pose", "gaze", "mouth", "lids", "expression", "regions")
@@ -249,7 +250,9 @@ TWO = jax.random.split(jax.random.key(1), 2)
 @pytest.fixture(scope="module")
 def viewed(params):
     """A function of batches of two clips beside others: the views, crossed ones among them, compiled once."""
-    return functools.partial(jax.jit(functools.partial(look, AUTOENCODER, CALM, {CROSSED, CODES})), params, keys=TWO)
+    return functools.partial(
+        jax.jit(functools.partial(look, AUTOENCODER, CALM, {RENDERED, CROSSED, CODES})), params, keys=TWO
+    )
 
 
 @pytest.fixture(scope="module")
@@ -272,8 +275,8 @@ def test_the_crossed_picture_is_the_source_in_the_others_motion(params, viewed):
     expected = jax.jit(Autoencoder(AUTOENCODER).apply)({"params": params["autoencoder"]}, source, driver)
     np.testing.assert_allclose(viewed(bare).crossed, expected, atol=1e-5)
     weights = ObjectiveConfig(**BARE | {"l1": 1.0})
-    assert objective.needed(weights, crossed=True) == frozenset()
-    assert objective.needed(dataclasses.replace(weights, contrastive=1.0), crossed=True) == {CROSSED, CODES}
+    assert objective.needed(weights, crossed=True) == {RENDERED}
+    assert objective.needed(dataclasses.replace(weights, contrastive=1.0), crossed=True) == {RENDERED, CROSSED, CODES}
 
 
 def stub(embed, times=1.0):
@@ -342,4 +345,20 @@ def test_the_game_begins_at_its_step(views):
         params["discriminator"], vectors, views
     )
     assert np.isfinite(value) and 0.0 <= means(told)["accuracy"] <= 1.0
-    assert objective.needed(weights, crossed=False) == frozenset()
+    assert objective.needed(weights, crossed=False) == {RENDERED}
+
+
+def test_motion_alone_is_compared_with_labels_without_a_picture(params):
+    """Nothing is rendered, the encoders alone learn, and a step costs a fraction."""
+    weights, batch = ObjectiveConfig(**BARE | {"pose": 1.0, "labels": 1.0}), make_batch(32, 2, 3)
+    assert objective.needed(weights, crossed=True) == frozenset()
+    gradient, parts = evaluate(AUTOENCODER, weights, batch)(params)
+    assert set(parts) == {"pose", "labels"}
+    learned = {name for name, tree in gradient["autoencoder"].items() if any(x.any() for x in jax.tree.leaves(tree))}
+    assert learned == {"pose_encoder", "dynamics_encoder"}
+    keys = jax.random.split(jax.random.key(1), 2)
+    alone, whole = (
+        count_macs(lambda p, kind=kind: computed(AUTOENCODER, kind, p, batch, keys)[0], params)
+        for kind in (weights, dataclasses.replace(weights, l1=1.0))
+    )
+    assert alone < 0.5 * whole

@@ -31,7 +31,7 @@ from vasa_jax.autoencoder.config import LABEL_UNIT, AutoencoderConfig
 from vasa_jax.autoencoder.discriminator import DiscriminatorConfig, discriminate
 from vasa_jax.autoencoder.discriminator import init as init_discriminator
 from vasa_jax.autoencoder.model import Autoencoder
-from vasa_jax.autoencoder.views import CODES, CROSSED, SWAPPED, VOLUMES, Views, merge, real
+from vasa_jax.autoencoder.views import CODES, CROSSED, RENDERED, SWAPPED, VOLUMES, Views, merge, real
 from vasa_jax.errors import UserError
 from vasa_jax.geometry.picture import face_crop
 from vasa_jax.nn.conditional import when
@@ -150,9 +150,11 @@ def terms(config: ObjectiveConfig) -> tuple[Term, ...]:
 
 def needed(config: ObjectiveConfig, crossed: bool) -> frozenset[str]:
     """The views that are made for the terms that have a weight; `crossed` says whether samples have other frames,
-    whose pictures the contrastive term then takes too."""
-    names = frozenset[str]().union(*(term.needs for term in terms(config))) - {SCORES}
-    return names | {CROSSED} if crossed and CODES in names else names
+    whose pictures the contrastive term then takes too. Where motion alone is compared with labels, nothing is rendered.
+    """
+    names = frozenset[str]().union(*(term.needs for term in terms(config)))
+    names = names | {CROSSED} if crossed and CODES in names else names
+    return (names - {SCORES}) | {RENDERED} if names else names
 
 
 def init(
@@ -191,7 +193,7 @@ def loss(
 
     Returns:
         The mean over samples, to which one without a label adds 0; and metrics: every term that has a weight,
-        unweighted, over the samples that have it, and `psnr` in dB.
+        unweighted, over the samples that have it, and, where pictures are rendered, `psnr` in dB.
     """
     rows, seen = terms(config), Seen(config, views, helpers, None)
     game = [term for term in rows if SCORES in term.needs]
@@ -212,6 +214,8 @@ def loss(
         found |= {name: (value, jnp.broadcast_to(jnp.asarray(started), value.shape)) for name, value in played.items()}
     total = jnp.stack([getattr(config, name) * often.get(name, 1) * value.mean() for name, (value, _) in found.items()])
     metrics = {name: losses.average(*row) for name, row in found.items()}
+    if views.rendered is None:
+        return total.sum(), metrics
     squared = jnp.square(views.rendered - views.frames[:, 1:]).mean((2, 3, 4))
     return total.sum(), metrics | {"psnr": losses.average(-10.0 * jnp.log10(merge(squared) + 1e-10))}
 
@@ -347,13 +351,13 @@ def _matching(seen: Seen) -> tuple[Array, None]:
 
 
 TERMS = (
-    Term("l1", _l1),
-    Term("gradient", _gradient),
-    Term("square", _square),
-    Term("change", _change),
-    Term("perceptual", _features("perceptual"), helper="perceptual"),
-    Term("face", _features("face"), helper="face"),
-    Term("gaze", _features("gaze"), helper="gaze"),
+    Term("l1", _l1, frozenset({RENDERED})),
+    Term("gradient", _gradient, frozenset({RENDERED})),
+    Term("square", _square, frozenset({RENDERED})),
+    Term("change", _change, frozenset({RENDERED})),
+    Term("perceptual", _features("perceptual"), frozenset({RENDERED}), helper="perceptual"),
+    Term("face", _features("face"), frozenset({RENDERED}), helper="face"),
+    Term("gaze", _features("gaze"), frozenset({RENDERED}), helper="gaze"),
     Term("pose", _pose, labels=("pose",)),
     Term("labels", _labels, labels=KNOWN),
     Term("rendered_labels", _rendered_labels, frozenset({CODES}), labels=KNOWN),

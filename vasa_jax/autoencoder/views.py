@@ -33,7 +33,7 @@ from vasa_jax.geometry.picture import face_crop_grid, sample_2d
 from vasa_jax.geometry.rotation import gaze_in_head
 from vasa_jax.nn.conditional import when
 
-CODES, CROSSED, SWAPPED, VOLUMES = "codes", "crossed", "swapped", "volumes"
+RENDERED, CODES, CROSSED, SWAPPED, VOLUMES = "rendered", "codes", "crossed", "swapped", "volumes"
 """Views that are made where they are needed."""
 LABELS = ("pose", "gaze", "mouth", "lids", "expression")
 """Of a batch: those that warps and terms use."""
@@ -81,7 +81,7 @@ def look(
     Args:
         model: sizes of the network.
         augment: of the pictures that motion is encoded from.
-        needed: which of `CODES`, `CROSSED`, `SWAPPED` and `VOLUMES` to make.
+        needed: which of `RENDERED`, `CODES`, `CROSSED`, `SWAPPED` and `VOLUMES` to make; the others need the first.
         params: of the task; the network's are under "autoencoder".
         batch: `frames` uint8 (b, n, h, w, 3), n at least 2; `pose` (b, n, 6), `gaze` (b, n, 2) in the camera frame,
             `mouth` (b, n, 1), `lids` (b, n, 2), `expression` (b, n, 2), `regions` (b, n, 3, 4); NaN where a record has
@@ -101,6 +101,8 @@ def look(
     motion = _encode_motion(apply, model, augment, seen, told["pose"], keys)
     pose = _known_or(told["pose"], motion.pose)
     labels = _labels(told)
+    if RENDERED not in needed:
+        return Views(frames, batch["regions"], None, motion, told["pose"][:, :n], labels[:, :n], pose)
     count = labels.shape[-1]
     dynamics = jnp.concatenate([_known_or(labels, motion.dynamics[..., :count]), motion.dynamics[..., count:]], -1)
 

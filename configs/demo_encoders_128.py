@@ -1,0 +1,53 @@
+"""The two motion encoders of the demo model at 128x128, on the labels of the randomised world alone.
+
+    vasa-train demo_encoders_128 --workdir runs/encoders_128 --init-from demo
+
+VASA-1 takes head poses from a network that was trained before. Here it is its own pose encoder, and that of the facial
+dynamics learns what is labelled (mouth, lids, gaze, lip corners and brows): nothing is rendered, so a step looks at
+sixteen times the frames of `demo_autoencoder_128`, which goes on from here.
+"""
+
+import dataclasses
+
+from vasa_jax import config as configs
+from vasa_jax.autoencoder.augmentation import AugmentationConfig
+from vasa_jax.autoencoder.objective import ObjectiveConfig
+from vasa_jax.training.config import AutoencoderExperiment, HelpersConfig, OptimiserConfig
+
+
+def get_config() -> AutoencoderExperiment:
+    """The experiment."""
+    return dataclasses.replace(
+        configs.load("demo_autoencoder_128"),
+        objective=ObjectiveConfig(
+            l1=0.0,
+            gradient=0.0,
+            square=0.0,
+            change=0.0,
+            pose=1.0,
+            labels=1.0,
+            rendered_labels=0.0,
+            contrastive=0.0,
+            consistency=0.0,
+            canonical=0.0,
+            augmentation=AugmentationConfig(crop=0.04, warp=0.01, colour=0.2),
+        ),
+        helpers=HelpersConfig(),
+        frames_per_sample=8,
+        other_frames_per_sample=0,
+        optimiser=OptimiserConfig(
+            learning_rate=1e-3,
+            final_learning_rate=1e-4,
+            warmup=100,
+            b2=0.99,
+            freeze=("autoencoder/(?!pose_encoder|dynamics_encoder).*",),
+        ),
+        steps=1000,
+        batch_size=16,
+        ema=0.99,
+        log_every=25,
+        judge_every=0,
+        pictures_every=1000,
+        eval_every=1000,
+        save_every=100,
+    )
