@@ -61,7 +61,7 @@ def test_a_port_that_is_taken_ends_in_one_line(capsys):
 
 def test_an_extra_that_is_missing_is_named(monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "uvicorn", None)  # as if it were not installed
-    monkeypatch.setattr("vasa_jax.doors.infer._prepare_jax", lambda platform: None)
+    monkeypatch.setattr("vasa_jax.doors.infer.prepare_jax", lambda platform: None)
     monkeypatch.setattr("vasa_jax.load", lambda *wanted: pytest.fail("it would serve"))
     assert main(["--port", "0"]) == 2
     err = capsys.readouterr().err

@@ -93,7 +93,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
 
 def work(options: argparse.Namespace) -> Iterator[str]:
     """Write what the options ask for, with a line for the user after each file."""
-    from vasa_jax.doors.infer import _prepare_jax
+    from vasa_jax.doors.infer import prepare_jax
     from vasa_jax.media.animation import check_animation_target, write_animation
     from vasa_jax.media.row import row_shape
     from vasa_jax.media.video import VideoWriter, check_video_target
@@ -106,7 +106,7 @@ def work(options: argparse.Namespace) -> Iterator[str]:
     if options.gallery is not None:
         check_animation_target(options.gallery)
     began = time.perf_counter()
-    _prepare_jax("auto")
+    prepare_jax("auto")
     signing = own_signing()
     try_signing(signing)
     check_devices()

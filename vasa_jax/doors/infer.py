@@ -112,7 +112,7 @@ def work(arguments: Sequence[str]) -> Iterator[str]:
     if options.stream:
         from vasa_jax.doors.live import stream
 
-        _prepare_jax(options.platform)
+        prepare_jax(options.platform)
         stream(options, models)
         return
     if options.container != "mp4":
@@ -156,7 +156,7 @@ class Models:
 
 def perform(options: Options, models: Models) -> str:
     """Does one job and says so. Raises UserError; then nothing is left behind."""
-    _prepare_jax(options.platform)
+    prepare_jax(options.platform)
     from vasa_jax.inference.motion_file import save_motion
     from vasa_jax.media.audio import AudioReader
     from vasa_jax.media.video import VIDEO_SUFFIXES, WEBM
@@ -367,8 +367,9 @@ def _pair(name: str, text: str) -> tuple[float, float]:
     return x, y
 
 
-def _prepare_jax(platform: str) -> None:
-    """Tells JAX where to run and where to keep compiled programs for the next run; it must happen before JAX starts."""
+def prepare_jax(platform: str) -> None:
+    """Tell JAX where to run ("auto", "cpu", "gpu", "tpu") and where to keep compiled programs for the next run, before
+    JAX starts."""
     if platform != "auto":
         os.environ["JAX_PLATFORMS"] = {"gpu": "cuda"}.get(platform, platform)
     from vasa_jax.compile_cache import keep_compiled

@@ -119,9 +119,9 @@ def _addresses(host: str) -> list[tuple[int, str]]:
 
 
 def _serve(options: Options, listener: socket.socket) -> Iterator[str]:
-    from vasa_jax.doors.infer import _prepare_jax
+    from vasa_jax.doors.infer import prepare_jax
 
-    _prepare_jax(options.platform)
+    prepare_jax(options.platform)
     for name in NEEDS:
         if importlib.util.find_spec(name) is None:
             raise UserError(
