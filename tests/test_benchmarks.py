@@ -18,6 +18,7 @@ from benchmarks import (
     ablations,
     demo_quality,
     fit,
+    gradients,
     hearing,
     latency,
     paste,
@@ -135,6 +136,14 @@ def test_pasting_is_timed(capsys):
     paste.main(["--photos", "64", "--size", "32", "--repeats", "2"])
     rows = [line.split()[:2] for line in capsys.readouterr().out.splitlines()[-4:]]
     assert rows == [["64", "paste"], ["64", "H.264"], ["64", "paste,"], ["64", "VP9,"]]
+
+
+def test_gradients_are_timed_outside_and_inside_of_a_branch(capsys, monkeypatch):
+    monkeypatch.setattr(gradients, "SIZES", ((1, 8, 2, 3, 1), (1, 8, 2, 3, 2)))
+    gradients.main(["--repeats", "1"])
+    rows = [line.split() for line in capsys.readouterr().out.splitlines()[-2:]]
+    assert [row[:5] for row in rows] == [["1", "x", "8x8x2,", "3", "1"], ["1", "x", "8x8x2,", "3", "2"]]
+    assert all(float(number) > 0 for row in rows for number in row[5:]) and len(rows[0]) == 9
 
 
 def test_the_whole_way_is_timed_by_part(capsys, tmp_path):
