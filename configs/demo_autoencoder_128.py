@@ -4,9 +4,9 @@
 
 It goes on from `demo_encoders_128`. The network is that of `demo_autoencoder` (64x64) with one more pooling before the
 volume and one more up-sampling behind it: pictures of twice the side, volumes, warps and parameters as they were, so
-that its weights start this one, and a frame costs twice as much. The motion encoders see 64x64 pixels as before, but of
-the face at twice the detail. What is dear is done now and then: l_consist and the canonical volumes in every fourth
-step, the game in every second one.
+that its weights start this one, and a frame costs twice as much. The dynamics encoder sees the face at 128x128 pixels,
+for brows and lip corners move by a few of them. What is dear is done now and then: l_consist and the canonical volumes
+in every fourth step, the game in every second one.
 """
 
 import dataclasses
@@ -30,7 +30,7 @@ WORLD = HelperConfig(weights="world_features")
 def get_config() -> AutoencoderExperiment:
     """The experiment."""
     return AutoencoderExperiment(
-        model=dataclasses.replace(demo_model(), image_size=128, volume_stride=4),
+        model=dataclasses.replace(demo_model(), image_size=128, volume_stride=4, dynamics_size=128),
         objective=ObjectiveConfig(
             l1=0.3,
             gradient=0.3,

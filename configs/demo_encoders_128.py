@@ -4,7 +4,7 @@
 
 VASA-1 takes head poses from a network that was trained before. Here it is its own pose encoder, and that of the facial
 dynamics learns what is labelled (mouth, lids, gaze, lip corners and brows): nothing is rendered, so a step looks at
-sixteen times the frames of `demo_autoencoder_128`, which goes on from here.
+many more frames than one of `demo_autoencoder_128`, which goes on from here.
 """
 
 import dataclasses
@@ -24,8 +24,8 @@ def get_config() -> AutoencoderExperiment:
             gradient=0.0,
             square=0.0,
             change=0.0,
-            pose=1.0,
-            labels=1.0,
+            pose=0.03,
+            labels=0.05,
             rendered_labels=0.0,
             contrastive=0.0,
             consistency=0.0,
@@ -33,21 +33,21 @@ def get_config() -> AutoencoderExperiment:
             augmentation=AugmentationConfig(crop=0.04, warp=0.01, colour=0.2),
         ),
         helpers=HelpersConfig(),
-        frames_per_sample=8,
+        frames_per_sample=4,
         other_frames_per_sample=0,
         optimiser=OptimiserConfig(
-            learning_rate=1e-3,
-            final_learning_rate=1e-4,
+            learning_rate=2e-3,
+            final_learning_rate=2e-4,
             warmup=100,
             b2=0.99,
             freeze=("autoencoder/(?!pose_encoder|dynamics_encoder).*",),
         ),
-        steps=1000,
+        steps=1500,
         batch_size=16,
-        ema=0.99,
+        ema=0.98,
         log_every=25,
-        judge_every=0,
-        pictures_every=1000,
-        eval_every=1000,
+        judge_every=500,
+        pictures_every=1500,
+        eval_every=500,
         save_every=100,
     )
