@@ -134,7 +134,7 @@ def test_fine_tuning_starts_at_the_loss_of_its_source(runs, tmp_path, caplog):
     assert remarks == {}
     assert abs(task.evaluate(state["ema"], refitted, held_out)["loss"] / after - 1) > 0.05
     note = next(note["statistics"] for note in notes if "statistics" in note)
-    assert re.search(r"kept .* on these clips \d+ of 12 normalised components are off", note)
+    assert re.search(r"kept .* on these clips \d+ of 14 normalised components are off", note)
 
     shapes = jax.eval_shape(task.init, jax.random.key(0))
     arguments = experiment, shapes[0], task.blocks(shapes[0])
@@ -175,7 +175,7 @@ def test_a_window_hears_its_own_sound():
     audio = np.repeat(frames, 640).astype(np.float32) / 100
     labels = {
         "pose": np.tile(frames[:, None] / 10, (1, 6)).astype(np.float32),
-        "dynamics": np.zeros((20, 6), np.float32),
+        "dynamics": np.zeros((20, 8), np.float32),
         "gaze": np.tile(frames[:, None] / 10, (1, 2)).astype(np.float32),
     }
     sample = motion_sample(read_clip(write_clip(None, audio, labels)), 5, 2, 6)
