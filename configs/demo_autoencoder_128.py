@@ -2,11 +2,12 @@
 
     vasa-train demo_autoencoder_128 --workdir runs/autoencoder_128 --init-from runs/encoders_128
 
-It goes on from `demo_encoders_128`. The network is that of `demo_autoencoder` (64x64) with one more pooling before the
+It goes on from `demo_encoders_128`, whose motion encoders stay as they are: they judge what is rendered, and stage 2
+can learn their codes meanwhile. The network is that of `demo_autoencoder` (64x64) with one more pooling before the
 volume and one more up-sampling behind it: pictures of twice the side, volumes, warps and parameters as they were, so
-that its weights start this one, and a frame costs twice as much. The dynamics encoder sees the face at 128x128 pixels,
-for brows and lip corners move by a few of them. What is dear is done now and then: l_consist and the canonical volumes
-in every fourth step, the game in every second one.
+that its weights start this one, and a frame costs twice as much. The dynamics encoder sees the face at 128x128
+pixels, for brows and lip corners move by a few of them. What is dear is done now and then: l_consist and the
+canonical volumes in every fourth step, the game in every second one.
 """
 
 import dataclasses
@@ -39,9 +40,9 @@ def get_config() -> AutoencoderExperiment:
             region_weight=30.0,
             region_reach=1.6,
             perceptual=0.3,
-            pose=0.03,
-            labels=0.05,
-            rendered_labels=0.02,
+            pose=0.0,
+            labels=0.0,
+            rendered_labels=0.05,
             contrastive=0.01,
             consistency=0.5,
             canonical=0.05,
@@ -60,7 +61,13 @@ def get_config() -> AutoencoderExperiment:
         frames_per_sample=4,
         other_frames_per_sample=1,
         optimiser=OptimiserConfig(
-            learning_rate=6e-4, final_learning_rate=1e-5, warmup=200, schedule="wsd", decay_share=0.25, b2=0.99
+            learning_rate=6e-4,
+            final_learning_rate=1e-5,
+            warmup=200,
+            schedule="wsd",
+            decay_share=0.25,
+            b2=0.99,
+            freeze=("autoencoder/(pose_encoder|dynamics_encoder)/.*",),
         ),
         steps=6000,
         batch_size=2,
