@@ -26,7 +26,7 @@ SIZES = ((8, 32, 48, 48, 1), (8, 64, 32, 32, 1), (8, 128, 16, 16, 1), (32, 16, 4
 
 def derived(x: Array, kernel: Array, stride: int) -> Array:
     """The convolution as JAX derives its gradients."""
-    half = [(side // 2,) * 2 for side in kernel.shape[:2]]
+    half = [(side // 2, side // 2) for side in kernel.shape[:2]]
     return jax.lax.conv_general_dilated(x, kernel, (stride,) * 2, half, dimension_numbers=("NHWC", "HWIO", "NHWC"))
 
 

@@ -41,7 +41,6 @@ _PACKED = 16
 """Inputs that fill a vector register; with more than eight times as many, a part-full one doubles the packing time."""
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(2, 3))
 def convolve_2d(
     x: Float[Array, "b h w c"], kernel: Float[Array, "kh kw c k"], stride: int = 1, padding: Padding | None = None
 ) -> Float[Array, "b height width k"]:
@@ -49,27 +48,39 @@ def convolve_2d(
 
     Its gradients take the form that suits the platform. Derivatives in forward mode are not offered (TypeError).
     """
-    return _convolve(x, kernel, padding or _half(kernel), stride)
+    return jnp.asarray(_convolve_2d(x, kernel, padding or _half(kernel), stride))
 
 
 def _convolve(x: Array, kernel: Array, padding: Any, stride: int = 1, spread: int = 1, kernel_spread: int = 1) -> Array:
     """spread, kernel_spread: distance of neighbouring pixels, and taps, that have zeros between them."""
-    spreads = {"lhs_dilation": (spread,) * 2, "rhs_dilation": (kernel_spread,) * 2}
-    layout = ("NHWC", "HWIO", "NHWC")
-    return jax.lax.conv_general_dilated(x, kernel, (stride,) * 2, padding, dimension_numbers=layout, **spreads)
+    return jax.lax.conv_general_dilated(
+        x,
+        kernel,
+        (stride,) * 2,
+        padding,
+        lhs_dilation=(spread,) * 2,
+        rhs_dilation=(kernel_spread,) * 2,
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+    )
 
 
-def _forward(x: Array, kernel: Array, stride: int, padding: Padding | None) -> tuple[Array, tuple[Array, Array]]:
-    return convolve_2d(x, kernel, stride, padding), (x, kernel)
+@partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+def _convolve_2d(x: Array, kernel: Array, padding: Padding, stride: int) -> Array:
+    return _convolve(x, kernel, padding, stride)
 
 
-def _backward(stride: int, padding: Padding | None, seen: tuple[Array, Array], change: Array) -> tuple[Array, Array]:
-    told = {"stride": stride, "padding": padding or _half(seen[1])}
-    direct, channels_last = partial(_gradients, **told), partial(_gradients_channels_last, **told)
+def _forward(x: Array, kernel: Array, padding: Padding, stride: int) -> tuple[Array, tuple[Array, Array]]:
+    return _convolve(x, kernel, padding, stride), (x, kernel)
+
+
+def _backward(padding: Padding, stride: int, seen: tuple[Array, Array], change: Array) -> tuple[Array, Array]:
+    direct, channels_last = (
+        partial(form, padding=padding, stride=stride) for form in (_gradients, _gradients_channels_last)
+    )
     return jax.lax.platform_dependent(*seen, change, cpu=channels_last, default=direct)
 
 
-convolve_2d.defvjp(_forward, _backward)
+_convolve_2d.defvjp(_forward, _backward)
 
 
 def _gradients(x: Array, kernel: Array, change: Array, padding: Padding, stride: int) -> tuple[Array, Array]:
