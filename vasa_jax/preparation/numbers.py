@@ -36,12 +36,20 @@ HISTOGRAMS: dict[str, Bins] = {
     "phi": Bins("gaze up", "degrees", -60, 60, 40),
     "mouth": Bins("mouth opening", "0 closed, 1 wide open", 0, 1, 40),
     "lids": Bins("opening of the eyes", "0 closed, 1 wide open", 0, 1, 40),
+    "corners": Bins("lip corners", "-1 drawn down, 1 drawn up", -1, 1, 40),
+    "brows": Bins("brows", "-1 lowered, 1 raised", -1, 1, 40),
     "length": Bins("length of clips", "seconds", 0, 10, 40),
     "speech": Bins("share of speech", "share of the clip", 0, 1, 40),
 }
 """Those of single frames first; `length` and `speech` count clips."""
 _ANGLES = {("pose", 0): "pitch", ("pose", 1): "yaw", ("pose", 2): "roll", ("gaze", 0): "theta", ("gaze", 1): "phi"}
-_PLAIN = {("pose", 3): "tx", ("pose", 4): "ty", ("pose", 5): "distance"}
+_PLAIN = {
+    ("pose", 3): "tx",
+    ("pose", 4): "ty",
+    ("pose", 5): "distance",
+    ("expression", 0): "corners",
+    ("expression", 1): "brows",
+}
 
 
 class Numbers:
