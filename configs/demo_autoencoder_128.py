@@ -37,7 +37,7 @@ def get_config() -> AutoencoderExperiment:
             gradient=0.3,
             square=10.0,
             change=10.0,
-            region_weight=30.0,
+            region_weight=15.0,
             region_reach=1.6,
             perceptual=0.3,
             pose=0.0,
