@@ -42,7 +42,7 @@ def get_config() -> AutoencoderExperiment:
             perceptual=0.3,
             pose=0.0,
             labels=0.0,
-            rendered_labels=0.05,
+            rendered_labels=0.3,
             contrastive=0.01,
             consistency=0.5,
             canonical=0.05,
