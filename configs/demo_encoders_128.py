@@ -10,28 +10,17 @@ many more frames than one of `demo_autoencoder_128`, which goes on from here.
 import dataclasses
 
 from vasa_jax import config as configs
-from vasa_jax.autoencoder.augmentation import AugmentationConfig
-from vasa_jax.autoencoder.objective import ObjectiveConfig
+from vasa_jax.autoencoder.objective import TERMS
 from vasa_jax.training.config import AutoencoderExperiment, HelpersConfig, OptimiserConfig
 
 
 def get_config() -> AutoencoderExperiment:
     """The experiment."""
+    whole = configs.load("demo_autoencoder_128")
+    nothing = dict.fromkeys((term.name for term in TERMS), 0.0)
     return dataclasses.replace(
-        configs.load("demo_autoencoder_128"),
-        objective=ObjectiveConfig(
-            l1=0.0,
-            gradient=0.0,
-            square=0.0,
-            change=0.0,
-            pose=0.03,
-            labels=0.05,
-            rendered_labels=0.0,
-            contrastive=0.0,
-            consistency=0.0,
-            canonical=0.0,
-            augmentation=AugmentationConfig(crop=0.04, warp=0.01, colour=0.2),
-        ),
+        whole,
+        objective=dataclasses.replace(whole.objective, **nothing | {"pose": 0.03, "labels": 0.05}),
         helpers=HelpersConfig(),
         frames_per_sample=4,
         other_frames_per_sample=0,

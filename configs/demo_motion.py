@@ -17,10 +17,10 @@ def get_config() -> MotionExperiment:
     return MotionExperiment(
         model=demo_model(),
         eyes=0.4,
-        data=PerformanceWorld(clips=1000, seconds=4.0),
+        data=PerformanceWorld(clips=400, seconds=4.0),
         augmentation=SoundAugmentationConfig(share=0.9, settled=0.5),
         optimiser=OptimiserConfig(learning_rate=1e-3, final_learning_rate=1e-5, warmup=100, b2=0.99),
-        steps=2000,
+        steps=1500,
         batch_size=32,
         ema=0.995,
         log_every=25,
