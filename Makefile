@@ -28,6 +28,9 @@ WORKERS := --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-r
 TORCH := torch==2.13.0
 PACKAGING := pyproject.toml setup.py
 
+# Tests start hundreds of commands: what Python compiled for one of them serves the next.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: demo live test setup lint types tests long compiled installed parity audit sbom format train-demo lock clean
 
 demo: $(VENV)/.core

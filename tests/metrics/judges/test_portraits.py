@@ -48,7 +48,8 @@ def rows():
 
 def test_a_still_face_transfers_nothing_and_keeps_its_identity(rows):
     """No gain; as far from its drivers as its source is; sharp; the likeness of a picture with itself is 1."""
-    assert_allclose([row.value for name, row in rows.items() if name.startswith("gain/")], 0.0, atol=1e-9)
+    for judge in ("gain/", "at_128/gain/"):
+        assert_allclose([row.value for name, row in rows.items() if name.startswith(judge)], 0.0, atol=1e-9)
     for region in ("all", "eyes", "mouth"):
         assert rows[f"psnr/{region}"].value == rows[f"psnr/{region}_of_source"].value
     assert rows["psnr/all"].value < rows["psnr/all_of_pose_alone"].value
@@ -78,6 +79,10 @@ def test_a_face_that_draws_its_driver_is_a_stranger(rows, monkeypatch):
     same = {row.name: row for row in ask(select(FACE_JUDGES, ["at_128"]), evidence)}
     assert same["at_128/psnr"].value > 90 and same["at_128/face"].value > 90
     assert_allclose(same["at_128/sharpness"].value, 1.0, atol=1e-4)
+    assert same["at_128/gain/jaw"] == gain["gain/jaw"]._replace(name="at_128/gain/jaw")
+    monkeypatch.setattr(portraits, "COMMON_SIZE", 2 * SIZE)
+    blurred = {row.name: row.value for row in ask(select(FACE_JUDGES, ["at_128"]), FaceEvidence(driven, SIZE, 4))}
+    assert 0.5 < blurred["at_128/gain/jaw"] < 0.97
 
 
 def test_a_swap_keeps_the_head_of_one_and_the_face_of_the_other():
