@@ -358,7 +358,7 @@ FACE_JUDGES = (
     Judge("psnr", "self-driven reconstruction, beside two simple rivals", "rebuilt", _reconstruction),
     Judge("pose", "mean error of the predicted pose", "rebuilt", _pose),
     Judge("sharpness", "high-frequency energy of the picture", "rebuilt", _sharpness),
-    Judge("at_128", f"reconstruction, sharpness and gain at {COMMON_SIZE} pixels, whatever the size", "enlarged", _at_128),
+    Judge("at_128", f"reconstruction, sharpness and gain at {COMMON_SIZE} pixels, of any model", "enlarged", _at_128),
     Judge("exchange", "pictures with pose, dynamics or identity of somebody else's clip", "exchanges", _exchange),
     Judge("swap", "pictures with one frame's pose and another's expression", "swaps", _swap),
     Judge("identity", "likeness of pictures to the person of the source", "likenesses", _identity),
