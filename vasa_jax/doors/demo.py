@@ -157,7 +157,7 @@ def perform(model: "Model") -> Show:
                 bar.update(1)
             drawn.append(np.stack(frames))
     speech = np.concatenate(sounds)
-    said = {act.name: "; ".join(words(part) for part in act.parts) for act in ACTS}
+    said = {act.name: "; ".join(map(words, act.parts)) for act in ACTS}
     row = np.concatenate(list(given), 1)
     provenance = declare(model.name, model.sha256, row, "created", speech, None, SEED, SAMPLING | said)
     return Show(drawn, speech, given, provenance)
@@ -177,30 +177,34 @@ def compose(show: Show, side: int, every: int = 1) -> Iterator[UInt8[np.ndarray,
 
 
 def captions(icons: Sequence[UInt8[np.ndarray, "n n 3"]], turn: int, number: int) -> list["Caption"]:
-    """What stands below each character in frame `number` of a turn."""
+    """What stands below each character in frame `number` of a turn; the others' turns are over or to come."""
     from vasa_jax.media.row import Caption
 
     told = []
     for place, (act, icon) in enumerate(zip(ACTS, icons, strict=True)):
-        part = number * len(act.parts) // TURN if place == turn else 0 if place > turn else len(act.parts) - 1
-        told.append(Caption((act.name, words(act.parts[part])), icon, place == turn))
+        asked = part(act.parts, number if place == turn else 0 if place > turn else TURN - 1)
+        told.append(Caption((act.name, words(asked)), icon, place == turn))
     return told
 
 
-def words(part: dict[str, Any]) -> str:
+def part(parts: tuple[dict[str, Any], ...], number: int) -> dict[str, Any]:
+    """Controls of frame `number` of a turn."""
+    return parts[number * len(parts) // TURN]
+
+
+def words(asked: dict[str, Any]) -> str:
     """Controls as the command line names them."""
-    return ", ".join(f"{name} {value}" for name, value in part.items())
+    return ", ".join(f"{name} {value}" for name, value in asked.items())
 
 
 def tracks(parts: tuple[dict[str, Any], ...]) -> dict[str, Any]:
-    """Controls of equal parts of a turn as tracks of one value a frame."""
-    place = [number * len(parts) // TURN for number in range(TURN)]
-    return {name: [parts[part][name] for part in place] for name in parts[0]}
+    """Controls of a turn as tracks of one value a frame."""
+    return {name: [part(parts, number)[name] for number in range(TURN)] for name in parts[0]}
 
 
 def controls_of(acts: Sequence[Act]) -> set[str]:
     """Names of all controls that are shown."""
-    return {name for act in acts for part in act.parts for name in part}
+    return {name for act in acts for asked in act.parts for name in asked}
 
 
 if __name__ == "__main__":
