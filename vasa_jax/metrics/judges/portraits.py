@@ -173,7 +173,8 @@ class FaceEvidence:
             for column, part in zip(columns, told, strict=True):
                 column.append(part)
         gains = self.gains if self.size == COMMON_SIZE else gain_products(self._enlarging(), self.people, COMMON_SIZE)
-        return Enlarged(*map(np.concatenate, columns), gains)
+        psnr, within, made, true = map(np.concatenate, columns)
+        return Enlarged(psnr, within, made, true, gains)
 
     def _enlarging(self) -> Face:
         """The model behind a lens: pictures of `COMMON_SIZE` go in and out."""
