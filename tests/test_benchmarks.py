@@ -9,6 +9,7 @@ import types
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 import pytest
 import soundfile
@@ -42,6 +43,8 @@ from vasa_jax.inference.pair import Listening, Options, Sound
 from vasa_jax.metrics.judges.protocol import Row
 from vasa_jax.metrics.transfer import face_disc
 from vasa_jax.synthetic.splits import SPLITS
+from vasa_jax.training.start import Start, initial
+from vasa_jax.training.tasks import make_task
 
 QUICK = ["--repeats", "1", "--matrix-size", "32", "--dtypes", "float32"]
 
@@ -122,6 +125,17 @@ def test_arms_differ_from_the_whole_recipe_in_one_thing():
         changed = {path.split(".")[0] for path in difference(whole, arm.change(whole))}
         assert changed <= ({"objective", "helpers"} if arm.stage == "stage 1" else {"model"}), name
         assert bool(changed) == (name not in ("stage-1", "stage-2"))
+
+
+@pytest.mark.parametrize("stage", ablations.WHOLE)
+def test_an_arm_finds_its_weights_in_the_released_model(stage):
+    """All but what starts from scratch, abstractly; a network that did not fit would be refused."""
+    experiment = ablations.WHOLE[stage](100)
+    task = make_task(experiment)
+    params, constants, _ = jax.eval_shape(task.init, jax.random.key(0))
+    start = Start(init_from=ablations.SOURCE, fresh=ablations.FRESH[stage])
+    found = initial(start, experiment, params, task.blocks(params), constants).parameters
+    assert found and len(found) <= len(jax.tree.leaves(params))
 
 
 def test_one_clip_cannot_exchange_its_audio(capsys):
