@@ -99,11 +99,16 @@ format: $(VENV)/.dev
 train-demo: $(VENV)/.core
 	$(BIN)/vasa-train demo_autoencoder --workdir $(RUNS)/demo_autoencoder
 	$(BIN)/vasa-train demo_motion --workdir $(RUNS)/demo_motion --autoencoder $(RUNS)/demo_autoencoder \
-		--augmentation.share 0 --augmentation.settled 0
+		--augmentation.share 0 --augmentation.settled 0 --data.clips 400 --steps 1500
 	$(BIN)/vasa-train demo_autoencoder --workdir $(RUNS)/demo_polished --init-from $(RUNS)/demo_autoencoder \
 		--optimiser.freeze 'autoencoder/(pose_encoder|dynamics_encoder)/.*' --optimiser.learning-rate 3e-4 --steps 1500
 	$(BIN)/vasa-train demo_motion --workdir $(RUNS)/demo_heard --autoencoder $(RUNS)/demo_polished --init-from $(RUNS)/demo_motion \
-		--optimiser.learning-rate 5e-4 --optimiser.warmup 30 --steps 400
+		--optimiser.learning-rate 5e-4 --optimiser.warmup 30 --data.clips 400 --steps 400
+	$(BIN)/vasa-train demo_encoders --workdir $(RUNS)/demo_encoders --init-from $(RUNS)/demo_polished
+	$(BIN)/vasa-train demo_autoencoder_randomised --workdir $(RUNS)/demo_face --init-from $(RUNS)/demo_encoders \
+		--data.path $(RUNS)/demo_encoders/data
+	$(BIN)/vasa-train demo_motion --workdir $(RUNS)/demo_spoken --autoencoder $(RUNS)/demo_encoders --init-from $(RUNS)/demo_heard \
+		--refit-statistics
 
 # A candidate is tried, not trusted: a version manager may offer a python3.14 that only prints an error.
 $(VENV)/.made:

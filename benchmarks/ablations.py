@@ -7,7 +7,7 @@ whenever you like, the same command goes on where it stopped. Every arm goes on 
 hour from scratch on two cores no expression is learned that a term could keep apart; it has the same seed and clips,
 and differs from the whole recipe of its stage in one thing:
 
-stage 1   configs/demo_autoencoder_128.py in the released network's sizes, drawn at 64x64; motion encoders are frozen
+stage 1   configs/demo_autoencoder_randomised.py; motion encoders are frozen
 stage 2   configs/demo_motion.py on the released stage 1
 sampling  a released model at the settings of VASA-1's own table; nothing is trained
 
@@ -44,22 +44,17 @@ from vasa_jax.training.config import AutoencoderExperiment, HelperConfig, Motion
 from vasa_jax.training.hearing import with_speech
 from vasa_jax.training.helper_networks import with_helpers
 from vasa_jax.training.loop import train
-from vasa_jax.training.stage_1 import load_autoencoder
 from vasa_jax.training.start import Start
 from vasa_jax.training.tasks import make_task
 
 SOURCE = "demo"
 """Whose weights are gone on from."""
-FRESH: Mapping[str, tuple[str, ...]] = {"stage 1": (), "stage 2": ("hold",)}
-"""What starts from scratch in every arm all the same: the released stage 2 has no anchor of the head."""
 CLIPS = 400
 """Of the training set, of either stage."""
 GAME = 0.25
 """Share of the steps after which the discriminator plays: it starts anew, releases do not hold it."""
 WARMUP = 10
 """One step of this many raises the learning rate."""
-SIDE = 64
-"""Pixels of the pictures that stage 1 draws in training: 128 cost four times as much."""
 JUDGED = "judged.json"
 
 
@@ -175,11 +170,10 @@ JUDGES: Mapping[str, tuple[str, ...]] = {
 
 
 def stage_1(steps: int) -> AutoencoderExperiment:
-    """The whole recipe of stage 1, for the released network: its volumes, drawn at `SIDE`."""
-    whole, (model, _) = configs.load("demo_autoencoder_128"), load_autoencoder(SOURCE)
+    """The whole recipe of stage 1."""
+    whole = configs.load("demo_autoencoder_randomised")
     return dataclasses.replace(
         whole,
-        model=dataclasses.replace(model, image_size=SIDE, volume_stride=model.volume_stride * SIDE // model.image_size),
         objective=dataclasses.replace(whole.objective, adversarial_start=round(GAME * steps)),
         optimiser=dataclasses.replace(whole.optimiser, warmup=steps // WARMUP),
         data=dataclasses.replace(whole.data, clips=CLIPS),
@@ -278,8 +272,7 @@ def _trained(name: str, change: Callable[[Any], Any], flags: argparse.Namespace)
         return done
     print(f"{name}: {arm.about}, from step {done or 0} of {flags.steps}", flush=True)
     experiment = with_helpers(with_speech(experiment))
-    start = Start(init_from=SOURCE, fresh=FRESH[arm.stage])
-    result = train(experiment, make_task(experiment), workdir, start, stop=budget, progress=False)
+    result = train(experiment, make_task(experiment), workdir, Start(init_from=SOURCE), stop=budget, progress=False)
     print(f"{name}: step {result.step}, {result.seconds:.0f} s", flush=True)
     if result.stopped not in ("", _Budget.REASON):
         raise SystemExit(f"{name}: stopped by {result.stopped}; the same command goes on from here")

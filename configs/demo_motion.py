@@ -3,8 +3,7 @@
     vasa-train demo_motion --workdir runs/motion --autoencoder runs/autoencoder
 
 Performances with sound are made and encoded first. Cost and the numbers to expect are in
-`vasa_jax/models/demo/model_card.md`. The bundled model has neither anchor nor smoother of the head, spare frames and
-turned eyes, whose effect is in docs/training.md ("Motion without seams"); `--init-from demo --fresh hold` teaches them.
+`vasa_jax/models/demo/model_card.md`.
 """
 
 from vasa_jax.audio.augmentation import SoundAugmentationConfig
@@ -17,10 +16,10 @@ def get_config() -> MotionExperiment:
     return MotionExperiment(
         model=demo_model(),
         eyes=0.4,
-        data=PerformanceWorld(clips=400, seconds=4.0),
+        data=PerformanceWorld(clips=1000, seconds=4.0),
         augmentation=SoundAugmentationConfig(share=0.9, settled=0.5),
         optimiser=OptimiserConfig(learning_rate=1e-3, final_learning_rate=1e-5, warmup=100, b2=0.99),
-        steps=1500,
+        steps=1600,
         batch_size=32,
         ema=0.995,
         log_every=25,

@@ -96,7 +96,7 @@ def test_configs_are_found_by_name(command) -> None:
     assert done.stdout.splitlines()[-1].startswith("total parameters: ")
     unknown = command("vasa-train", "demo_autoencodr", "--dry-run")
     assert unknown.returncode == 2 and unknown.stderr.count("\n") == 1
-    names = ("autoencoder_256", "autoencoder_512", "demo_autoencoder", "demo_autoencoder_128", "demo_encoders_128")
+    names = ("autoencoder_256", "autoencoder_512", "demo_autoencoder", "demo_autoencoder_randomised", "demo_encoders")
     assert ", ".join((*names, "demo_motion")) in unknown.stderr
 
 

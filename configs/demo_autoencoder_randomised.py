@@ -1,13 +1,11 @@
-"""Stage 1 of the demo model at 128x128, in every look of the randomised world, with every term of the recipe.
+"""Stage 1 of the bundled demo model at 64x64, in every look of the randomised world, with every term of the recipe.
 
-    vasa-train demo_autoencoder_128 --workdir runs/autoencoder_128 --init-from runs/encoders_128
+    vasa-train demo_autoencoder_randomised --workdir runs/face --init-from runs/encoders
 
-It goes on from `demo_encoders_128`, whose motion encoders stay as they are: they judge what is rendered, and stage 2
-can learn their codes meanwhile. The network is that of `demo_autoencoder` (64x64) with one more pooling before the
-volume and one more up-sampling behind it: pictures of twice the side, volumes, warps and parameters as they were, so
-that its weights start this one, and a frame costs twice as much. The dynamics encoder sees the face at 128x128
-pixels, for brows and lip corners move by a few of them. What is dear is done now and then: l_consist and the
-canonical volumes in every fourth step, the game in every second one.
+It goes on from `demo_encoders`, whose motion encoders stay as they are: they judge what is rendered, and stage 2 can
+learn their codes meanwhile. Against `demo_autoencoder` the flow fields have cells of half the size, by one up-sampling
+more and no parameter, and the dynamics encoder sees the face at 128x128 pixels. What is dear is done now and then:
+l_consist and the canonical volumes in every fourth step, the game in every second one.
 """
 
 import dataclasses
@@ -31,18 +29,20 @@ WORLD = HelperConfig(weights="world_features")
 def get_config() -> AutoencoderExperiment:
     """The experiment."""
     return AutoencoderExperiment(
-        model=dataclasses.replace(demo_model(), image_size=128, volume_stride=4, dynamics_size=128),
+        model=dataclasses.replace(
+            demo_model(), dynamics_size=128, warp_upsampling=((2, 2, 2), (1, 2, 2), (1, 2, 2), (1, 1, 1))
+        ),
         objective=ObjectiveConfig(
             l1=0.3,
             gradient=0.3,
             square=10.0,
-            change=10.0,
-            region_weight=15.0,
+            change=20.0,
+            region_weight=30.0,
             region_reach=1.6,
             perceptual=0.3,
             pose=0.0,
             labels=0.0,
-            rendered_labels=0.3,
+            rendered_labels=1.5,
             contrastive=0.01,
             consistency=0.5,
             canonical=0.05,
@@ -50,28 +50,26 @@ def get_config() -> AutoencoderExperiment:
             cross_identity=0.1,
             adversarial=0.01,
             matching=0.1,
-            adversarial_start=2000,
+            adversarial_start=1600,
             augmentation=AugmentationConfig(crop=0.04, warp=0.01, colour=0.2),
         ),
         helpers=HelpersConfig(perceptual=WORLD, identity=WORLD),
         discriminator=DiscriminatorConfig(width=16, layers=3, scales=2),
         discriminator_optimiser=OptimiserConfig(learning_rate=2e-4, b1=0.5, weight_decay=0.0),
         discriminator_every=2,
-        data=PortraitWorld(clips=4000, frames=10, performed=4, poses=2, randomisation=Randomisation(share=0.8)),
+        data=PortraitWorld(clips=2400, frames=10, performed=4, poses=2, randomisation=Randomisation(share=0.5)),
         frames_per_sample=4,
         other_frames_per_sample=1,
         optimiser=OptimiserConfig(
-            learning_rate=6e-4,
+            learning_rate=4e-4,
             final_learning_rate=1e-5,
-            warmup=200,
-            schedule="wsd",
-            decay_share=0.25,
+            warmup=100,
             b2=0.99,
             freeze=("autoencoder/(pose_encoder|dynamics_encoder)/.*",),
         ),
-        steps=6000,
-        batch_size=2,
-        ema=0.998,
+        steps=2400,
+        batch_size=4,
+        ema=0.995,
         log_every=20,
         pictures_every=500,
         eval_every=500,
