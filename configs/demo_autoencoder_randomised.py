@@ -4,8 +4,8 @@
 
 It goes on from `demo_encoders`, whose motion encoders stay as they are: they judge what is rendered, and stage 2 can
 learn their codes meanwhile. Against `demo_autoencoder` the flow fields have cells of half the size, by one up-sampling
-more and no parameter, and the dynamics encoder sees the face at 128x128 pixels. What is dear is done now and then:
-l_consist and the canonical volumes in every fourth step, the game in every second one.
+more and no parameter. What is dear is done now and then: l_consist and the canonical volumes in every fourth step, the
+game in every second one.
 """
 
 import dataclasses
@@ -29,9 +29,7 @@ WORLD = HelperConfig(weights="world_features")
 def get_config() -> AutoencoderExperiment:
     """The experiment."""
     return AutoencoderExperiment(
-        model=dataclasses.replace(
-            demo_model(), dynamics_size=128, warp_upsampling=((2, 2, 2), (1, 2, 2), (1, 2, 2), (1, 1, 1))
-        ),
+        model=dataclasses.replace(demo_model(), warp_upsampling=((2, 2, 2), (1, 2, 2), (1, 2, 2), (1, 1, 1))),
         objective=ObjectiveConfig(
             l1=0.3,
             gradient=0.3,

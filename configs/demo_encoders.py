@@ -1,12 +1,10 @@
-"""The two motion encoders of the bundled demo model, on the labels of the randomised world alone, at 128x128.
+"""The two motion encoders of the bundled demo model, on the labels of the randomised world alone.
 
     vasa-train demo_encoders --workdir runs/encoders --init-from runs/autoencoder
 
 VASA-1 takes head poses from a network that was trained before. Here it is its own pose encoder, and that of the facial
 dynamics learns what is labelled (mouth, lids, gaze, lip corners and brows): nothing is rendered, so a step looks at
-many more frames than one of `demo_autoencoder_randomised`, which goes on from here. They see pictures of 128x128, for
-brows and lip corners move by a few of those pixels, with one more pooling before the volume than at 64x64, which has
-no parameters.
+many more frames than one of `demo_autoencoder_randomised`, which goes on from here.
 """
 
 import dataclasses
@@ -22,7 +20,6 @@ def get_config() -> AutoencoderExperiment:
     nothing = dict.fromkeys((term.name for term in TERMS), 0.0)
     return dataclasses.replace(
         whole,
-        model=dataclasses.replace(whole.model, image_size=128, volume_stride=4),
         objective=dataclasses.replace(whole.objective, **nothing | {"pose": 0.03, "labels": 0.05}),
         helpers=HelpersConfig(),
         frames_per_sample=4,
