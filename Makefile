@@ -106,11 +106,7 @@ train-demo: $(VENV)/.core
 		--optimiser.learning-rate 5e-4 --optimiser.warmup 30 --data.clips 400 --steps 400
 	$(BIN)/vasa-train demo_encoders --workdir $(RUNS)/demo_encoders --init-from $(RUNS)/demo_polished
 	$(BIN)/vasa-train demo_autoencoder_randomised --workdir $(RUNS)/demo_face --init-from $(RUNS)/demo_encoders \
-		--data.path $(RUNS)/demo_encoders/data --optimiser.schedule constant --steps 546
-	$(BIN)/vasa-train demo_autoencoder_randomised --workdir $(RUNS)/demo_seen --init-from $(RUNS)/demo_face \
-		--data.path $(RUNS)/demo_encoders/data --optimiser.learning-rate 2e-4 --optimiser.warmup 20 --steps 1100 \
-		--objective.consistency 0 --objective.canonical 0 --objective.cross-identity 0 --helpers.identity.weights '' \
-		--other-frames-per-sample 0 --objective.adversarial 0 --objective.matching 0
+		--data.path $(RUNS)/demo_encoders/data
 	$(BIN)/vasa-train demo_motion --workdir $(RUNS)/demo_spoken --autoencoder $(RUNS)/demo_encoders --init-from $(RUNS)/demo_heard \
 		--refit-statistics
 

@@ -7,7 +7,7 @@ whenever you like, the same command goes on where it stopped. Every arm goes on 
 hour from scratch on two cores no expression is learned that a term could keep apart; it has the same seed and clips,
 and differs from the whole recipe of its stage in one thing:
 
-stage 1   configs/demo_autoencoder_randomised.py; motion encoders are frozen
+stage 1   configs/demo_autoencoder_randomised.py with l_consist and the game; motion encoders are frozen
 stage 2   configs/demo_motion.py on the released stage 1
 sampling  a released model at the settings of VASA-1's own table; nothing is trained
 
@@ -32,6 +32,7 @@ from PIL import Image, ImageDraw, ImageFont
 from benchmarks import timing
 from vasa_jax import config as configs
 from vasa_jax.autoencoder.augmentation import AugmentationConfig
+from vasa_jax.autoencoder.discriminator import DiscriminatorConfig
 from vasa_jax.doors.evaluate import evaluate, open_source
 from vasa_jax.files import read_json, whole_file
 from vasa_jax.inference.controls import DIRECTIONS
@@ -40,7 +41,7 @@ from vasa_jax.metrics.judges.portraits import FACTORS
 from vasa_jax.metrics.judges.protocol import Row
 from vasa_jax.metrics.judges.report import number, write_json
 from vasa_jax.training.bundles import newest_bundle
-from vasa_jax.training.config import AutoencoderExperiment, HelperConfig, MotionExperiment
+from vasa_jax.training.config import AutoencoderExperiment, HelperConfig, MotionExperiment, OptimiserConfig
 from vasa_jax.training.hearing import with_speech
 from vasa_jax.training.helper_networks import with_helpers
 from vasa_jax.training.loop import train
@@ -51,6 +52,8 @@ SOURCE = "demo"
 """Whose weights are gone on from."""
 CLIPS = 400
 """Of the training set, of either stage."""
+DEAR: Mapping[str, float] = {"consistency": 0.5, "canonical": 0.05, "adversarial": 0.01, "matching": 0.1}
+"""Weights of the terms that the config leaves out for their cost."""
 GAME = 0.25
 """Share of the steps after which the discriminator plays: it starts anew, releases do not hold it."""
 WARMUP = 10
@@ -174,7 +177,12 @@ def stage_1(steps: int) -> AutoencoderExperiment:
     whole = configs.load("demo_autoencoder_randomised")
     return dataclasses.replace(
         whole,
-        objective=dataclasses.replace(whole.objective, adversarial_start=round(GAME * steps)),
+        objective=dataclasses.replace(
+            whole.objective, **DEAR, consistency_every=4, adversarial_start=round(GAME * steps)
+        ),
+        discriminator=DiscriminatorConfig(width=16, layers=3, scales=2),
+        discriminator_optimiser=OptimiserConfig(learning_rate=2e-4, b1=0.5, weight_decay=0.0),
+        discriminator_every=2,
         optimiser=dataclasses.replace(whole.optimiser, warmup=steps // WARMUP),
         data=dataclasses.replace(whole.data, clips=CLIPS),
         steps=steps,
