@@ -39,22 +39,22 @@ def test_motion_and_frames_are_those_of_the_release(statistics):
 def test_windows_join(long, statistics):
     """Mean step of the normalised pose where a window begins, over that within windows."""
     border, inside = steps_at(long.pose, demo().motion.needs.window, statistics.pose_scale)
-    assert border / inside < 4.0
+    assert border / inside < 1.3
 
 
 def test_the_head_is_steady(long):
     """Mean second difference of yaw, in degrees."""
-    assert np.degrees(second_difference(long.pose[:, 1])) < 0.76
+    assert np.degrees(second_difference(long.pose[:, 1])) < 0.26
 
 
 @pytest.mark.parametrize(
     "gaze, asked, most",
     [
-        ("forward", (0, 0), 3.0),
-        ("left", (-20, 0), 6.0),
-        ("right", (20, 0), 10.0),
-        ("up", (0, 20), 13.0),
-        ("down", (0, -20), 14.0),
+        ("forward", (0, 0), 7.5),
+        ("left", (-20, 0), 3.5),
+        ("right", (20, 0), 8.0),
+        ("up", (0, 20), 10.0),
+        ("down", (0, -20), 4.5),
     ],
 )
 def test_eyes_look_where_they_are_told(gaze, asked, most):
@@ -63,7 +63,7 @@ def test_eyes_look_where_they_are_told(gaze, asked, most):
     assert np.linalg.norm(off) < most
 
 
-@pytest.mark.parametrize("asked, most", [(0.8, 0.015), (1.0, 0.03), (1.25, 0.015)])
+@pytest.mark.parametrize("asked, most", [(0.8, 0.015), (1.0, 0.045), (1.25, 0.015)])
 def test_the_head_is_as_far_as_it_is_told(asked, most, statistics):
     """Mean distance over the training mean, against the factor that was asked."""
     factor = np.exp(short(distance=asked).pose[:, 5].mean() - statistics.pose_mean[5])
@@ -80,5 +80,5 @@ def test_the_mouth_follows_a_voice_of_any_volume_in_a_noisy_room(volume):
     room = sound + 0.1 * sound.std() / noise.std() * noise
     moved = take_of(motion(np.clip(volume * room, -1, 1).astype(np.float32)))
     still = pauses(sound)
-    assert pearson(mouth, moved.mouth) > 0.91
+    assert pearson(mouth, moved.mouth) > 0.93
     assert moved.mouth[still].mean() < 0.03
