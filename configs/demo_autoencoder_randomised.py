@@ -3,9 +3,8 @@
     vasa-train demo_autoencoder_randomised --workdir runs/face --init-from runs/encoders
 
 The motion encoders stay as they are: they judge what is rendered, and stage 2 can learn their codes meanwhile. The run
-is short, for the rest of the network knows pictures already and learns only what the codes have come to mean: longer
-ones, with all looks in the same few weights, blurred plain faces again (docs/training.md). l_consist and the game,
-which double the cost of a step, are left out.
+is short, for the rest of the network knows pictures already and learns only what the codes have come to mean: a longer
+one blurred plain faces more (docs/training.md). l_consist and the game are left out for their cost.
 """
 
 from vasa_jax.autoencoder.augmentation import AugmentationConfig
