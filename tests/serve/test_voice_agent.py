@@ -42,7 +42,8 @@ def test_a_line_is_said_and_the_next_one_cuts_it_off(tmp_path, capsys):
             lines.put_nowait(None)
             await reach(lambda: len(stage.session.said) == 3)
             while not talking.done():
-                await stage.play()
+                if not stage.avatar._frames:  # more than MOST that wait would be gone, with their sound
+                    await stage.play()
                 await asyncio.sleep(0.001)
             await talking
         return out
