@@ -637,8 +637,7 @@ class small_disk:  # noqa: N801 (used as a function)
             page, used = status.f_frsize, status.f_blocks - status.f_bfree
             self._again(f"size={max(used + room // page, 1) * page}")  # 0 would be no limit
             return lambda: None
-        hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
-        return lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (max(room, 1), hard))
+        return lambda: _limit_files(max(room, 1))
 
     def make_room(self) -> None:
         """Nothing is full any more."""
@@ -663,6 +662,12 @@ class small_disk:  # noqa: N801 (used as a function)
         for path in [self._folder, *self._folder.rglob("*")]:
             if path.is_dir():
                 path.chmod(mode)
+
+
+def _limit_files(most: int) -> None:
+    """In a child, before its work: of a compiled module, too, only half would be written, and left for everybody."""
+    sys.dont_write_bytecode, os.environ["PYTHONDONTWRITEBYTECODE"] = True, "1"
+    resource.setrlimit(resource.RLIMIT_FSIZE, (most, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
 
 
 def _mount(*arguments: str) -> bool:

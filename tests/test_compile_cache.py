@@ -1,7 +1,6 @@
 """The folder of compiled programs: whatever is wrong with it costs one line, and the next start is fast again."""
 
 import os
-import resource
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +10,7 @@ import numpy as np
 import pytest
 from jax.experimental.compilation_cache import compilation_cache
 
+from tests.full_disk import full_disk
 from vasa_jax import compile_cache
 from vasa_jax.compile_cache import keep_compiled
 
@@ -77,12 +77,8 @@ def test_a_damaged_entry_is_made_anew(start, tmp_path, damage):
 
 
 def test_a_half_written_entry_is_removed(start, tmp_path):
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (100, hard))  # writes stop as on a full disk
-    try:
+    with full_disk(100):
         hits, lines = start(tmp_path / "programs")
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert hits == 0 and len(lines) == 1 and "cannot be kept" in lines[0]
     assert not entries(tmp_path / "programs")
 

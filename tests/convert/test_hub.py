@@ -1,7 +1,6 @@
 """Models by name: bundled, in folders, and on a Hub, which here is a server on loopback."""
 
 import os
-import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +11,7 @@ import pytest
 from huggingface_hub import constants
 
 from tests.convert.hub_server import COMMIT, serve, use
+from tests.full_disk import full_disk
 from vasa_jax.checkpoint import BUNDLED, load_release, save_release
 from vasa_jax.convert.__main__ import main
 from vasa_jax.convert.hub import find_release
@@ -155,13 +155,8 @@ def test_a_wrong_hash_is_refused_and_removed(hub, tmp_path):
 
 
 def test_a_full_disk_is_one_line_and_leaves_nothing(hub, tmp_path):
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (8000, hard))  # writes stop as on a full disk
-    try:
-        with pytest.raises(UserError, match=f"gives no release {NAME}@main: {NAME}: File too large"):
-            find_release(NAME)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    with full_disk(8000), pytest.raises(UserError, match=f"gives no release {NAME}@main: {NAME}: File too large"):
+        find_release(NAME)
     assert not pieces(tmp_path)
     load_release(find_release(NAME))
 

@@ -1,10 +1,11 @@
 """A job on pretended videos: `python -m tests.preparation.driver VIDEOS RECORDS [workers] [largest file]`."""
 
-import resource
+import contextlib
 import signal
 import sys
 from pathlib import Path
 
+from tests.full_disk import full_disk
 from tests.preparation import fakes
 from vasa_jax.command import run
 from vasa_jax.preparation.config import PreparationConfig
@@ -12,13 +13,11 @@ from vasa_jax.preparation.job import Effort, Folder, prepare
 
 
 def work(videos, records, workers="2", most_bytes=""):
-    if most_bytes:
-        hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
-        resource.setrlimit(resource.RLIMIT_FSIZE, (int(most_bytes), hard))  # writes stop as on a full disk
     effort = Effort(workers=int(workers))
-    yield from prepare(
-        [Path(videos)], records, PreparationConfig(), Folder(), effort, fakes.candidates, fakes.open_helpers
-    )
+    with full_disk(int(most_bytes)) if most_bytes else contextlib.nullcontext():
+        yield from prepare(
+            [Path(videos)], records, PreparationConfig(), Folder(), effort, fakes.candidates, fakes.open_helpers
+        )
 
 
 if __name__ == "__main__":

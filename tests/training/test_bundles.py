@@ -140,17 +140,17 @@ def test_a_clock_that_is_set_meanwhile_ends_no_write(tmp_path, run, monkeypatch)
 
 
 FULL = """
-import resource, sys
-resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]), resource.RLIM_INFINITY))
-from tests.training.test_bundles import EIGHT, large_toy
-from vasa_jax import command
-from vasa_jax.training.loop import train
-sys.exit(command.run("train", lambda: [train(EIGHT, large_toy(), sys.argv[1], progress=False).digest]))
+import sys
+from tests.full_disk import full_disk
+with full_disk(int(sys.argv[2])):
+    from tests.training.test_bundles import EIGHT, large_toy
+    from vasa_jax import command
+    from vasa_jax.training.loop import train
+    sys.exit(command.run("train", lambda: [train(EIGHT, large_toy(), sys.argv[1], progress=False).digest]))
 """
 
 
 def test_a_disk_that_takes_no_more_ends_a_run_in_one_line(tmp_path, run):
-    """A limit on the size of files stands for the disk: Python ignores its signal, and writing fails."""
     command = [sys.executable, "-c", FULL, str(tmp_path / "run"), "20000"]
     environment = os.environ | {"JAX_ENABLE_COMPILATION_CACHE": "false"}
     ended = subprocess.run(command, capture_output=True, text=True, env=environment)

@@ -146,6 +146,7 @@ def convolve_3d_depth_split(
     return jnp.asarray(total)
 
 
+@partial(jax.jit, static_argnums=2)
 def convolve_3d(
     x: Float[Array, "b d h w c"], kernel: Float[Array, "kd kh kw c k"], padding: Padding | None = None
 ) -> Float[Array, "b d height width k"]:
@@ -160,6 +161,7 @@ def _half(kernel: Float[Array, "*depth kh kw c k"]) -> Padding:
     return (height, height), (width, width)
 
 
+@partial(jax.jit, static_argnums=2)
 def convolve_repeated(
     x: Float[Array, "b *depth h w c"], kernel: Float[Array, "*taps c k"], factor: int
 ) -> Float[Array, "b *depth height width k"]:
@@ -201,6 +203,7 @@ def _summed(kernel: Array, phase: str, axis: int) -> Array:
     return jnp.concatenate(pair, axis)
 
 
+@jax.jit
 def standardise(kernel: Float[Array, "*taps c k"]) -> Float[Array, "*taps c k"]:
     """Equation 1, in the parameters' float32: every output channel gets mean 0 and variance 2 / fan_in."""
     axes = tuple(range(kernel.ndim - 1))

@@ -6,6 +6,7 @@ bits in a dozen operations, equal on every platform. The hash is the two-round m
 that is common in hash tables; parameters get independent keys from Linen as usual.
 """
 
+import functools
 import math
 from collections.abc import Callable
 
@@ -21,8 +22,7 @@ def scaled_uniform(scale: float = 1.0) -> Callable:
     """
 
     def initialise(key: jax.Array, shape: tuple[int, ...], dtype: DTypeLike = jnp.float32) -> jax.Array:
-        bound = math.sqrt(3.0 * scale / math.prod(shape[:-1]))
-        return (bound * _hashed(key, math.prod(shape))).astype(dtype).reshape(shape)
+        return _hashed(key, tuple(shape), math.sqrt(3.0 * scale / math.prod(shape[:-1])), dtype)
 
     return initialise
 
@@ -39,11 +39,13 @@ def centre_uniform(scale: float = 1.0) -> Callable:
     return initialise
 
 
-def _hashed(key: jax.Array, count: int) -> jax.Array:
-    """Float32 numbers, uniform in [-1, 1), one for each element."""
+@functools.partial(jax.jit, static_argnums=(1, 2, 3))
+def _hashed(key: jax.Array, shape: tuple[int, ...], bound: float, dtype: DTypeLike) -> jax.Array:
+    """Numbers that are uniform in [-bound, bound)."""
     words = jax.random.key_data(key).reshape(-1).astype(jnp.uint32)
-    x = jax.lax.iota(jnp.uint32, count) * jnp.uint32(0x9E3779B9) + words[0]
+    x = jax.lax.iota(jnp.uint32, math.prod(shape)) * jnp.uint32(0x9E3779B9) + words[0]
     for multiplier in (0x7FEB352D, 0x846CA68B, 0x7FEB352D):
         x = (x ^ (x >> 16) ^ words[-1]) * jnp.uint32(multiplier)
     x = x ^ (x >> 16)
-    return jax.lax.bitcast_convert_type(x, jnp.int32).astype(jnp.float32) * jnp.float32(2.0**-31)
+    unit = jax.lax.bitcast_convert_type(x, jnp.int32).astype(jnp.float32) * jnp.float32(2.0**-31)
+    return (bound * unit).astype(dtype).reshape(shape)

@@ -28,6 +28,7 @@ def choose_groups(features: int, groups: int) -> int:
     return max(g for g in range(1, min(groups, features) + 1) if features % g == 0)
 
 
+@functools.partial(jax.jit, static_argnums=1)
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
 def group_normalise(
     x: Float[Array, "b *space c"], groups: int, scale: Float[Array, "#b c"], shift: Float[Array, "#b c"]
@@ -58,7 +59,7 @@ def _backward(groups: int, kept: Any, slope: Array) -> tuple[Array, Array, Array
     return of_x.astype(x.dtype), _like(of_scale, scale), _like(of_shift, shift)
 
 
-group_normalise.defvjp(_forward, _backward)
+group_normalise.__wrapped__.defvjp(_forward, _backward)
 
 
 def _wide(x: Array) -> Array:

@@ -49,7 +49,7 @@ def make_program(experiment: Experiment, task: Task, strategy: Strategy) -> Trai
     Raises:
         ValueError: for a pattern of the optimiser that matches no parameter.
     """
-    params, constants, _ = jax.eval_shape(task.init, jax.random.key(experiment.seed))
+    params, constants, mutable = jax.eval_shape(task.init, jax.random.key(experiment.seed))
     optimisers = {
         player.name: make_optimiser(player.optimiser, player.turns(experiment.steps)) for player in task.players
     }
@@ -58,8 +58,10 @@ def make_program(experiment: Experiment, task: Task, strategy: Strategy) -> Trai
 
     def fresh(taken: Mapping[str, Any], constants: Any) -> TrainState:
         params, _, mutable = task.init(jax.random.key(experiment.seed))
-        constants = jax.tree.map(jnp.asarray, constants)
-        return create(overlay(params, taken), constants, mutable, task.players, optimisers)
+        return begin(overlay(params, taken), constants, mutable)
+
+    def begin(params: Any, constants: Any, mutable: Any) -> TrainState:
+        return create(params, jax.tree.map(jnp.asarray, constants), mutable, task.players, optimisers)
 
     make_step = functools.partial(
         make_train_step,
@@ -71,7 +73,7 @@ def make_program(experiment: Experiment, task: Task, strategy: Strategy) -> Trai
         view=task.view,
         advance=task.advance,
     )
-    shapes = jax.eval_shape(fresh, {}, constants)
+    shapes = jax.eval_shape(begin, params, constants, mutable)
     step = make_step(strategy.axis_name, experiment.accumulate, experiment.remat, strategy.regather)
     compiled = strategy.compile(step, shapes)
 

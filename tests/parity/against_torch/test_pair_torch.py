@@ -2,7 +2,6 @@
 
 import filecmp
 import pickle
-import resource
 from pathlib import Path
 
 import jax.numpy as jnp
@@ -13,6 +12,7 @@ from huggingface_hub import constants
 from PIL import Image
 
 from tests.convert.hub_server import serve, use
+from tests.full_disk import full_disk
 from tests.parity import fixtures
 from tests.parity import pipeline_fixtures as inputs
 from tests.parity.agreement import agree
@@ -212,12 +212,7 @@ def test_the_hub_gives_the_same_release(files, pair, hub, tmp_path, monkeypatch)
 
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)  # the checkpoints are at hand, and the disk is full
     monkeypatch.setenv("HOME", str(tmp_path / "full"))
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, hard))
-    try:
-        with pytest.raises(UserError, match="cannot write .*/releases/joyvasa"):
-            find_release("joyvasa")
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    with full_disk(1 << 20), pytest.raises(UserError, match="cannot write .*/releases/joyvasa"):
+        find_release("joyvasa")
     left = {path.name for path in (tmp_path / "full" / ".cache" / "vasa-jax" / "releases").iterdir()}
     assert left == {"joyvasa.lock"} and len(hub.asked) == asked
