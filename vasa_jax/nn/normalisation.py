@@ -28,12 +28,16 @@ def choose_groups(features: int, groups: int) -> int:
     return max(g for g in range(1, min(groups, features) + 1) if features % g == 0)
 
 
-@functools.partial(jax.jit, static_argnums=1)
-@functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
+@functools.partial(jax.jit, static_argnums=1)  # traced once for each shape, however often a network has it
 def group_normalise(
     x: Float[Array, "b *space c"], groups: int, scale: Float[Array, "#b c"], shift: Float[Array, "#b c"]
 ) -> Float[Array, "b *space c"]:
     """Normalise each group to mean 0 and variance 1, then scale and shift each channel; keeps x's dtype."""
+    return jnp.asarray(_group_normalise(x, groups, scale, shift))
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
+def _group_normalise(x: Array, groups: int, scale: Array, shift: Array) -> Array:
     return _forward(x, groups, scale, shift)[0]
 
 
@@ -59,7 +63,7 @@ def _backward(groups: int, kept: Any, slope: Array) -> tuple[Array, Array, Array
     return of_x.astype(x.dtype), _like(of_scale, scale), _like(of_shift, shift)
 
 
-group_normalise.__wrapped__.defvjp(_forward, _backward)
+_group_normalise.defvjp(_forward, _backward)
 
 
 def _wide(x: Array) -> Array:
