@@ -14,7 +14,8 @@ sampling  a released model at the settings of VASA-1's own table; nothing is tra
 `python -m vasa_jax.metrics evaluate` asks the same judges. Disentanglement is measured directly: pose, dynamics or
 identity of one clip is put into another, and compared with what the world draws of exactly that combination. All arms
 that the workdir holds are printed as one table, in Markdown, and drawn: blue is better than the whole recipe, red is
-worse.
+worse. Arms are judged on the same people, so differences have intervals of their own, far narrower than those of
+values.
 """
 
 import argparse
@@ -27,6 +28,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from jaxtyping import Float
 from PIL import Image, ImageDraw, ImageFont
 
 from benchmarks import timing
@@ -38,7 +40,7 @@ from vasa_jax.files import read_json, whole_file
 from vasa_jax.inference.controls import DIRECTIONS
 from vasa_jax.metrics.judges.evidence import DISTANCES, Setting
 from vasa_jax.metrics.judges.portraits import FACTORS
-from vasa_jax.metrics.judges.protocol import Row
+from vasa_jax.metrics.judges.protocol import Row, interval
 from vasa_jax.metrics.judges.report import number, write_json
 from vasa_jax.training.bundles import newest_bundle
 from vasa_jax.training.config import AutoencoderExperiment, HelperConfig, MotionExperiment, OptimiserConfig
@@ -258,7 +260,7 @@ def run_arm(name: str, flags: argparse.Namespace) -> None:
     print(f"{name}: judging", flush=True)
     rows = list(evaluate(open_source(source), setting, flags.people, JUDGES[arm.stage]))
     workdir.mkdir(parents=True, exist_ok=True)
-    write_json(workdir / JUDGED, asked, rows, [])
+    write_json(workdir / JUDGED, asked, rows, [], draws=True)
 
 
 def _trained(name: str, change: Callable[[Any], Any], flags: argparse.Namespace) -> int:
@@ -321,8 +323,13 @@ def read_arms(workdir: Path) -> dict[str, dict[str, Row]]:
 
 
 def _row(written: Mapping[str, Any]) -> Row:
-    known: dict[str, Any] = {key: math.nan if value is None else value for key, value in written.items()}
+    known: dict[str, Any] = {key: _known(value) for key, value in written.items()}
+    known["draws"] = tuple(map(_known, written["draws"]))
     return Row(**known)
+
+
+def _known(value: Any) -> Any:
+    return math.nan if value is None else value
 
 
 def _about(judged: Mapping[str, Any]) -> dict[str, Any]:
@@ -343,31 +350,46 @@ def truth(metric: Metric, rows: Mapping[str, Row]) -> float:
     return 1.0 if metric.of_truth else float(np.mean([rows[name].truth for name in metric.rows]))
 
 
-def _half(metric: Metric, rows: Mapping[str, Row]) -> float:
-    """Half of the 95 % interval of the mean of rows, as if they were independent."""
-    parts = [rows[name] for name in metric.rows if name in rows]
-    scales = [one.truth if metric.of_truth else 1.0 for one in parts]
-    widths = [(one.high - one.low) / 2 / scale for one, scale in zip(parts, scales, strict=True)]
-    return float(np.sqrt(np.square(widths).sum())) / max(len(parts), 1)
+def draws(metric: Metric, rows: Mapping[str, Row]) -> Float[np.ndarray, " n"]:
+    """The metric under each resampling of people or clips; one NaN where a row is missing."""
+    if not all(name in rows for name in metric.rows):
+        return np.full(1, math.nan)
+    scales = [rows[name].truth if metric.of_truth else 1.0 for name in metric.rows]
+    return np.mean([np.divide(rows[name].draws, scale) for name, scale in zip(metric.rows, scales, strict=True)], 0)
+
+
+def change(metric: Metric, rows: Mapping[str, Row], whole: Mapping[str, Row]) -> tuple[float, float]:
+    """What an arm has more than the whole recipe, and half of that difference's 95 % interval: both are resampled
+    together, so what people differ in by themselves falls out."""
+    low, high = interval(draws(metric, rows) - draws(metric, whole))
+    return value(metric, rows) - value(metric, whole), (high - low) / 2
 
 
 def worse(metric: Metric, rows: Mapping[str, Row], whole: Mapping[str, Row]) -> float:
-    """How much worse an arm is than the whole recipe, in halves of the latter's 95 % interval; below 0 is better."""
-
-    def off(of: Mapping[str, Row]) -> float:
-        better = of[metric.rows[0]].better
-        if better == "truth":
-            return abs(value(metric, of) - truth(metric, of))
-        return -value(metric, of) if better == "high" else abs(value(metric, of))
-
+    """How much worse an arm is than the whole recipe, in halves of the difference's 95 % interval; below 0 is better,
+    and within 1 of 0 is nothing. 0 for the whole recipe itself."""
+    if rows is whole:
+        return 0.0
     if not all(name in of for of in (rows, whole) for name in metric.rows):
         return math.nan
-    return (off(rows) - off(whole)) / max(_half(metric, whole), 1e-9)
+    better, best = rows[metric.rows[0]].better, truth(metric, rows)
+
+    def off(values: Any) -> Any:
+        if better == "truth":
+            return np.abs(values - best)
+        return -values if better == "high" else np.abs(values)
+
+    low, high = interval(off(draws(metric, rows)) - off(draws(metric, whole)))
+    return float(off(value(metric, rows)) - off(value(metric, whole))) / max((high - low) / 2, 1e-9)
 
 
 def tables(found: Mapping[str, Mapping[str, Row]]) -> Iterator[str]:
-    """Lines of a Markdown table for each stage that has arms: value and half of its 95 % interval, what true clips
-    have, and in brackets what VASA-1 prints."""
+    """Lines of a Markdown table for each stage that has arms.
+
+    The first arm's cells have a value and half of its 95 % interval over people or clips; the others' what differs from
+    it, with half of the difference's, in bold where 0 is not in it. Then what true clips have. In brackets is what
+    VASA-1 prints.
+    """
     for stage, metrics in METRICS.items():
         names = [name for name in found if ARMS[name].stage == stage]
         if not names:
@@ -375,15 +397,20 @@ def tables(found: Mapping[str, Mapping[str, Row]]) -> Iterator[str]:
         yield f"| {stage} | {' | '.join(names)} | truth |"
         yield "|---" * (len(names) + 2) + "|"
         for metric in metrics:
-            cells = [_cell(metric, found[name], metric.vasa.get(name)) for name in names]
+            cells = [_cell(metric, found[name], found[names[0]], metric.vasa.get(name)) for name in names]
             true = truth(metric, found[names[0]])
             cells.append(_with_paper(number(true), metric.vasa.get("truth")))
             yield f"| {metric.name} | {' | '.join(cells)} |"
         yield ""
 
 
-def _cell(metric: Metric, rows: Mapping[str, Row], vasa: float | None) -> str:
-    return _with_paper(f"{number(value(metric, rows))} ±{number(_half(metric, rows))}", vasa)
+def _cell(metric: Metric, rows: Mapping[str, Row], whole: Mapping[str, Row], vasa: float | None) -> str:
+    if rows is whole:
+        low, high = interval(draws(metric, rows))
+        return _with_paper(f"{number(value(metric, rows))} ±{number((high - low) / 2)}", vasa)
+    more, half = change(metric, rows, whole)
+    text = f"{'-' if more < 0 else '+'}{number(abs(more))} ±{number(half)}"
+    return _with_paper(f"**{text}**" if abs(more) > half else text, vasa)
 
 
 def _with_paper(text: str, vasa: float | None) -> str:
@@ -394,7 +421,7 @@ NAMES, CELL, LINE, MARGIN = 330, 92, 22, 14
 """Pixels: width of the metrics' names, of a cell, height of a line, and of the border."""
 INK, BETTER, WORSE = (30, 30, 36), (90, 140, 215), (225, 110, 90)
 FULL = 4.0
-"""Halves of an interval at which a colour is full."""
+"""Halves of a difference's interval at which a colour is full; one half is the least that has any."""
 
 
 def picture(found: Mapping[str, Mapping[str, Row]]) -> Image.Image:
@@ -406,7 +433,8 @@ def picture(found: Mapping[str, Mapping[str, Row]]) -> Image.Image:
     sheet = Image.new("RGB", (2 * MARGIN + NAMES + widest * CELL, 2 * MARGIN + max(lines, 1) * LINE), (255, 255, 255))
     pen, font, y = ImageDraw.Draw(sheet), ImageFont.load_default(12), MARGIN
     for stage, names in blocks:
-        pen.text((MARGIN, y), f"{stage}: blue is better than the first column, red worse", INK, font)
+        text = f"{stage}: blue is better than the first column, red worse, beyond the difference's interval"
+        pen.text((MARGIN, y), text, INK, font)
         y += LINE
         for column, name in enumerate(names):
             pen.text((MARGIN + NAMES + column * CELL, y), name.replace("context-dropout", "ctx-drop"), INK, font)
@@ -423,7 +451,7 @@ def picture(found: Mapping[str, Mapping[str, Row]]) -> Image.Image:
 
 
 def _colour(off: float) -> tuple[int, ...]:
-    share = 0.0 if math.isnan(off) else min(abs(off) / FULL, 1.0)
+    share = min(abs(off) / FULL, 1.0) if abs(off) > 1 else 0.0  # not for NaN either
     return tuple(round(246 + share * (end - 246)) for end in (WORSE if off > 0 else BETTER))
 
 

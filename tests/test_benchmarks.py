@@ -40,7 +40,7 @@ from vasa_jax.config import difference
 from vasa_jax.faces.box import largest_square
 from vasa_jax.faces.framing import View
 from vasa_jax.inference.pair import Listening, Options, Sound
-from vasa_jax.metrics.judges.protocol import Row
+from vasa_jax.metrics.judges.protocol import Row, row
 from vasa_jax.metrics.transfer import face_disc
 from vasa_jax.synthetic.splits import SPLITS
 from vasa_jax.training.start import Start, initial
@@ -100,20 +100,31 @@ def test_an_arm_ends_with_its_budget_and_goes_on_with_more(capsys, monkeypatch, 
 
 
 def test_an_arm_is_better_or_worse_than_the_whole_recipe():
-    """In halves of an interval, whichever way is better; cells hold what VASA-1 prints."""
+    """Judged on the same people: their own spread falls out of a difference, whichever way is better; cells hold what
+    VASA-1 prints."""
+    people = np.random.default_rng(0).normal(size=32)
     made: dict[str, Any] = {"stage 1": {}, "sampling": {}}
-    for name, value in (("stage-1", 20.0), ("no-gan", 19.0)):
-        made["stage 1"][name] = {"psnr/all": Row("psnr/all", "dB", "high", value, 18.0, 22.0, math.nan, math.nan, 2)}
-    for name, value in (("guided-50", 0.4), ("guided-10", 0.2)):
-        row = Row("amplitude/angles", "deg", "truth", value, value - 0.1, value + 0.1, 0.5, math.nan, 2)
-        made["sampling"][name] = {row.name: row}
+    for name, less in (("stage-1", 0 * people), ("no-gan", 0.5 + 0.1 * people)):
+        made["stage 1"][name] = {"psnr/all": row("psnr/all", "dB", "high", (20 + people - less,))}
+    for name, scale in (("guided-50", 1.0), ("guided-10", 0.5)):
+        made["sampling"][name] = {
+            "amplitude/angles": row("amplitude/angles", "deg", "truth", (scale * (0.4 + 0.01 * people),), 0.5)
+        }
     psnr, angles = ablations.METRICS["stage 1"][0], ablations.METRICS["sampling"][0]
     whole, less = made["stage 1"].values()
-    assert ablations.worse(psnr, less, whole) == pytest.approx(0.5)
-    assert ablations.worse(angles, made["sampling"]["guided-10"], made["sampling"]["guided-50"]) == pytest.approx(2.0)
+    more, half = ablations.change(psnr, less, whole)
+    assert more == pytest.approx(-0.5 - 0.1 * people.mean())
+    assert half == pytest.approx(1.96 * 0.1 * people.std() / 32**0.5, rel=0.1)
+    assert ablations.worse(psnr, less, whole) == pytest.approx(-more / half)
+    fifty, ten = made["sampling"].values()
+    assert ablations.worse(angles, ten, fifty) > 1 and ablations.worse(angles, fifty, fifty) == 0.0
+    better = {"amplitude/angles": row("amplitude/angles", "deg", "truth", (0.1 + 0.4 + 0.01 * people,), 0.5)}
+    assert ablations.worse(angles, better, fifty) < -1
     lines = list(ablations.tables(made["stage 1"] | made["sampling"]))
-    assert "| reconstruction, dB | 20.0 ±2.00 | 19.0 ±2.00 | - |" in lines
-    assert f"| {angles.name} | 0.400 ±0.100 (0.316) | 0.200 ±0.100 (0.243) | 0.500 (0.405) |" in lines
+    cells = next(line for line in lines if "reconstruction" in line).split(" | ")
+    assert cells[1:] == [f"{20 + people.mean():.1f} ±{10 * half:.3f}", f"**{more:.3f} ±{half:.4f}**", "- |"]
+    cells = next(line for line in lines if angles.name in line).split(" | ")
+    assert cells[1].endswith(" (0.316)") and cells[2].startswith("**-0.199 ±") and cells[2].endswith("** (0.243)")
 
 
 def test_arms_differ_from_the_whole_recipe_in_one_thing():

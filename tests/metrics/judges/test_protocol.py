@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from vasa_jax.errors import UserError
-from vasa_jax.metrics.judges.protocol import Judge, ask, interval, mean, ratio, row, select
+from vasa_jax.metrics.judges.protocol import Judge, ask, interval, mean, ratio, resample, row, select
 
 JUDGES = [
     Judge("one", "", "cheap", lambda seen: [row("one", "", "low", (np.full(3, float(seen)),), 2.0)]),
@@ -31,13 +31,13 @@ def test_a_row_is_a_statistic_and_its_interval():
     one = row("name", "dB", "high", (values,), (2 * values,), statistic=mean)
     assert one.value == 4.5 and one.truth == 9.0 and one.of_truth == 0.5 and one.count == 10 and math.isnan(one.encoded)
     assert 2.4 < one.low < 3.0 and 6.0 < one.high < 6.6
-    assert interval(mean, (np.full(5, 3.0),)) == (3.0, 3.0)
+    assert interval(resample(mean, (np.full(5, 3.0),))) == (3.0, 3.0)
 
 
 def test_rows_of_a_ratio_draw_top_and_bottom_together():
     """Every clip has the ratio 3, whatever its size, so no draw of clips has another."""
     bottom = np.array([1.0, 10.0, 100.0])
-    assert interval(ratio, (3 * bottom, bottom)) == (3.0, 3.0)
+    assert interval(resample(ratio, (3 * bottom, bottom))) == (3.0, 3.0)
     assert math.isnan(ratio(bottom, 0 * bottom)) and math.isnan(row("x", "", "low", (bottom,), 0.0).of_truth)
 
 

@@ -27,7 +27,8 @@ class Row(NamedTuple):
     "zero" where nothing is: errors, slopes and controls, of which no share of the true value is worth naming.
     value: on what the model made. low, high: 95 % interval, by a bootstrap over clips. truth: on the world's own clips;
     NaN where they have no such number. encoded: on the true frames as stage 1 reads them, which stage 2 learns from;
-    NaN where it was not asked. count: clips or people behind it.
+    NaN where it was not asked. count: clips or people behind it. draws: the statistic under each resampling of the
+    bootstrap; every row of as many clips draws the same ones, so two models are compared draw by draw.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Row(NamedTuple):
     truth: float
     encoded: float
     count: int
+    draws: tuple[float, ...] = ()
 
     @property
     def of_truth(self) -> float:
@@ -73,22 +75,23 @@ def ratio(top: np.ndarray, bottom: np.ndarray) -> float:
     return mean(top) / below if below else float("nan")
 
 
-def interval(statistic: Statistic, columns: Columns, resamples: int = RESAMPLES, seed: int = 0) -> tuple[float, float]:
-    """The percentile bootstrap interval of a statistic: clips are drawn with replacement, rows of all columns together.
+def resample(statistic: Statistic, columns: Columns, resamples: int = RESAMPLES, seed: int = 0) -> list[float]:
+    """A statistic of clips that are drawn with replacement, rows of all columns together, as often as `resamples`.
 
     Args:
         statistic: of the columns.
         columns: arrays with one leading axis.
         resamples: how often.
-        seed: of the draws.
-
-    Returns:
-        The lower and the upper end at `LEVEL`; NaN where a resample has no value.
+        seed: of the draws, which depend on it and the number of clips alone.
     """
     arrays = [np.asarray(column, np.float64) for column in columns]
     random = np.random.default_rng(seed)
     count = len(arrays[0])
-    draws = [statistic(*(array[index] for array in arrays)) for index in random.integers(0, count, (resamples, count))]
+    return [statistic(*(array[index] for array in arrays)) for index in random.integers(0, count, (resamples, count))]
+
+
+def interval(draws: Sequence[float] | np.ndarray) -> tuple[float, float]:
+    """The lower and the upper end of the percentile bootstrap interval at `LEVEL`; NaN where a draw has no value."""
     low, high = np.quantile(draws, [0.5 - LEVEL / 2, 0.5 + LEVEL / 2])
     return float(low), float(high)
 
@@ -114,8 +117,10 @@ def row(
     def of(columns: Columns | float) -> float:
         return float(columns) if isinstance(columns, int | float) else statistic(*columns)
 
-    low, high = interval(statistic, made)
-    return Row(name, unit, better, statistic(*made), low, high, of(truth), of(encoded), len(made[0]))
+    draws = resample(statistic, made)
+    return Row(
+        name, unit, better, statistic(*made), *interval(draws), of(truth), of(encoded), len(made[0]), tuple(draws)
+    )
 
 
 def select(judges: Iterable[Judge], only: Sequence[str] = (), without: Sequence[str] = ()) -> list[Judge]:

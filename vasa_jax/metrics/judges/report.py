@@ -55,10 +55,13 @@ def number(value: float) -> str:
     return f"{value:.{min(digits, 4)}f}"
 
 
-def write_json(path: str | Path, about: Mapping[str, Any], rows: Sequence[Row], scores: Sequence[Score]) -> None:
-    """Write everything as JSON; numbers that are not known are null."""
+def write_json(
+    path: str | Path, about: Mapping[str, Any], rows: Sequence[Row], scores: Sequence[Score], draws: bool = False
+) -> None:
+    """Write everything as JSON, the draws of rows where they are asked for; numbers that are not known are null."""
+    left_out = () if draws else ("draws",)
     content = dict(about) | {
-        "rows": [{name: _known(value) for name, value in row._asdict().items()} for row in rows],
+        "rows": [{key: _known(value) for key, value in row._asdict().items() if key not in left_out} for row in rows],
         "theval": [{name: _known(value) for name, value in one._asdict().items()} for one in scores],
     }
     write_text(Path(path), json.dumps(content, indent=2) + "\n")
@@ -102,6 +105,8 @@ def picture(title: str, rows: Sequence[Row]) -> Image.Image:
 
 
 def _known(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return [_known(one) for one in value]
     if isinstance(value, float | np.floating):
         return float(f"{value:.6g}") if math.isfinite(value) else None
     return value
