@@ -386,9 +386,9 @@ def worse(metric: Metric, rows: Mapping[str, Row], whole: Mapping[str, Row]) -> 
 def tables(found: Mapping[str, Mapping[str, Row]]) -> Iterator[str]:
     """Lines of a Markdown table for each stage that has arms.
 
-    The first arm's cells have a value and half of its 95 % interval over people or clips; the others' what differs from
-    it, with half of the difference's, in bold where 0 is not in it. Then what true clips have. In brackets is what
-    VASA-1 prints.
+    The first arm's cells have a value and half of its 95 % interval over people or clips; the others' a value and how
+    it differs from the first, with half of the difference's, in bold where 0 is not in it. Then what true clips have.
+    In brackets is what VASA-1 prints.
     """
     for stage, metrics in METRICS.items():
         names = [name for name in found if ARMS[name].stage == stage]
@@ -410,7 +410,8 @@ def _cell(metric: Metric, rows: Mapping[str, Row], whole: Mapping[str, Row], vas
         return _with_paper(f"{number(value(metric, rows))} ±{number((high - low) / 2)}", vasa)
     more, half = change(metric, rows, whole)
     text = f"{'-' if more < 0 else '+'}{number(abs(more))} ±{number(half)}"
-    return _with_paper(f"**{text}**" if abs(more) > half else text, vasa)
+    text = f"**{text}**" if abs(more) > half else text
+    return _with_paper(f"{number(value(metric, rows))}: {text}", vasa)
 
 
 def _with_paper(text: str, vasa: float | None) -> str:
